@@ -1,0 +1,168 @@
+"""Every exception that pbs_push raises on purpose.
+
+::
+
+    PbsPushError
+    ├── ConfigError             an option, a name, a repository, a configuration file
+    │   └── InvalidName         text that is no valid namespace, group, auth-id, …
+    ├── FormatError             bytes that are not what they claim to be
+    │   ├── IndexFormatError
+    │   ├── BlobFormatError
+    │   ├── ManifestError
+    │   └── KeyFileError
+    ├── SourceError             the source datastore cannot be read
+    │   ├── ChunkError          one chunk is missing or corrupt
+    │   ├── SourceLocked        a snapshot is being removed or written
+    │   └── SnapshotVanished    a snapshot, or its group, is gone since it was listed
+    ├── AccessError             the local access control list says no
+    ├── RemoteError             the target, or the way to it
+    │   ├── ConnectError        no connection, or it broke
+    │   ├── TlsError            no trust: certificate or fingerprint
+    │   ├── AuthError           the target refuses who we are
+    │   ├── StatusError         the target answered a request with an error
+    │   │   └── DeniedError     … because the identity lacks a privilege there
+    │   └── ProtocolError       the target's answer is not the protocol's
+    └── Cancelled               the caller asked to stop
+
+Each message says what was being done, to what, and where it helps, what to do about it. No message
+and no repr holds a password, a token's secret or a ticket.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PbsPushError(Exception):
+    """Root of all errors of this package.
+
+    ``exit_status`` is what the command ends with when the error ends the whole run.
+    ``retryable`` tells whether trying the same again, unchanged, may succeed.
+    """
+
+    exit_status: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+
+class ConfigError(PbsPushError):
+    """An option, a name or a configuration file is wrong; nothing was tried."""
+
+    exit_status = 2
+
+
+class InvalidName(ConfigError, ValueError):
+    """A text is not the name of what it should name (spec 01, "Names"; spec 02)."""
+
+
+class FormatError(PbsPushError):
+    """Bytes from disk or network are not in the format they should be in."""
+
+
+class IndexFormatError(FormatError):
+    """A ``.fidx`` or ``.didx`` file is damaged, truncated, or changed while it was read."""
+
+
+class BlobFormatError(FormatError):
+    """A data blob is damaged: magic, length, CRC-32, compression or encryption."""
+
+
+class ManifestError(FormatError):
+    """An ``index.json.blob`` cannot be understood or contradicts itself."""
+
+
+class KeyFileError(FormatError):
+    """An encryption key file cannot be read, or its password is wrong."""
+
+
+class SourceError(PbsPushError):
+    """The source datastore, or something in it, cannot be read."""
+
+
+class ChunkError(SourceError):
+    """One chunk of the source is missing or corrupt.
+
+    ``digest_hex`` names the chunk, ``path`` the file looked at, ``reason`` what is wrong with it.
+    """
+
+    def __init__(self, digest_hex: str, path: str, reason: str) -> None:
+        super().__init__(f"chunk {digest_hex}: {reason} ({path})")
+        self.digest_hex = digest_hex
+        self.path = path
+        self.reason = reason
+
+
+class SourceLocked(SourceError):
+    """Another process holds the lock of a source snapshot (it is being removed or written)."""
+
+    retryable = True
+
+
+class SnapshotVanished(SourceError):
+    """A source snapshot, or its whole group, is gone since it was listed (pruned, say)."""
+
+
+class AccessError(PbsPushError):
+    """The local user lacks a privilege on this host (spec 04).
+
+    ``privileges`` are the missing ones' names, ``path`` the ACL path asked about; ``partial`` says
+    that any one of them would do.
+    """
+
+    exit_status = 4
+
+    def __init__(self, privileges: tuple[str, ...], path: str, *, partial: bool = False) -> None:
+        names = ("|" if partial else "&").join(privileges)
+        super().__init__(f"missing permissions '{names}' on '{path}'")
+        self.privileges = privileges
+        self.path = path
+
+
+class RemoteError(PbsPushError):
+    """The target, or the way to it, failed."""
+
+
+class ConnectError(RemoteError):
+    """No connection to the target, or it broke."""
+
+    retryable = True
+
+
+class TlsError(RemoteError):
+    """The target's certificate is not trusted; no credentials were sent."""
+
+    exit_status = 4
+
+
+class AuthError(RemoteError):
+    """The target refuses the credentials."""
+
+    exit_status = 4
+
+
+class StatusError(RemoteError):
+    """The target answered a request with an error.
+
+    ``status`` is the HTTP status, ``request`` the method and path, ``text`` the server's reason.
+    """
+
+    def __init__(self, request: str, status: int, text: str) -> None:
+        super().__init__(f"{request}: {text or 'no reason given'} (status {status})")
+        self.request = request
+        self.status = status
+        self.text = text
+
+
+class DeniedError(StatusError):
+    """The target says that the identity lacks a privilege (status 403)."""
+
+    exit_status = 4
+
+
+class ProtocolError(RemoteError):
+    """The target's answer is not what the protocol allows."""
+
+
+class Cancelled(PbsPushError):
+    """The caller asked to stop; nothing half-done is left at the target."""
+
+    exit_status = 130

@@ -1,0 +1,314 @@
+"""The names of the field: parsed once, then values.
+
+Each class checks on construction, so that a value that exists is a valid one; each sorts the way a
+PBS administrator expects (spec 04, "Groups sort naturally").
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import total_ordering
+from typing import Final, Self
+
+from pbs_push.errors import InvalidName
+
+BACKUP_TYPES: Final = ("ct", "host", "vm")
+"""In the order in which groups are handled."""
+
+INDEX_SUFFIXES: Final = (".fidx", ".didx")
+ARCHIVE_SUFFIXES: Final = (".fidx", ".didx", ".blob")
+MANIFEST_NAME: Final = "index.json.blob"
+CLIENT_LOG_NAME: Final = "client.log.blob"
+
+MAX_NAMESPACE_DEPTH: Final = 7
+MAX_NAMESPACE_LENGTH: Final = 256
+DEFAULT_PORT: Final = 8007
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_USER = re.compile(r"[^\s:/\x00-\x1f\x7f@]+(?:@[^\s:/\x00-\x1f\x7f@]+)*", re.ASCII)
+_REALM = _SAFE_ID
+_NOT_IN_HOST = re.compile(r"[\s/@\[\]?#%\x00-\x1f\x7f]")
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-fA-F]{2}(?::?[0-9a-fA-F]{2}){31}", re.ASCII)
+
+
+def is_safe_id(text: str) -> bool:
+    """Whether ``text`` is what PBS calls a safe id: a name that can be one path component."""
+    return _SAFE_ID.fullmatch(text) is not None
+
+
+def is_host(text: str) -> bool:
+    """Whether ``text`` can name a server: a name or an address, IPv6 without brackets."""
+    if not text or _NOT_IN_HOST.search(text):
+        return False
+    if ":" not in text:
+        return True
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Namespace:
+    """A path of namespace components; the root has none and is written as the empty string."""
+
+    components: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for component in self.components:
+            if not is_safe_id(component):
+                raise InvalidName(f"namespace '{self}': '{component}' is no valid component")
+        if len(self.components) > MAX_NAMESPACE_DEPTH:
+            raise InvalidName(
+                f"namespace '{self}': {len(self.components)} levels, at most {MAX_NAMESPACE_DEPTH}"
+            )
+        if len(str(self)) > MAX_NAMESPACE_LENGTH:
+            raise InvalidName(f"namespace '{self}': longer than {MAX_NAMESPACE_LENGTH} characters")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``a/b/c``; the empty string is the root. Raises InvalidName."""
+        return cls(tuple(text.split("/")) if text else ())
+
+    @property
+    def depth(self) -> int:
+        """Number of levels below the root."""
+        return len(self.components)
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the datastore's root namespace."""
+        return not self.components
+
+    @property
+    def parent(self) -> Namespace:
+        """The namespace one level up; the root is its own parent."""
+        return Namespace(self.components[:-1])
+
+    @property
+    def disk_path(self) -> str:
+        """Path below the datastore's base directory (spec 01): ``ns/a/ns/b``, root ``""``."""
+        return "/".join(f"ns/{component}" for component in self.components)
+
+    def child(self, name: str) -> Namespace:
+        """The namespace ``name`` below this one. Raises InvalidName."""
+        return Namespace((*self.components, name))
+
+    def contains(self, other: Namespace) -> bool:
+        """Whether ``other`` is this namespace or lies below it."""
+        return other.components[: self.depth] == self.components
+
+    def mapped(self, source_anchor: Namespace, target_anchor: Namespace) -> Namespace:
+        """This source namespace's place at the target (spec 04, "Mapping").
+
+        Raises InvalidName where it is not below ``source_anchor`` or would lie too deep.
+        """
+        if not source_anchor.contains(self):
+            raise InvalidName(f"namespace '{self}' is not below '{source_anchor}'")
+        return Namespace(target_anchor.components + self.components[source_anchor.depth :])
+
+    def __str__(self) -> str:
+        return "/".join(self.components)
+
+    @property
+    def label(self) -> str:
+        """For messages: the path, or ``root namespace``."""
+        return f"namespace {self}" if self.components else "root namespace"
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A backup group: type and id."""
+
+    backup_type: str
+    backup_id: str
+
+    def __post_init__(self) -> None:
+        if self.backup_type not in BACKUP_TYPES:
+            raise InvalidName(f"'{self.backup_type}' is no backup type (vm, ct, host)")
+        if not is_safe_id(self.backup_id):
+            raise InvalidName(f"'{self.backup_id}' is no valid backup id")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``type/id``. Raises InvalidName."""
+        backup_type, slash, backup_id = text.partition("/")
+        if not slash:
+            raise InvalidName(f"'{text}' is no backup group: expected TYPE/ID")
+        return cls(backup_type, backup_id)
+
+    @property
+    def sort_key(self) -> tuple[str, int, int, bytes]:
+        """Type; numeric ids below 2^64 by value; then the others by bytes (spec 04)."""
+        raw = self.backup_id.encode()
+        digits = raw.lstrip(b"0") or b"0"
+        # The length first: Python refuses to read numbers of more than some thousand digits.
+        if raw.isdigit() and len(digits) <= 20 and int(digits) < 1 << 64:  # noqa: PLR2004
+            return (self.backup_type, 0, int(digits), raw)
+        return (self.backup_type, 1, 0, raw)
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return self.sort_key < other.sort_key
+
+    def __str__(self) -> str:
+        return f"{self.backup_type}/{self.backup_id}"
+
+
+def format_backup_time(epoch: int) -> str:
+    """RFC 3339 UTC without a fraction, as snapshot folders are named (spec 01).
+
+    ``epoch`` is in seconds. Raises InvalidName for a time outside the years 1 to 9999.
+    """
+    try:
+        return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    except (ValueError, OverflowError, OSError):
+        raise InvalidName(f"{epoch} is no backup time") from None
+
+
+def parse_backup_time(text: str) -> int:
+    """Epoch seconds of a snapshot folder's name. Raises InvalidName."""
+    if _TIME.fullmatch(text) is None:
+        raise InvalidName(f"'{text}' is no backup time (YYYY-MM-DDThh:mm:ssZ)")
+    try:
+        epoch = int(datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        raise InvalidName(f"'{text}' is no date") from None
+    # Python 3.13 and later take 24:00:00 for the next day's start; a folder's name is exact.
+    if format_backup_time(epoch) != text:
+        raise InvalidName(f"'{text}' is no date")
+    return epoch
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Snapshot:
+    """A snapshot: a group and a time in epoch seconds."""
+
+    group: Group
+    backup_time: int
+
+    def __post_init__(self) -> None:
+        format_backup_time(self.backup_time)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``type/id/2026-11-22T18:49:14Z``. Raises InvalidName."""
+        group, slash, time = text.rpartition("/")
+        if not slash:
+            raise InvalidName(f"'{text}' is no snapshot: expected TYPE/ID/TIME")
+        return cls(Group.parse(group), parse_backup_time(time))
+
+    @property
+    def time_text(self) -> str:
+        """The time as the snapshot's folder is named."""
+        return format_backup_time(self.backup_time)
+
+    def __str__(self) -> str:
+        return f"{self.group}/{self.time_text}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthId:
+    """Who acts: a user ``user@realm``, or an API token ``user@realm!token``."""
+
+    user: str
+    token: str | None = None
+
+    def __post_init__(self) -> None:
+        name, at, realm = self.user.rpartition("@")
+        if not at or not _USER.fullmatch(name) or not _REALM.fullmatch(realm):
+            raise InvalidName(f"'{self.user}' is no user: expected NAME@REALM")
+        if self.token is not None and not is_safe_id(self.token):
+            raise InvalidName(f"'{self.token}' is no valid token name")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``user@realm`` or ``user@realm!token``. Raises InvalidName."""
+        # A user's name may hold '!' (PBS forbids only blanks, ':', '/' and control characters in
+        # it), a realm and a token's name never do: what follows the last '@' decides.
+        name, at, rest = text.rpartition("@")
+        realm, bang, token = rest.partition("!")
+        return cls(f"{name}{at}{realm}", token if bang else None)
+
+    @property
+    def is_token(self) -> bool:
+        """Whether this is an API token and not a user."""
+        return self.token is not None
+
+    def owns(self, owner: AuthId) -> bool:
+        """Whether this identity may write what ``owner`` owns (spec 02, "Owning").
+
+        The owner may, and the user whose token is the owner; not the reverse.
+        """
+        return self == owner or (self.token is None and self.user == owner.user)
+
+    def __str__(self) -> str:
+        return self.user if self.token is None else f"{self.user}!{self.token}"
+
+
+ROOT: Final = AuthId("root@pam")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A datastore on a server: ``[[AUTH-ID@]HOST[:PORT]:]DATASTORE`` (spec 02)."""
+
+    datastore: str
+    host: str = "localhost"
+    port: int = DEFAULT_PORT
+    auth_id: AuthId = ROOT
+
+    def __post_init__(self) -> None:
+        if not is_safe_id(self.datastore) or not 3 <= len(self.datastore) <= 32:  # noqa: PLR2004
+            raise InvalidName(
+                f"'{self.datastore}' is no datastore name: 3 to 32 of A-Z a-z 0-9 . _ -"
+            )
+        if not is_host(self.host):
+            raise InvalidName(f"'{self.host}' is no host name or address")
+        if not 1 <= self.port <= 65535:  # noqa: PLR2004
+            raise InvalidName(f"port {self.port} is not between 1 and 65535")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a repository as PBS's own client writes it. Raises InvalidName."""
+        head, colon, datastore = text.rpartition(":")
+        if not colon:
+            return cls(datastore)
+        auth_text, at, address = head.rpartition("@")
+        auth_id = AuthId.parse(auth_text) if at else ROOT
+        matched = _ADDRESS.fullmatch(address)
+        if matched is None:
+            raise InvalidName(
+                f"repository '{text}': expected [[AUTH-ID@]HOST[:PORT]:]DATASTORE, "
+                "an IPv6 address in brackets"
+            )
+        host = matched[1] or matched[2]
+        return cls(datastore, host, int(matched[3] or DEFAULT_PORT), auth_id)
+
+    @property
+    def netloc(self) -> str:
+        """``host:port``, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.auth_id}@{self.netloc}:{self.datastore}"
+
+
+def parse_fingerprint(text: str) -> bytes:
+    """The 32 bytes of a fingerprint ``ab:cd:…`` (colons optional). Raises InvalidName."""
+    if _FINGERPRINT.fullmatch(text.strip()) is None:
+        raise InvalidName("a fingerprint is 32 bytes in hex, written ab:cd:…")
+    return bytes.fromhex(text.strip().replace(":", ""))
+
+
+def format_fingerprint(digest: bytes) -> str:
+    """``ab:cd:…`` for a digest's bytes."""
+    return digest.hex(":")

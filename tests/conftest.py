@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from pbs_push.demo.sample import write_sample
+
+_FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Recordings and a datastore of a real PBS; tests that need them skip where they are not."""
+    if not (_FIXTURES / "expected.json").is_file():
+        pytest.skip(f"no recordings of a real PBS at {_FIXTURES.parent.name}/{_FIXTURES.name}")
+    return _FIXTURES
+
+
+@pytest.fixture(scope="session")
+def fixture_datastore(fixtures_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real PBS's datastore, unpacked once: copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("real")
+    with (
+        (fixtures_dir / "datastore.tar.zst").open("rb") as packed,
+        zstandard.ZstdDecompressor().stream_reader(packed) as unpacked,
+        tarfile.open(fileobj=unpacked, mode="r|") as archive,
+    ):
+        archive.extractall(folder, filter="data")
+    return folder / "fixsrc"
+
+
+@pytest.fixture(scope="session")
+def sample_datastore(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample datastore of about 6 MiB, written once: copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("sample") / "store1"
+    write_sample(folder, total_bytes=6 << 20)
+    return folder
