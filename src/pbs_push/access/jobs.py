@@ -1,0 +1,116 @@
+"""``sync.cfg``: the sync jobs of this host, of which the push jobs can be run here (spec 04)."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from pbs_push.access.filters import GroupFilter, GroupFilters
+from pbs_push.access.model import (
+    AuthIdField,
+    ConfigModel,
+    Flag,
+    FromText,
+    NamespaceField,
+    Number,
+    SafeId,
+    Size,
+)
+from pbs_push.errors import ConfigError
+from pbs_push.names import MAX_NAMESPACE_DEPTH, ROOT, Namespace
+
+
+class SyncDirection(enum.Enum):
+    """Which way a job copies, as the file says it."""
+
+    PUSH = "push"
+    PULL = "pull"
+
+
+class JobKind(enum.Enum):
+    """What a job does, in words for messages."""
+
+    PUSH = "push"
+    PULL = "pull"
+    LOCAL_PULL = "local pull"
+
+
+class SyncJob(ConfigModel):
+    """A sync job; what it lacks has the defaults of PBS.
+
+    ``store``/``ns`` are on this host, ``remote_store``/``remote_ns`` at the other end, whichever
+    way it copies. Rates are in bytes per second, bursts in bytes. ``max_depth`` None: all levels;
+    ``transfer_last`` None: all snapshots. ``owner`` is the local user that the job acts for.
+    """
+
+    LISTS: ClassVar[frozenset[str]] = frozenset(("group_filter", "associated_key"))
+
+    name: SafeId
+    sync_direction: SyncDirection = SyncDirection.PULL
+    store: SafeId
+    ns: NamespaceField = Namespace()
+    remote: SafeId | None = None
+    remote_store: SafeId
+    remote_ns: NamespaceField = Namespace()
+    owner: AuthIdField = ROOT
+    remove_vanished: Flag = False
+    max_depth: Number | None = Field(default=None, ge=0, le=MAX_NAMESPACE_DEPTH)
+    group_filter: tuple[Annotated[GroupFilter, FromText(GroupFilter, GroupFilter.parse)], ...] = ()
+    transfer_last: Number | None = Field(default=None, ge=1)
+    encrypted_only: Flag = False
+    verified_only: Flag = False
+    worker_threads: Number | None = Field(default=None, ge=1)
+    rate_out: Size | None = None
+    burst_out: Size | None = None
+    active_encryption_key: SafeId | None = None
+
+    # Without effect on a push that is started by hand:
+    associated_key: tuple[str, ...] = ()
+    rate_in: Size | None = None
+    burst_in: Size | None = None
+    schedule: str | None = None
+    comment: str | None = None
+    run_on_mount: Flag = False
+    unmount_on_done: Flag = False
+
+    resync_corrupt: Flag = False
+    """For pull jobs only."""
+
+    @property
+    def kind(self) -> JobKind:
+        """Push, pull, or pull between datastores of this host."""
+        if self.sync_direction is SyncDirection.PUSH:
+            return JobKind.PUSH
+        return JobKind.LOCAL_PULL if self.remote is None else JobKind.PULL
+
+    @property
+    def filters(self) -> GroupFilters:
+        """Which groups the job takes."""
+        return GroupFilters(self.group_filter)
+
+    def require_push(self) -> str:
+        """The name of the remote that this job pushes to, if it can be run here as it is.
+
+        Raises ConfigError for another kind of job, and for settings that cannot be honoured:
+        ignoring one could push, or remove, something else than the administrator meant.
+        """
+        if self.kind is not JobKind.PUSH:
+            raise self._refused(
+                f"it is a {self.kind.value} job, and only jobs with 'sync-direction push' can be"
+            )
+        if self.remote is None:
+            raise self._refused("it has no 'remote'; a push needs one")
+        unsupported = dict.fromkeys(key for key, _ in self.unknown)
+        if self.resync_corrupt:
+            unsupported["resync-corrupt"] = None
+        if unsupported:
+            raise self._refused(
+                f"settings that a push of this version does not have: {', '.join(unsupported)}; "
+                "remove them from the job, or push with options of the command"
+            )
+        return self.remote
+
+    def _refused(self, reason: str) -> ConfigError:
+        return ConfigError(f"sync job '{self.name}' cannot be run: {reason}")

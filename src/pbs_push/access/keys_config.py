@@ -1,0 +1,30 @@
+"""``encryption-keys.cfg``: the keys that push jobs may encrypt with (spec 04)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pbs_push.access.model import ConfigModel, FingerprintField, Number, SafeId
+from pbs_push.errors import ConfigError
+
+
+class SyncKey(ConfigModel):
+    """A key for sync jobs.
+
+    ``path`` is the key file (spec 01, without a password), ``fingerprint`` the key's 32 bytes,
+    ``archived_at`` the epoch second since which it is kept for restores only.
+    """
+
+    name: SafeId
+    path: Path
+    fingerprint: FingerprintField | None = None
+    archived_at: Number | None = None
+
+    def require_usable(self) -> Path:
+        """The key file, if new pushes may use it. Raises ConfigError for an archived key."""
+        if self.archived_at is not None:
+            raise ConfigError(
+                f"encryption key '{self.name}' is archived: it opens old backups, new pushes must "
+                "not use it; give the job another 'active-encryption-key'"
+            )
+        return self.path
