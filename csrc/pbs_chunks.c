@@ -1,0 +1,113 @@
+#define _GNU_SOURCE
+#include "pbs_chunks.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pbs_blob.h"
+#include "pbs_error.h"
+
+void pbs_digest_hex(const uint8_t digest[PBS_DIGEST_SIZE], char out[64])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < PBS_DIGEST_SIZE; i++) {
+        out[2 * i] = digits[digest[i] >> 4];
+        out[2 * i + 1] = digits[digest[i] & 15];
+    }
+}
+
+void pbs_chunk_name(const uint8_t digest[PBS_DIGEST_SIZE], char out[PBS_CHUNK_NAME_SIZE])
+{
+    pbs_digest_hex(digest, out + 5);
+    for (int i = 0; i < 4; i++)
+        out[i] = out[5 + i];
+    out[4] = '/';
+    out[PBS_CHUNK_NAME_SIZE - 1] = '\0';
+}
+
+static int open_error(int error, int *out_errno)
+{
+    *out_errno = error;
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+        return PBS_E_NOT_FOUND;
+    case ELOOP:
+    case ENXIO: /* a socket, or a pipe without a writer */
+        return PBS_E_NOT_REGULAR;
+    default:
+        return PBS_E_IO;
+    }
+}
+
+int pbs_chunk_open(int chunks_fd, const uint8_t digest[PBS_DIGEST_SIZE], int *out_fd,
+                   size_t *out_size, int *out_errno)
+{
+    char name[PBS_CHUNK_NAME_SIZE];
+    struct stat st;
+    int status = PBS_OK;
+
+    pbs_chunk_name(digest, name);
+    /* O_NONBLOCK: a pipe in a chunk's place must not hang the push. */
+    int fd = openat(chunks_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return open_error(errno, out_errno);
+    if (fstat(fd, &st) < 0) {
+        *out_errno = errno;
+        status = PBS_E_IO;
+    } else if (!S_ISREG(st.st_mode)) {
+        status = PBS_E_NOT_REGULAR;
+    } else if (st.st_size == 0) {
+        status = PBS_E_EMPTY;
+    } else if (st.st_size < (off_t)PBS_CHUNK_FILE_MIN) {
+        status = PBS_E_LENGTH;
+    } else if (st.st_size > (off_t)PBS_CHUNK_FILE_MAX) {
+        status = PBS_E_TOO_LARGE;
+    }
+    if (status) {
+        close(fd);
+        return status;
+    }
+    *out_fd = fd;
+    *out_size = (size_t)st.st_size;
+    return PBS_OK;
+}
+
+static int read_all(int fd, uint8_t *out, size_t size, int *out_errno)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        ssize_t n = read(fd, out + done, size - done);
+        if (n > 0) {
+            done += (size_t)n;
+        } else if (n == 0) {
+            return PBS_E_SHRUNK;
+        } else if (errno != EINTR) {
+            *out_errno = errno;
+            return PBS_E_IO;
+        }
+    }
+    return PBS_OK;
+}
+
+int pbs_chunk_read(int fd, size_t size, uint64_t plain_size, int want_encrypted, uint8_t *out,
+                   int *out_errno)
+{
+    enum pbs_blob_kind kind;
+
+    int status = read_all(fd, out, size, out_errno);
+    if (!status)
+        status = pbs_blob_check(out, size, 1, &kind);
+    if (status)
+        return status;
+    int encrypted = kind == PBS_BLOB_ENCRYPTED || kind == PBS_BLOB_ZSTD_ENCRYPTED;
+    if (encrypted != (want_encrypted != 0))
+        return PBS_E_CRYPT;
+    if (kind == PBS_BLOB_PLAIN && size - PBS_BLOB_HEADER_SIZE != plain_size)
+        return PBS_E_LENGTH;
+    return PBS_OK;
+}

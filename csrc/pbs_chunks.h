@@ -1,0 +1,46 @@
+/*
+ * One chunk file of a chunk store: opened, measured, read into the caller's memory and checked.
+ * Layout and limits: spec 01 ("Layout", "Data blob") and spec 03 (what the protocol can carry).
+ * Thread-safe: nothing is shared. Files are hostile.
+ */
+#ifndef PBS_CHUNKS_H
+#define PBS_CHUNKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PBS_DIGEST_SIZE 32u
+
+/* Least and largest length of a chunk's blob that the protocol takes (spec 03, `encoded-size`). */
+#define PBS_CHUNK_FILE_MIN 13u
+#define PBS_CHUNK_FILE_MAX 16777260u
+
+/* "HHHH/" + 64 hex digits + NUL. */
+#define PBS_CHUNK_NAME_SIZE 70u
+
+/* Write the 64 lower case hex digits of a digest at out, without a NUL. */
+void pbs_digest_hex(const uint8_t digest[PBS_DIGEST_SIZE], char out[64]);
+
+/* Write the path of a digest's chunk relative to `.chunks`. */
+void pbs_chunk_name(const uint8_t digest[PBS_DIGEST_SIZE], char out[PBS_CHUNK_NAME_SIZE]);
+
+/*
+ * Open the chunk of digest below the folder `.chunks` (an open directory). On success the caller
+ * owns *out_fd, and *out_size is the file's length, within the limits above.
+ * PBS_E_NOT_FOUND, PBS_E_NOT_REGULAR (symbolic links are not followed), PBS_E_EMPTY (0 bytes),
+ * PBS_E_LENGTH (too short), PBS_E_TOO_LARGE, PBS_E_IO with *out_errno.
+ */
+int pbs_chunk_open(int chunks_fd, const uint8_t digest[PBS_DIGEST_SIZE], int *out_fd,
+                   size_t *out_size, int *out_errno);
+
+/*
+ * Read size bytes of an open chunk to out (of at least that length) and check the blob: magic,
+ * header, CRC-32, that it is encrypted exactly if want_encrypted, and that a plain blob holds
+ * plain_size bytes (a compressed or encrypted one cannot be told without decoding it).
+ * PBS_E_SHRUNK (fewer bytes than the size), PBS_E_MAGIC, PBS_E_LENGTH, PBS_E_CRC, PBS_E_CRYPT,
+ * PBS_E_IO with *out_errno. On an error the contents of out are unspecified.
+ */
+int pbs_chunk_read(int fd, size_t size, uint64_t plain_size, int want_encrypted, uint8_t *out,
+                   int *out_errno);
+
+#endif

@@ -1,0 +1,117 @@
+/*
+ * The client's side of one HTTP/2 connection (RFC 9113), without any I/O: bytes of the peer go in,
+ * bytes for the peer come out. It carries two kinds of request: *calls*, made one by one and answered
+ * to the caller, and the *chunk uploads* of a pbs_upload, started as streams and windows allow.
+ *
+ * Flow control is kept for any windows, frame sizes and stream limits, also where settings change
+ * in mid-flight. Bodies leave from the memory they lie in: each DATA frame's header is written in
+ * front of its payload, into room or over bytes that have been sent, which are put back afterwards.
+ *
+ * One thread at a time. Bytes of the peer are hostile.
+ */
+#ifndef PBS_HTTP2_H
+#define PBS_HTTP2_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pbs_upload.h"
+
+/* What we grant a peer: answers are small, and a body that is not wanted should not come. */
+#define PBS_H2_INITIAL_WINDOW 16384u
+/* A download's stream gets this much more. */
+#define PBS_H2_DOWNLOAD_WINDOW (16u << 20)
+
+struct pbs_h2_options {
+    size_t frame_size; /* largest DATA payload we send, also where the peer allows more */
+    size_t span_size;  /* bytes after which no more chunks are merged into one output */
+};
+
+struct pbs_h2;
+
+/* PBS_OK or PBS_E_NOMEM. The preface and our settings are the first output. */
+int pbs_h2_new(const struct pbs_h2_options *options, struct pbs_h2 **out);
+void pbs_h2_free(struct pbs_h2 *h2);
+
+/* Take chunks from this upload, which must live as long as h2; at most once. */
+void pbs_h2_attach(struct pbs_h2 *h2, struct pbs_upload *upload);
+
+enum pbs_h2_answer_mode {
+    PBS_H2_COLLECT,  /* a small body, kept: at most max_body bytes */
+    PBS_H2_DOWNLOAD, /* a body of up to max_body bytes, for which the window is opened wide */
+    PBS_H2_DISCARD,  /* only the status matters: on success the stream is cancelled at once */
+};
+
+struct pbs_h2_call {
+    const char *method; /* "GET", "POST" or "PUT" */
+    const char *authority;
+    const char *path;         /* with the query */
+    const char *content_type; /* NULL: none */
+    enum pbs_h2_answer_mode mode;
+    size_t max_body;
+    uint32_t tag; /* returned with the answer */
+};
+
+/*
+ * Make the message of a call with room for body_size bytes of body, to be filled in at *out_body
+ * (NULL where body_size is 0) before pbs_h2_submit. Free it with pbs_h2_discard_message if it is not
+ * submitted. PBS_E_NOMEM, PBS_E_TOO_LARGE (path), PBS_E_INVALID (method).
+ */
+struct pbs_h2_message;
+int pbs_h2_message_new(const struct pbs_h2_call *call, size_t body_size,
+                       struct pbs_h2_message **out, uint8_t **out_body);
+void pbs_h2_message_free(struct pbs_h2_message *message);
+
+/* Queue it for sending, with the first body_len bytes of its body; it belongs to h2 now. */
+void pbs_h2_submit(struct pbs_h2 *h2, struct pbs_h2_message *message, size_t body_len);
+
+/*
+ * Bytes of the peer, any number. PBS_E_PROTOCOL, PBS_E_FLOW, PBS_E_NOMEM, PBS_E_TOO_LARGE: the
+ * connection is beyond use; pbs_h2_error says why. A GOAWAY with an error code is PBS_E_CLOSED.
+ */
+int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len);
+
+/*
+ * The next bytes for the peer; *out_len 0: there is nothing that may be sent now. All of them must
+ * have been sent (or copied, or encrypted) when this, or pbs_h2_receive, is called again.
+ */
+int pbs_h2_send(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len);
+
+struct pbs_h2_answer {
+    uint32_t tag;
+    int is_upload;       /* a chunk upload that failed; job tells which (successes are not told) */
+    uint64_t job;
+    unsigned status;     /* of HTTP; 0: the stream was reset, reset_code says how */
+    uint32_t reset_code;
+    int body_too_large;  /* the body was longer than max_body, and is cut there */
+    uint8_t *body;       /* to be freed with free(); may be NULL */
+    size_t body_len;
+};
+
+/* The next answer; returns 0 when there is none. */
+int pbs_h2_next_answer(struct pbs_h2 *h2, struct pbs_h2_answer *out);
+
+struct pbs_h2_state {
+    uint64_t sent_bytes;         /* payload of DATA frames */
+    uint64_t received_bytes;
+    uint64_t uploads_done;       /* answered with success */
+    uint64_t uploads_bytes;      /* body bytes of those */
+    uint64_t requests;           /* streams opened */
+    uint64_t refused;            /* streams the peer refused, sent again */
+    uint32_t open_streams;
+    uint32_t calls_waiting;      /* submitted, not yet on a stream */
+    uint32_t peer_max_streams;
+    uint32_t peer_frame_size;
+    uint32_t peer_initial_window;
+    int64_t send_window;         /* of the connection */
+    int settings_seen;           /* the peer's first SETTINGS have come */
+    int going_away;              /* a GOAWAY without error has come: no new streams */
+    int can_send;                /* the last pbs_h2_send gave something */
+};
+
+void pbs_h2_state(const struct pbs_h2 *h2, struct pbs_h2_state *out);
+
+/* What went wrong, for a message; a static or owned string, "" if nothing did. */
+const char *pbs_h2_error(const struct pbs_h2 *h2);
+
+#endif

@@ -1,0 +1,478 @@
+#define _GNU_SOURCE
+#include "pbs_upload.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pbs_bytes.h"
+#include "pbs_error.h"
+#include "pbs_hpack.h"
+
+/* Bounds of what is on the way; powers of two. A job is 48 bytes, a slot 48. */
+#define MAX_JOBS 16384u
+#define MAX_SLOTS 2048u
+
+#define HEADERS_FRAME 0x1
+#define FLAG_END_HEADERS 0x4
+#define CONTENT_TYPE "application/octet-stream"
+#define PATH_MAX_LEN 192u
+
+struct job {
+    uint8_t digest[PBS_DIGEST_SIZE];
+    uint32_t plain_size;
+    uint16_t writer_id;
+    uint8_t fixed;
+    uint8_t encrypted;
+    uint8_t acknowledged;
+};
+
+enum slot_state { SLOT_READING, SLOT_READY, SLOT_OUT, SLOT_FREE };
+
+struct slot {
+    size_t start; /* in the ring */
+    size_t size;
+    size_t head_len;
+    size_t body_len;
+    uint64_t job;
+    enum slot_state state;
+};
+
+struct pbs_upload {
+    int chunks_fd;
+    int event_fd;
+    uint32_t open_delay_us;
+    char *authority;
+
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* readers wait for jobs */
+    pthread_cond_t space; /* readers wait for room in the ring or a slot */
+
+    pthread_t *threads;
+    unsigned max_threads;
+    unsigned n_threads;
+    unsigned n_idle;
+    int stopping;
+
+    struct job jobs[MAX_JOBS]; /* job j at j % MAX_JOBS; live: [acknowledged, added) */
+    uint64_t acknowledged;
+    uint64_t taken; /* next job for a reader */
+    uint64_t added;
+    uint64_t again[MAX_JOBS]; /* jobs to read once more, before new ones */
+    size_t n_again;
+
+    uint8_t *ring;
+    size_t ring_size;
+    size_t tail; /* where the next chunk goes, if there is room behind it */
+    int wrapped; /* the tail is before the oldest live slot */
+    struct slot slots[MAX_SLOTS]; /* slot s at s % MAX_SLOTS; live: [first_slot, end_slot) */
+    uint64_t first_slot;
+    uint64_t next_slot; /* next for the sender */
+    uint64_t end_slot;
+    int sender_waits;
+
+    int failed;
+    struct pbs_upload_failure failure;
+};
+
+/* ---- the request's head ---- */
+
+static size_t upload_path(const struct job *job, size_t blob_size, char *out)
+{
+    char *at = out;
+
+    at = stpcpy(at, job->fixed ? "/fixed_chunk?wid=" : "/dynamic_chunk?wid=");
+    at += pbs_decimal(job->writer_id, at);
+    at = stpcpy(at, "&digest=");
+    pbs_digest_hex(job->digest, at);
+    at = stpcpy(at + 64, "&size=");
+    at += pbs_decimal(job->plain_size, at);
+    at = stpcpy(at, "&encoded-size=");
+    at += pbs_decimal(blob_size, at);
+    return (size_t)(at - out);
+}
+
+static size_t head_size(const struct pbs_upload *upload, size_t path_len)
+{
+    return PBS_FRAME_HEADER + 2 +
+           pbs_hpack_literal_size(PBS_HPACK_AUTHORITY, strlen(upload->authority)) +
+           pbs_hpack_literal_size(PBS_HPACK_PATH, path_len) +
+           pbs_hpack_literal_size(PBS_HPACK_CONTENT_TYPE, strlen(CONTENT_TYPE));
+}
+
+static void write_head(const struct pbs_upload *upload, const char *path, size_t path_len,
+                       size_t head_len, uint8_t *out)
+{
+    pbs_store_be24(out, (uint32_t)(head_len - PBS_FRAME_HEADER));
+    out[3] = HEADERS_FRAME;
+    out[4] = FLAG_END_HEADERS;
+    pbs_store_be32(out + 5, 0);
+    uint8_t *at = out + PBS_FRAME_HEADER;
+    at += pbs_hpack_indexed(at, PBS_HPACK_METHOD_POST);
+    at += pbs_hpack_indexed(at, PBS_HPACK_SCHEME_HTTPS);
+    at += pbs_hpack_literal(at, PBS_HPACK_AUTHORITY, upload->authority,
+                            strlen(upload->authority));
+    at += pbs_hpack_literal(at, PBS_HPACK_PATH, path, path_len);
+    pbs_hpack_literal(at, PBS_HPACK_CONTENT_TYPE, CONTENT_TYPE, strlen(CONTENT_TYPE));
+}
+
+/* ---- the ring; all with the lock held ---- */
+
+/* Find size bytes in one piece behind the newest slot; 0 if there is no room now. */
+static int ring_place(struct pbs_upload *upload, size_t size, size_t *out_start)
+{
+    if (upload->end_slot - upload->first_slot == MAX_SLOTS)
+        return 0;
+    if (upload->first_slot == upload->end_slot) {
+        /* Empty: begin anew, so that a sender that keeps up uses the same, cached, memory. */
+        upload->tail = 0;
+        upload->wrapped = 0;
+        *out_start = 0;
+        return 1;
+    }
+    size_t oldest = upload->slots[upload->first_slot % MAX_SLOTS].start;
+    if (!upload->wrapped) {
+        if (size <= upload->ring_size - upload->tail) {
+            *out_start = upload->tail;
+            return 1;
+        }
+        if (size > oldest)
+            return 0;
+        upload->wrapped = 1;
+        *out_start = 0;
+        return 1;
+    }
+    if (size > oldest - upload->tail)
+        return 0;
+    *out_start = upload->tail;
+    return 1;
+}
+
+static void ring_advance(struct pbs_upload *upload)
+{
+    while (upload->first_slot < upload->end_slot) {
+        struct slot *oldest = &upload->slots[upload->first_slot % MAX_SLOTS];
+        if (oldest->state != SLOT_FREE)
+            break;
+        upload->first_slot++;
+        if (upload->first_slot < upload->end_slot &&
+            upload->slots[upload->first_slot % MAX_SLOTS].start < oldest->start)
+            upload->wrapped = 0;
+    }
+}
+
+static void wake_sender(struct pbs_upload *upload)
+{
+    uint64_t one = 1;
+
+    if (!upload->sender_waits)
+        return;
+    upload->sender_waits = 0;
+    while (write(upload->event_fd, &one, sizeof one) < 0 && errno == EINTR)
+        continue;
+}
+
+static void fail(struct pbs_upload *upload, const struct job *job, int status, int error)
+{
+    if (!upload->failed) {
+        upload->failed = 1;
+        upload->failure.status = status;
+        upload->failure.error = status == PBS_E_IO ? error : 0;
+        memcpy(upload->failure.digest, job->digest, PBS_DIGEST_SIZE);
+    }
+    wake_sender(upload);
+    pthread_cond_broadcast(&upload->work);
+    pthread_cond_broadcast(&upload->space);
+}
+
+/* ---- readers ---- */
+
+/* Wait for a job. Returns 0 when there will be none: the object is being freed, or failed. */
+static int take_job(struct pbs_upload *upload, uint64_t *out_number, struct job *out)
+{
+    while (!upload->stopping && !upload->failed) {
+        if (upload->n_again > 0)
+            *out_number = upload->again[--upload->n_again];
+        else if (upload->taken < upload->added)
+            *out_number = upload->taken++;
+        else {
+            upload->n_idle++;
+            pthread_cond_wait(&upload->work, &upload->lock);
+            upload->n_idle--;
+            continue;
+        }
+        *out = upload->jobs[*out_number % MAX_JOBS];
+        return 1;
+    }
+    return 0;
+}
+
+static int wait_for_space(struct pbs_upload *upload, size_t size, size_t *out_start)
+{
+    while (!upload->stopping && !upload->failed) {
+        if (ring_place(upload, size, out_start))
+            return 1;
+        pthread_cond_wait(&upload->space, &upload->lock);
+    }
+    return 0;
+}
+
+static void sleep_us(uint32_t us)
+{
+    struct timespec time = {us / 1000000u, (long)(us % 1000000u) * 1000};
+    while (nanosleep(&time, &time) < 0 && errno == EINTR)
+        continue;
+}
+
+/* Read one chunk into the ring. Called and returns with the lock held. */
+static void read_one(struct pbs_upload *upload, uint64_t number, const struct job *job)
+{
+    char path[PATH_MAX_LEN];
+    size_t blob_size = 0;
+    int fd = -1, error = 0;
+
+    pthread_mutex_unlock(&upload->lock);
+    if (upload->open_delay_us)
+        sleep_us(upload->open_delay_us);
+    int status = pbs_chunk_open(upload->chunks_fd, job->digest, &fd, &blob_size, &error);
+    size_t path_len = status ? 0 : upload_path(job, blob_size, path);
+    size_t head_len = head_size(upload, path_len);
+    size_t size = head_len + PBS_FRAME_HEADER + blob_size;
+    size_t start;
+    pthread_mutex_lock(&upload->lock);
+
+    if (status) {
+        fail(upload, job, status, error);
+        return;
+    }
+    if (!wait_for_space(upload, size, &start)) {
+        close(fd);
+        return;
+    }
+    uint64_t number_of_slot = upload->end_slot++;
+    struct slot *slot = &upload->slots[number_of_slot % MAX_SLOTS];
+    *slot = (struct slot){start, size, head_len, blob_size, number, SLOT_READING};
+    upload->tail = start + size;
+    pthread_mutex_unlock(&upload->lock);
+
+    uint8_t *memory = upload->ring + start;
+    status = pbs_chunk_read(fd, blob_size, job->plain_size, job->encrypted,
+                            memory + head_len + PBS_FRAME_HEADER, &error);
+    close(fd);
+    if (!status)
+        write_head(upload, path, path_len, head_len, memory);
+    pthread_mutex_lock(&upload->lock);
+    if (status) {
+        fail(upload, job, status, error);
+        return;
+    }
+    slot->state = SLOT_READY;
+    if (number_of_slot == upload->next_slot)
+        wake_sender(upload);
+}
+
+static void *reader_main(void *argument)
+{
+    struct pbs_upload *upload = argument;
+    struct job job;
+    uint64_t number;
+
+    pthread_mutex_lock(&upload->lock);
+    while (take_job(upload, &number, &job))
+        read_one(upload, number, &job);
+    pthread_mutex_unlock(&upload->lock);
+    return NULL;
+}
+
+/* Threads are started as there is work for them: most snapshots need one or two. */
+static int start_readers(struct pbs_upload *upload)
+{
+    uint64_t waiting = upload->added - upload->taken + upload->n_again;
+
+    while (upload->n_threads < upload->max_threads && upload->n_idle < waiting) {
+        if (pthread_create(&upload->threads[upload->n_threads], NULL, reader_main, upload) != 0)
+            return upload->n_threads ? PBS_OK : PBS_E_NOMEM;
+        upload->n_threads++;
+        waiting--;
+    }
+    return PBS_OK;
+}
+
+/* ---- public ---- */
+
+int pbs_upload_new(const struct pbs_upload_options *options, struct pbs_upload **out)
+{
+    if (options->readers == 0)
+        return PBS_E_INVALID;
+    struct pbs_upload *upload = calloc(1, sizeof *upload);
+    if (!upload)
+        return PBS_E_NOMEM;
+    size_t least = PBS_CHUNK_FILE_MAX + 1024 + strlen(options->authority);
+    upload->ring_size = options->buffer_bytes > least ? options->buffer_bytes : least;
+    upload->chunks_fd = options->chunks_fd;
+    upload->open_delay_us = options->open_delay_us;
+    upload->max_threads = options->readers;
+    upload->authority = strdup(options->authority);
+    upload->threads = calloc(options->readers, sizeof *upload->threads);
+    upload->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    /* Mapped, not allocated: pages that no chunk reaches cost nothing. */
+    upload->ring = mmap(NULL, upload->ring_size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    pthread_mutex_init(&upload->lock, NULL);
+    pthread_cond_init(&upload->work, NULL);
+    pthread_cond_init(&upload->space, NULL);
+    if (!upload->authority || !upload->threads || upload->ring == MAP_FAILED ||
+        upload->event_fd < 0) {
+        int status = upload->event_fd < 0 ? PBS_E_IO : PBS_E_NOMEM;
+        pbs_upload_free(upload);
+        return status;
+    }
+    *out = upload;
+    return PBS_OK;
+}
+
+void pbs_upload_free(struct pbs_upload *upload)
+{
+    if (!upload)
+        return;
+    pthread_mutex_lock(&upload->lock);
+    upload->stopping = 1;
+    pthread_cond_broadcast(&upload->work);
+    pthread_cond_broadcast(&upload->space);
+    pthread_mutex_unlock(&upload->lock);
+    for (unsigned i = 0; i < upload->n_threads; i++)
+        pthread_join(upload->threads[i], NULL);
+    pthread_cond_destroy(&upload->space);
+    pthread_cond_destroy(&upload->work);
+    pthread_mutex_destroy(&upload->lock);
+    if (upload->ring != MAP_FAILED)
+        munmap(upload->ring, upload->ring_size);
+    if (upload->event_fd >= 0)
+        close(upload->event_fd);
+    free(upload->threads);
+    free(upload->authority);
+    free(upload);
+}
+
+int pbs_upload_event_fd(const struct pbs_upload *upload)
+{
+    return upload->event_fd;
+}
+
+int pbs_upload_add(struct pbs_upload *upload, const struct pbs_upload_archive *archive,
+                   const uint32_t *positions, size_t n, size_t *out_added)
+{
+    size_t added = 0;
+    int status = PBS_OK;
+
+    pthread_mutex_lock(&upload->lock);
+    for (; added < n && upload->added - upload->acknowledged < MAX_JOBS; added++) {
+        uint32_t pos = positions[added];
+        if (pos >= archive->entries.n) {
+            status = PBS_E_INVALID;
+            break;
+        }
+        struct job *job = &upload->jobs[upload->added % MAX_JOBS];
+        memcpy(job->digest, archive->entries.digests + pos * archive->entries.stride,
+               PBS_DIGEST_SIZE);
+        job->plain_size = (uint32_t)pbs_entry_size(&archive->entries, pos);
+        job->writer_id = (uint16_t)archive->writer_id;
+        job->fixed = archive->entries.chunk_size != 0;
+        job->encrypted = archive->encrypted != 0;
+        job->acknowledged = 0;
+        upload->added++;
+    }
+    if (added) {
+        int started = start_readers(upload);
+        if (!status)
+            status = started;
+        pthread_cond_broadcast(&upload->work);
+    }
+    pthread_mutex_unlock(&upload->lock);
+    *out_added = added;
+    return status;
+}
+
+uint64_t pbs_upload_added(const struct pbs_upload *upload)
+{
+    return upload->added; /* written by this thread alone */
+}
+
+uint64_t pbs_upload_acknowledged(const struct pbs_upload *upload)
+{
+    return upload->acknowledged; /* likewise */
+}
+
+int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after,
+                    struct pbs_upload_piece *out)
+{
+    pthread_mutex_lock(&upload->lock);
+    struct slot *slot = &upload->slots[upload->next_slot % MAX_SLOTS];
+    int ready = upload->next_slot < upload->end_slot && slot->state == SLOT_READY;
+    if (ready && after && after != upload->ring + slot->start) {
+        ready = 0;
+    } else if (ready) {
+        out->message = (struct pbs_message){upload->ring + slot->start, slot->head_len,
+                                            slot->body_len};
+        out->job = slot->job;
+        out->slot = upload->next_slot++;
+        slot->state = SLOT_OUT;
+    } else {
+        uint64_t count;
+        while (read(upload->event_fd, &count, sizeof count) < 0 && errno == EINTR)
+            continue;
+        upload->sender_waits = 1;
+    }
+    pthread_mutex_unlock(&upload->lock);
+    return ready;
+}
+
+void pbs_upload_release(struct pbs_upload *upload, uint64_t slot)
+{
+    pthread_mutex_lock(&upload->lock);
+    upload->slots[slot % MAX_SLOTS].state = SLOT_FREE;
+    ring_advance(upload);
+    pthread_cond_broadcast(&upload->space);
+    pthread_mutex_unlock(&upload->lock);
+}
+
+void pbs_upload_acknowledge(struct pbs_upload *upload, uint64_t job)
+{
+    pthread_mutex_lock(&upload->lock);
+    upload->jobs[job % MAX_JOBS].acknowledged = 1;
+    while (upload->acknowledged < upload->added &&
+           upload->jobs[upload->acknowledged % MAX_JOBS].acknowledged)
+        upload->acknowledged++;
+    pthread_mutex_unlock(&upload->lock);
+}
+
+void pbs_upload_again(struct pbs_upload *upload, uint64_t job)
+{
+    pthread_mutex_lock(&upload->lock);
+    upload->again[upload->n_again++] = job;
+    pthread_cond_signal(&upload->work);
+    pthread_mutex_unlock(&upload->lock);
+}
+
+int pbs_upload_failed(struct pbs_upload *upload, struct pbs_upload_failure *out)
+{
+    pthread_mutex_lock(&upload->lock);
+    int failed = upload->failed;
+    if (failed)
+        *out = upload->failure;
+    pthread_mutex_unlock(&upload->lock);
+    return failed;
+}
+
+int pbs_upload_digest(struct pbs_upload *upload, uint64_t job, uint8_t out[PBS_DIGEST_SIZE])
+{
+    if (job < upload->acknowledged || job >= upload->added)
+        return PBS_E_INVALID;
+    memcpy(out, upload->jobs[job % MAX_JOBS].digest, PBS_DIGEST_SIZE);
+    return PBS_OK;
+}

@@ -1,0 +1,111 @@
+/*
+ * The merged-chunk upload buffer: reader threads take chunk files from a list of jobs, check them,
+ * and place each one into a ring of memory, headed by the HTTP/2 HEADERS frame of its request and by
+ * room for its first DATA frame's header. Small chunks lie back to back, so that one write to TLS
+ * carries many of them; the payload is copied once, by read(2).
+ *
+ *     | HEADERS | 9 bytes | blob ...... | HEADERS | 9 bytes | blob .. |
+ *
+ * Jobs are numbered 0, 1, 2, ... as they are added. A job is *acknowledged* when the target answered
+ * its upload with success; `acknowledged prefix` is how many jobs, from the first on, are.
+ *
+ * One thread, the sender, calls everything here but what a comment says otherwise; the readers are
+ * the object's own.
+ */
+#ifndef PBS_UPLOAD_H
+#define PBS_UPLOAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pbs_chunks.h"
+#include "pbs_entries.h"
+
+#define PBS_FRAME_HEADER 9u
+
+/*
+ * A request on its way out, in one piece of writable memory: the HEADERS frame of head_len bytes
+ * (stream id still 0), and where there is a body, PBS_FRAME_HEADER bytes of room and the body.
+ */
+struct pbs_message {
+    uint8_t *start;
+    size_t head_len;
+    size_t body_len;
+};
+
+struct pbs_upload_options {
+    int chunks_fd;           /* the folder `.chunks`; borrowed, open as long as the object lives */
+    unsigned readers;        /* threads that read ahead, at least 1 */
+    size_t buffer_bytes;     /* bound of the ring; raised to what the largest chunk needs */
+    uint32_t open_delay_us;  /* every open takes this much longer: a slow disk, for tests */
+    const char *authority;   /* `:authority` of the requests; copied */
+};
+
+struct pbs_upload;
+
+/* PBS_E_NOMEM, PBS_E_IO (no eventfd), PBS_E_INVALID (no readers). */
+int pbs_upload_new(const struct pbs_upload_options *options, struct pbs_upload **out);
+
+/* Stops the readers, waiting for those inside a system call. */
+void pbs_upload_free(struct pbs_upload *upload);
+
+/* The file descriptor that becomes readable when, after pbs_upload_next found nothing, a chunk is
+ * ready or reading failed; pbs_upload_next clears it. Owned by the object. */
+int pbs_upload_event_fd(const struct pbs_upload *upload);
+
+/* How the chunks of one archive are uploaded. */
+struct pbs_upload_archive {
+    struct pbs_entries entries;
+    uint32_t writer_id;
+    int encrypted; /* the chunks must be encrypted; otherwise, must not be */
+};
+
+/*
+ * Add the chunks at these positions of an archive's index. As many are taken as there is room for;
+ * *out_added tells how many. Digests are copied.
+ * PBS_E_INVALID: a position outside of the index, PBS_E_NOMEM: no thread.
+ */
+int pbs_upload_add(struct pbs_upload *upload, const struct pbs_upload_archive *archive,
+                   const uint32_t *positions, size_t n, size_t *out_added);
+
+/* How many jobs were added, and how many of them, from the first on, are acknowledged. */
+uint64_t pbs_upload_added(const struct pbs_upload *upload);
+uint64_t pbs_upload_acknowledged(const struct pbs_upload *upload);
+
+struct pbs_upload_piece {
+    struct pbs_message message;
+    uint64_t job;
+    uint64_t slot; /* to give back */
+};
+
+/*
+ * The next chunk that is ready and was not handed out before, if it lies right at the address
+ * `after` (NULL: wherever it lies). Returns 1 and fills *out; 0: it lies elsewhere, or none is ready
+ * yet (the event fd will tell) or ever. Its memory is the caller's until pbs_upload_release.
+ */
+int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after,
+                    struct pbs_upload_piece *out);
+
+/* Every byte of this piece has been sent; its memory may serve another chunk. */
+void pbs_upload_release(struct pbs_upload *upload, uint64_t slot);
+
+/* The target has stored the job's chunk. */
+void pbs_upload_acknowledge(struct pbs_upload *upload, uint64_t job);
+
+/* The target did not look at the upload (REFUSED_STREAM): read and send that chunk again. The
+ * piece must have been released. */
+void pbs_upload_again(struct pbs_upload *upload, uint64_t job);
+
+struct pbs_upload_failure {
+    int status; /* PBS_E_* */
+    int error;  /* errno, where status is PBS_E_IO */
+    uint8_t digest[PBS_DIGEST_SIZE];
+};
+
+/* Whether a chunk could not be read; if so, *out is about the first such. Nothing is read on. */
+int pbs_upload_failed(struct pbs_upload *upload, struct pbs_upload_failure *out);
+
+/* Digest of a job that is not in the acknowledged prefix; PBS_E_INVALID otherwise. */
+int pbs_upload_digest(struct pbs_upload *upload, uint64_t job, uint8_t out[PBS_DIGEST_SIZE]);
+
+#endif

@@ -1,0 +1,446 @@
+# cython: language_level=3, embedsignature=True
+"""The wire side of a backup session: HTTP/2 and chunk uploads in C (csrc/pbs_http2.h, pbs_upload.h)."""
+
+from cpython.buffer cimport PyBUF_READ
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+import os
+from typing import NamedTuple
+
+from pbs_push._native.status import native_error
+from pbs_push.errors import ChunkError, ProtocolError
+
+cdef extern from "pbs_error.h" nogil:
+    enum:
+        PBS_OK
+        PBS_E_CLOSED
+        PBS_E_IO
+
+cdef extern from "pbs_chunks.h" nogil:
+    size_t PBS_CHUNK_NAME_SIZE
+    void pbs_chunk_name(const uint8_t *digest, char *out)
+
+cdef extern from "pbs_entries.h" nogil:
+    struct pbs_entries:
+        const uint8_t *digests
+        size_t stride
+        size_t n
+        uint64_t chunk_size
+        uint64_t size
+    int pbs_entries_changed(const pbs_entries *entries, const pbs_entries *previous,
+                            uint32_t *out, size_t *out_n)
+    int pbs_entries_body(const pbs_entries *entries, const uint32_t *positions, size_t first,
+                         size_t n, uint32_t writer_id, uint8_t *out, size_t limit, size_t *out_n,
+                         size_t *out_len)
+    size_t PBS_ENTRY_TEXT_MAX
+    size_t PBS_ENTRIES_TEXT_AROUND
+
+cdef extern from "pbs_upload.h" nogil:
+    struct pbs_upload:
+        pass
+    struct pbs_upload_options:
+        int chunks_fd
+        unsigned readers
+        size_t buffer_bytes
+        uint32_t open_delay_us
+        const char *authority
+    struct pbs_upload_archive:
+        pbs_entries entries
+        uint32_t writer_id
+        int encrypted
+    struct pbs_upload_failure:
+        int status
+        int error
+        uint8_t digest[32]
+    int pbs_upload_new(const pbs_upload_options *options, pbs_upload **out)
+    void pbs_upload_free(pbs_upload *upload)
+    int pbs_upload_event_fd(const pbs_upload *upload)
+    int pbs_upload_add(pbs_upload *upload, const pbs_upload_archive *archive,
+                       const uint32_t *positions, size_t n, size_t *out_added)
+    uint64_t pbs_upload_added(const pbs_upload *upload)
+    uint64_t pbs_upload_acknowledged(const pbs_upload *upload)
+    int pbs_upload_failed(pbs_upload *upload, pbs_upload_failure *out)
+    int pbs_upload_digest(pbs_upload *upload, uint64_t job, uint8_t *out)
+
+cdef extern from "pbs_http2.h" nogil:
+    struct pbs_h2:
+        pass
+    struct pbs_h2_options:
+        size_t frame_size
+        size_t span_size
+    enum pbs_h2_answer_mode:
+        PBS_H2_COLLECT
+        PBS_H2_DOWNLOAD
+        PBS_H2_DISCARD
+    struct pbs_h2_call:
+        const char *method
+        const char *authority
+        const char *path
+        const char *content_type
+        pbs_h2_answer_mode mode
+        size_t max_body
+        uint32_t tag
+    struct pbs_h2_message:
+        pass
+    struct pbs_h2_answer:
+        uint32_t tag
+        int is_upload
+        uint64_t job
+        unsigned status
+        uint32_t reset_code
+        int body_too_large
+        uint8_t *body
+        size_t body_len
+    struct pbs_h2_state:
+        uint64_t sent_bytes
+        uint64_t received_bytes
+        uint64_t uploads_done
+        uint64_t uploads_bytes
+        uint64_t requests
+        uint64_t refused
+        uint32_t open_streams
+        uint32_t calls_waiting
+        uint32_t peer_max_streams
+        uint32_t peer_frame_size
+        uint32_t peer_initial_window
+        int64_t send_window
+        int settings_seen
+        int going_away
+        int can_send
+    int pbs_h2_new(const pbs_h2_options *options, pbs_h2 **out)
+    void pbs_h2_free(pbs_h2 *h2)
+    void pbs_h2_attach(pbs_h2 *h2, pbs_upload *upload)
+    int pbs_h2_message_new(const pbs_h2_call *call, size_t body_size, pbs_h2_message **out,
+                           uint8_t **out_body)
+    void pbs_h2_message_free(pbs_h2_message *message)
+    void pbs_h2_submit(pbs_h2 *h2, pbs_h2_message *message, size_t body_len)
+    int pbs_h2_receive(pbs_h2 *h2, const uint8_t *data, size_t len)
+    int pbs_h2_send(pbs_h2 *h2, const uint8_t **out, size_t *out_len)
+    int pbs_h2_next_answer(pbs_h2 *h2, pbs_h2_answer *out)
+    void pbs_h2_state_get "pbs_h2_state"(const pbs_h2 *h2, pbs_h2_state *out)
+    const char *pbs_h2_error(const pbs_h2 *h2)
+
+COLLECT = PBS_H2_COLLECT
+DOWNLOAD = PBS_H2_DOWNLOAD
+DISCARD = PBS_H2_DISCARD
+
+FRAME_SIZE = 256 << 10
+"""DATA payload of one frame: 256 KiB to 1 MiB cost both sides least (spec 06)."""
+
+UPLOAD_TAG = -1
+"""Tag of an answer that is about a chunk upload."""
+
+
+class Answer(NamedTuple):
+    """The answer to a call, or to a chunk upload that failed (then ``tag`` is UPLOAD_TAG).
+
+    ``status`` is of HTTP; 0 means that the stream was reset with ``reset_code``.
+    """
+
+    tag: int
+    status: int
+    body: bytes
+    reset_code: int
+    too_large: bool
+    digest: bytes | None
+
+
+class TransportState(NamedTuple):
+    """Counts and limits of a connection, for reports and tests."""
+
+    sent_bytes: int
+    received_bytes: int
+    uploads_done: int
+    uploads_bytes: int
+    requests: int
+    refused: int
+    open_streams: int
+    calls_waiting: int
+    peer_max_streams: int
+    peer_frame_size: int
+    send_window: int
+    settings_seen: bool
+    going_away: bool
+
+
+cdef class EntryTable:
+    """The entries of one index, for comparing and uploading them.
+
+    Borrowed from the index: its mapping stays alive as long as this does. Not to be shared between
+    threads that call into one transport, which none do.
+    """
+
+    cdef const uint8_t[::1] _view
+    cdef pbs_entries _entries
+
+    def __init__(self, index) -> None:
+        cdef size_t stride = 32 if index.kind == "fixed" else 40
+        self._view = index.entries
+        self._entries.stride = stride
+        self._entries.n = len(index)
+        if <size_t>self._view.shape[0] != self._entries.n * stride:
+            raise ValueError("entries and their number do not fit")
+        self._entries.chunk_size = index.chunk_size
+        self._entries.size = index.size
+        self._entries.digests = NULL
+        if self._entries.n:
+            self._entries.digests = &self._view[stride - 32]
+
+    def __len__(self) -> int:
+        return self._entries.n
+
+    def changed(self, EntryTable previous not None):
+        """Positions at which this index differs from ``previous``, which has as many entries.
+
+        Returns a memoryview of u32. Raises ValueError if the lengths differ. O(n), GIL released.
+        """
+        cdef size_t count = 0
+        cdef int status
+        cdef bytearray storage = bytearray(4 * max(1, <Py_ssize_t>self._entries.n))
+        cdef uint8_t[::1] out = storage
+        with nogil:
+            status = pbs_entries_changed(&self._entries, &previous._entries,
+                                         <uint32_t *>&out[0], &count)
+        if status:
+            raise ValueError("two indexes of different length cannot be compared")
+        return memoryview(storage)[: 4 * count].cast("I")
+
+
+cdef class Transport:
+    """One HTTP/2 connection, without I/O, that uploads chunks.
+
+    Used by one thread at a time; reader threads of its own read chunk files ahead. The GIL is
+    released in every call that does more than look something up.
+    """
+
+    cdef pbs_h2 *_h2
+    cdef pbs_upload *_upload
+    cdef bytes _authority
+
+    def __cinit__(self, str authority not None, *, size_t frame_size=256 << 10,
+                  size_t span_size=256 << 10) -> None:
+        cdef pbs_h2_options options
+        options.frame_size = frame_size
+        options.span_size = span_size
+        self._authority = authority.encode("ascii")
+        status = pbs_h2_new(&options, &self._h2)
+        if status:
+            raise native_error(status, "setting up an HTTP/2 connection")
+
+    def __dealloc__(self):
+        # The connection first: it gives memory back to the upload buffer.
+        with nogil:
+            pbs_h2_free(self._h2)
+            pbs_upload_free(self._upload)
+
+    def attach_uploads(self, int chunks_fd, *, unsigned readers, size_t buffer_bytes,
+                       double open_delay_s=0.0) -> None:
+        """Upload chunks from the folder ``.chunks`` that is open as ``chunks_fd``; once at most.
+
+        ``readers`` threads read up to ``buffer_bytes`` ahead. The descriptor is borrowed for the
+        transport's life. ``open_delay_s`` makes every open slower: a slow disk, for tests and
+        benchmarks.
+        """
+        if self._upload is not NULL:
+            raise ValueError("uploads are attached already")
+        cdef pbs_upload_options options
+        options.chunks_fd = chunks_fd
+        options.readers = readers
+        options.buffer_bytes = buffer_bytes
+        options.open_delay_us = <uint32_t>(open_delay_s * 1e6)
+        options.authority = self._authority
+        status = pbs_upload_new(&options, &self._upload)
+        if status:
+            raise native_error(status, "setting up the upload buffer")
+        pbs_h2_attach(self._h2, self._upload)
+
+    @property
+    def event_fd(self) -> int:
+        """Readable when a chunk is ready after ``send`` found nothing; -1 without uploads."""
+        return -1 if self._upload is NULL else pbs_upload_event_fd(self._upload)
+
+    def call(self, uint32_t tag, str method not None, str path not None, *, body=None,
+             str content_type=None, int mode=PBS_H2_COLLECT, size_t max_body=65536) -> None:
+        """Queue a request; its answer comes from ``answers`` under ``tag``.
+
+        ``path`` holds the query, percent-encoded. ``body`` is any contiguous buffer, copied.
+        Raises ProtocolError if the path is too long to send.
+        """
+        cdef const uint8_t[::1] view
+        cdef uint8_t *memory = NULL
+        cdef size_t size = 0
+        if body is not None:
+            view = body
+            size = view.shape[0]
+        cdef pbs_h2_message *message = self._message(tag, method, path, content_type, mode,
+                                                     max_body, size, &memory)
+        if size:
+            memcpy(memory, &view[0], size)
+        pbs_h2_submit(self._h2, message, size)
+
+    cdef pbs_h2_message *_message(self, uint32_t tag, str method, str path, str content_type,
+                                  int mode, size_t max_body, size_t size,
+                                  uint8_t **memory) except NULL:
+        cdef pbs_h2_call call
+        cdef pbs_h2_message *message = NULL
+        cdef bytes method_bytes = method.encode("ascii")
+        cdef bytes path_bytes = path.encode("ascii")
+        cdef bytes type_bytes = b"" if content_type is None else content_type.encode("ascii")
+        call.method = method_bytes
+        call.authority = self._authority
+        call.path = path_bytes
+        call.content_type = NULL
+        if content_type is not None:
+            call.content_type = type_bytes
+        call.mode = <pbs_h2_answer_mode>mode
+        call.max_body = max_body
+        call.tag = tag
+        status = pbs_h2_message_new(&call, size, &message, memory)
+        if status:
+            raise native_error(status, f"making the request {method} {path[:80]}")
+        return message
+
+    def put_entries(self, uint32_t tag, str path not None, EntryTable table not None, *,
+                    uint32_t writer_id, size_t limit, positions=None, size_t first=0,
+                    size_t count=0) -> int:
+        """Queue a PUT of entries: of ``positions`` (u32, in order), or ``count`` from ``first`` on.
+
+        As many as fit into a body of ``limit`` bytes; returns how many that are.
+        """
+        cdef const uint32_t[::1] chosen
+        cdef const uint32_t *pointer = NULL
+        if positions is not None:
+            chosen = positions
+            count = chosen.shape[0]
+            if count:
+                pointer = &chosen[0]
+        if count == 0:
+            raise ValueError("no entries to put")
+        cdef size_t size = PBS_ENTRIES_TEXT_AROUND + count * PBS_ENTRY_TEXT_MAX
+        if size > limit:
+            size = limit
+        cdef uint8_t *memory = NULL
+        cdef size_t fit = 0, length = 0
+        cdef int status
+        cdef pbs_h2_message *message = self._message(tag, "PUT", path, "application/json",
+                                                     PBS_H2_COLLECT, 65536, size, &memory)
+        with nogil:
+            status = pbs_entries_body(&table._entries, pointer, first, count, writer_id, memory,
+                                      size, &fit, &length)
+        if status:
+            pbs_h2_message_free(message)
+            raise native_error(status, f"making the entry list for {path}")
+        pbs_h2_submit(self._h2, message, length)
+        return fit
+
+    def add_chunks(self, EntryTable table not None, positions, *, uint32_t writer_id,
+                   bint encrypted) -> int:
+        """Upload the chunks at ``positions`` (u32) of an index; returns how many were taken.
+
+        Fewer than given means that enough are under way: give the rest later. Chunk files are
+        checked to be ``encrypted`` or not.
+        """
+        cdef const uint32_t[::1] chosen = positions
+        cdef pbs_upload_archive archive
+        cdef size_t added = 0
+        cdef size_t n = chosen.shape[0]
+        cdef int status = PBS_OK
+        if self._upload is NULL:
+            raise ValueError("no uploads are attached")
+        if n == 0:
+            return 0
+        archive.entries = table._entries
+        archive.writer_id = writer_id
+        archive.encrypted = encrypted
+        with nogil:
+            status = pbs_upload_add(self._upload, &archive, &chosen[0], n, &added)
+        if status:
+            raise native_error(status, "adding chunks to upload")
+        return added
+
+    @property
+    def chunks_added(self) -> int:
+        """How many chunks were given to ``add_chunks`` and taken, so far."""
+        return 0 if self._upload is NULL else pbs_upload_added(self._upload)
+
+    @property
+    def chunks_acknowledged(self) -> int:
+        """How many of these, from the first on, the target has acknowledged."""
+        return 0 if self._upload is NULL else pbs_upload_acknowledged(self._upload)
+
+    def send(self):
+        """The next bytes for the target as a memoryview; None: there is nothing to send now.
+
+        The view is valid until the next call of ``send`` or ``receive``, which may only be made
+        once all of it was sent or copied.
+        """
+        cdef const uint8_t *data = NULL
+        cdef size_t size = 0
+        cdef int status
+        with nogil:
+            status = pbs_h2_send(self._h2, &data, &size)
+        if status:
+            raise native_error(status, "sending to the target")
+        if size == 0:
+            return None
+        return PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ)
+
+    def receive(self, const uint8_t[::1] data not None) -> None:
+        """Take bytes of the target. Raises ProtocolError when they are not HTTP/2 as agreed."""
+        cdef int status
+        cdef size_t size = data.shape[0]
+        if size == 0:
+            return
+        with nogil:
+            status = pbs_h2_receive(self._h2, &data[0], size)
+        if status:
+            reason = pbs_h2_error(self._h2).decode("ascii", "replace")
+            if reason:
+                raise ProtocolError(f"HTTP/2: {reason}")
+            raise native_error(status, "receiving from the target")
+
+    def answers(self) -> list[Answer]:
+        """The answers that came since the last call, in the order in which they were complete."""
+        cdef pbs_h2_answer answer
+        cdef uint8_t digest[32]
+        found = []
+        while pbs_h2_next_answer(self._h2, &answer):
+            try:
+                body = PyBytes_FromStringAndSize(<char *>answer.body, answer.body_len)
+            finally:
+                free(answer.body)
+            about = None
+            if answer.is_upload:
+                if pbs_upload_digest(self._upload, answer.job, digest) == PBS_OK:
+                    about = PyBytes_FromStringAndSize(<char *>digest, 32)
+            found.append(Answer(UPLOAD_TAG if answer.is_upload else answer.tag, answer.status,
+                                body, answer.reset_code, bool(answer.body_too_large), about))
+        return found
+
+    def check_source(self, str chunks_path not None) -> None:
+        """Raise ChunkError if a chunk could not be read; ``chunks_path`` is for the message."""
+        cdef pbs_upload_failure failure
+        cdef char name[70]
+        if self._upload is NULL or not pbs_upload_failed(self._upload, &failure):
+            return
+        pbs_chunk_name(failure.digest, name)
+        relative = (<bytes>name).decode("ascii")
+        if failure.status == PBS_E_IO:
+            reason = os.strerror(failure.error)
+        else:
+            reason = str(native_error(failure.status, "")).removeprefix(": ")
+        raise ChunkError(relative[5:], f"{chunks_path}/{relative}", reason)
+
+    def state(self) -> TransportState:
+        """Counts and limits as they are now."""
+        cdef pbs_h2_state state
+        pbs_h2_state_get(self._h2, &state)
+        return TransportState(
+            state.sent_bytes, state.received_bytes, state.uploads_done, state.uploads_bytes,
+            state.requests, state.refused, state.open_streams, state.calls_waiting,
+            state.peer_max_streams, state.peer_frame_size, state.send_window,
+            bool(state.settings_seen), bool(state.going_away))

@@ -1,0 +1,1 @@
+"""Everything that talks to the target: TLS, REST, and the backup protocol."""

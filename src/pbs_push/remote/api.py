@@ -1,0 +1,173 @@
+"""The REST calls of one datastore at the target, typed (spec 02, "Calls")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pbs_push.errors import InvalidName, ProtocolError
+from pbs_push.names import Namespace
+from pbs_push.remote.features import Features, Version
+from pbs_push.remote.models import (
+    DeleteStatistics,
+    GroupItem,
+    NamespaceItem,
+    SnapshotItem,
+    StatusAnswer,
+    VersionAnswer,
+)
+
+if TYPE_CHECKING:
+    from pbs_push.names import Group, Snapshot
+    from pbs_push.remote.rest import Params, Rest
+
+T = TypeVar("T")
+
+_NAMESPACES = TypeAdapter(list[NamespaceItem])
+_GROUPS = TypeAdapter(list[GroupItem])
+_SNAPSHOTS = TypeAdapter(list[SnapshotItem])
+
+
+def _checked(adapter: TypeAdapter[T], data: Any, asked: str) -> T:
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(
+            f"{asked}: the answer cannot be understood ({place or 'data'}: {first['msg']})"
+        ) from None
+
+
+class TargetApi:
+    """Calls on one datastore of the target; ``features`` are fixed by its version.
+
+    Safe for threads. Each call raises RemoteError with what was asked, and of what.
+    """
+
+    def __init__(self, rest: Rest, datastore: str) -> None:
+        self.rest = rest
+        self.datastore = datastore
+        self._base = f"admin/datastore/{datastore}"
+
+    def features(self) -> Features:
+        """Ask for the version and decide what it can do. Raises RemoteError if it is too old."""
+        answer = _checked(TypeAdapter(VersionAnswer), self.rest.get("version"), "GET version")
+        return Features.of(Version.parse(answer.version, answer.release))
+
+    def namespaces(self, parent: Namespace, max_depth: int | None = None) -> list[Namespace]:
+        """The namespaces at and below ``parent`` that the identity may see, in no order.
+
+        ``parent`` itself stands in the answer also where it does not exist (spec 02).
+        """
+        params: Params = {
+            "parent": None if parent.is_root else str(parent),
+            "max-depth": max_depth,
+        }
+        items = _checked(_NAMESPACES, self.rest.get(f"{self._base}/namespace", params), "namespaces")
+        found = []
+        for item in items:
+            try:
+                found.append(Namespace.parse(item.ns))
+            except InvalidName as error:
+                raise ProtocolError(f"namespaces of {self.datastore}: {error}") from None
+        return found
+
+    def create_namespace(self, namespace: Namespace) -> None:
+        """Create one namespace below its parent, which must exist; also fine if it exists."""
+        parent = None if namespace.parent.is_root else str(namespace.parent)
+        self.rest.post(
+            f"{self._base}/namespace", {"name": namespace.components[-1], "parent": parent}
+        )
+
+    def delete_namespace(
+        self, namespace: Namespace, features: Features, *, delete_groups: bool
+    ) -> DeleteStatistics:
+        """Delete a namespace and all below it; protected snapshots stay, and are counted."""
+        return self._delete(
+            "namespace", {"ns": str(namespace), "delete-groups": delete_groups}, features
+        )
+
+    def groups(self, namespace: Namespace) -> list[GroupItem]:
+        """The groups of one namespace, in no order."""
+        data = self.rest.get(f"{self._base}/groups", {"ns": str(namespace)})
+        return _checked(_GROUPS, data, f"groups of {namespace.label}")
+
+    def delete_group(
+        self, namespace: Namespace, group: Group, features: Features
+    ) -> DeleteStatistics:
+        """Delete a group; protected snapshots stay, and are counted."""
+        return self._delete("groups", self._group(namespace, group), features)
+
+    def snapshots(self, namespace: Namespace, group: Group | None = None) -> list[SnapshotItem]:
+        """The snapshots of one group, or of all groups of a namespace, in no order."""
+        params: dict[str, str | int | bool | None] = {"ns": str(namespace)}
+        if group is not None:
+            params = self._group(namespace, group)
+        data = self.rest.get(f"{self._base}/snapshots", params)
+        return _checked(_SNAPSHOTS, data, f"snapshots of {namespace.label}")
+
+    def delete_snapshot(self, namespace: Namespace, snapshot: Snapshot) -> None:
+        """Delete one snapshot; one that is protected or in use is refused (StatusError)."""
+        self.rest.delete(f"{self._base}/snapshots", self._snapshot(namespace, snapshot))
+
+    def upload_log(self, namespace: Namespace, snapshot: Snapshot, blob: bytes) -> None:
+        """Add ``client.log.blob`` to a snapshot that has none."""
+        self.rest.upload(
+            f"{self._base}/upload-backup-log", self._snapshot(namespace, snapshot), blob
+        )
+
+    def notes(self, namespace: Namespace, snapshot: Snapshot) -> str:
+        """The whole notes of a snapshot, ``""`` if it has none."""
+        data = self.rest.get(f"{self._base}/notes", self._snapshot(namespace, snapshot))
+        return "" if data is None else str(data)
+
+    def set_notes(self, namespace: Namespace, snapshot: Snapshot, notes: str) -> None:
+        """Replace the notes of a snapshot."""
+        params = self._snapshot(namespace, snapshot)
+        self.rest.put(f"{self._base}/notes", {**params, "notes": notes})
+
+    def group_notes(self, namespace: Namespace, group: Group) -> str:
+        """The whole notes of a group, ``""`` if it has none."""
+        data = self.rest.get(f"{self._base}/group-notes", self._group(namespace, group))
+        return "" if data is None else str(data)
+
+    def set_group_notes(self, namespace: Namespace, group: Group, notes: str) -> None:
+        """Replace the notes of a group."""
+        params = self._group(namespace, group)
+        self.rest.put(f"{self._base}/group-notes", {**params, "notes": notes})
+
+    def set_protected(self, namespace: Namespace, snapshot: Snapshot, *, protected: bool) -> None:
+        """Set or clear the flag that keeps a snapshot from being pruned."""
+        params = self._snapshot(namespace, snapshot)
+        self.rest.put(f"{self._base}/protected", {**params, "protected": protected})
+
+    def status(self) -> StatusAnswer:
+        """Space of the datastore in bytes."""
+        data = self.rest.get(f"{self._base}/status")
+        return _checked(TypeAdapter(StatusAnswer), data, f"status of {self.datastore}")
+
+    def _delete(
+        self, what: str, params: dict[str, str | int | bool | None], features: Features
+    ) -> DeleteStatistics:
+        if features.delete_statistics:
+            params = {**params, "error-on-protected": False}
+        data = self.rest.delete(f"{self._base}/{what}", params)
+        return _checked(TypeAdapter(DeleteStatistics), data or {}, f"deleting {what}")
+
+    @staticmethod
+    def _group(namespace: Namespace, group: Group) -> dict[str, str | int | bool | None]:
+        return {
+            "ns": str(namespace),
+            "backup-type": group.backup_type,
+            "backup-id": group.backup_id,
+        }
+
+    def _snapshot(
+        self, namespace: Namespace, snapshot: Snapshot
+    ) -> dict[str, str | int | bool | None]:
+        return {
+            **self._group(namespace, snapshot.group),
+            "backup-time": snapshot.backup_time,
+        }

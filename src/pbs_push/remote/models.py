@@ -1,0 +1,128 @@
+"""Answers of the REST API as values (spec 02, "Calls"): what a push needs of them, checked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from pbs_push.errors import InvalidName
+from pbs_push.names import MANIFEST_NAME, AuthId, Group, Snapshot
+
+
+def _auth_id(value: object) -> AuthId | None:
+    """Owners are shown as they are stored; one that is no auth-id owns nothing."""
+    if value is None or isinstance(value, AuthId):
+        return value
+    try:
+        return AuthId.parse(str(value))
+    except InvalidName:
+        return None
+
+
+Owner = Annotated[AuthId | None, BeforeValidator(_auth_id)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        arbitrary_types_allowed=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=True,
+    )
+
+
+class VersionAnswer(_Answer):
+    """``GET version``."""
+
+    version: str
+    release: str = "0"
+
+
+class NamespaceItem(_Answer):
+    """One of ``GET …/namespace``."""
+
+    ns: str
+
+
+class GroupItem(_Answer):
+    """One of ``GET …/groups``."""
+
+    backup_type: str
+    backup_id: str
+    last_backup: int = 0
+    backup_count: int = 0
+    files: tuple[str, ...] = ()
+    owner: Owner = None
+    comment: str | None = None
+
+    @property
+    def group(self) -> Group:
+        """The group's name. Raises InvalidName."""
+        return Group(self.backup_type, self.backup_id)
+
+    @property
+    def newest_finished(self) -> int | None:
+        """Time of the newest finished snapshot, None if there is none.
+
+        A group that holds just an unfinished snapshot shows that one's time; only ``files`` tells
+        (spec 02).
+        """
+        return self.last_backup if self.last_backup and MANIFEST_NAME in self.files else None
+
+
+class SnapshotFile(_Answer):
+    """A file of a snapshot in ``GET …/snapshots``."""
+
+    filename: str
+    crypt_mode: str | None = None
+    size: int | None = None
+
+
+class Verification(_Answer):
+    """The verify state of a snapshot."""
+
+    state: str
+    upid: str = ""
+
+
+class SnapshotItem(_Answer):
+    """One of ``GET …/snapshots``."""
+
+    backup_type: str
+    backup_id: str
+    backup_time: int
+    files: tuple[SnapshotFile, ...] = ()
+    size: int | None = None
+    verification: Verification | None = None
+    fingerprint: str | None = None
+    owner: Owner = None
+    comment: str | None = None
+    protected: bool = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot's name. Raises InvalidName."""
+        return Snapshot(Group(self.backup_type, self.backup_id), self.backup_time)
+
+    def has_file(self, name: str) -> bool:
+        """Whether a file of this name lies in it."""
+        return any(file.filename == name for file in self.files)
+
+
+class DeleteStatistics(_Answer):
+    """What a delete took with it; older servers answer nothing, which counts as zeros."""
+
+    removed_groups: int = 0
+    removed_snapshots: int = 0
+    protected_snapshots: int = 0
+
+
+class StatusAnswer(_Answer):
+    """``GET …/status``: bytes."""
+
+    total: int = 0
+    used: int = 0
+    avail: int = 0
+    backend_type: str | None = None

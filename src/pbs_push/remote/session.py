@@ -1,0 +1,279 @@
+"""One backup at the target: the calls of the backup protocol (spec 03), many in flight at once.
+
+Calls are queued, and answered while ``wait`` pumps the connection. Nothing here decides what to
+send: that is the push engine's (push/transfer.py).
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from pbs_push._native.transport import COLLECT, DISCARD, DOWNLOAD, UPLOAD_TAG
+from pbs_push.errors import ProtocolError, RemoteError
+from pbs_push.remote.rest import raise_for_status, shown_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from typing_extensions import Buffer
+
+    from pbs_push._native.transport import Answer, EntryTable, Transport, TransportState
+    from pbs_push.remote.connection import Upgraded
+
+MAX_PREVIOUS_BYTES: Final = 4 << 30
+"""Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
+
+_OCTETS: Final = "application/octet-stream"
+
+
+class Call:
+    """A request under way in a numbered flight; ``answer`` is None until it is answered."""
+
+    def __init__(self, request: str, flight: int) -> None:
+        self.request = request
+        self.flight = flight
+        self.answer: Answer | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer has come."""
+        return self.answer is not None
+
+    def body(self) -> bytes:
+        """The body of a successful answer. Raises StatusError and its kin, ProtocolError."""
+        answer = self.answer
+        if answer is None:
+            raise ProtocolError(f"{self.request}: not answered")
+        if answer.status == 0:
+            raise ProtocolError(
+                f"{self.request}: the target reset the request (HTTP/2 error {answer.reset_code})"
+            )
+        raise_for_status(self.request, answer.status, answer.body)
+        if answer.too_large:
+            raise ProtocolError(f"{self.request}: the answer is too long")
+        return answer.body
+
+    def writer_id(self) -> int:
+        """The answer's ``data`` as a writer id. Raises RemoteError."""
+        body = self.body()
+        try:
+            number = json.loads(body)["data"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            number = None
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 0xFFFF:  # noqa: PLR2004
+            shown = shown_reason(body[:200]) or "an empty answer"
+            raise ProtocolError(f"{self.request}: no writer id in the answer: {shown}")
+        return number
+
+    @property
+    def refused(self) -> bool:
+        """Whether the target answered with an error that says the request cannot be done.
+
+        That is what falling back to another way is for; a broken stream is not.
+        """
+        return self.answer is not None and self.answer.status >= HTTPStatus.BAD_REQUEST
+
+
+class BackupSession:
+    """The backup protocol on an upgraded connection, for the snapshot named in the upgrade.
+
+    ``flight`` numbers sets of requests that did not wait for an answer to each other; who makes
+    calls raises it when what follows depends on answers. ``flights`` is the highest number used.
+    """
+
+    def __init__(self, upgraded: Upgraded, label: str, chunks_path: str) -> None:
+        self._upgraded = upgraded
+        self._transport: Transport = upgraded.transport
+        self._label = label
+        self._chunks_path = chunks_path
+        self._calls: dict[int, Call] = {}
+        self._next_tag = 1
+        self.flight = 1
+        self.flights = 1
+        self._upload_error: RemoteError | None = None
+
+    # -- the protocol's calls --
+
+    def previous(self, archive_name: str, *, max_bytes: int = MAX_PREVIOUS_BYTES) -> Call:
+        """Download a file of the previous snapshot; of an index, all chunks become known."""
+        return self._call(
+            "GET", "/previous", {"archive-name": archive_name}, mode=DOWNLOAD, max_body=max_bytes
+        )
+
+    def register_previous(self, archive_name: str) -> Call:
+        """Make the chunks of the previous snapshot's index known, and drop its body.
+
+        A server registers them before it answers (spec 03), so the stream is reset at its headers.
+        """
+        return self._call("GET", "/previous", {"archive-name": archive_name}, mode=DISCARD)
+
+    def create_fixed(self, archive_name: str, size: int, reuse_csum: bytes | None = None) -> Call:
+        """Open a writer of a fixed index of ``size`` bytes; with ``reuse_csum`` as a copy of the
+        previous snapshot's index that has this csum."""
+        params = {"archive-name": archive_name, "size": str(size)}
+        if reuse_csum is not None:
+            params["reuse-csum"] = reuse_csum.hex()
+        return self._call("POST", "/fixed_index", params)
+
+    def create_dynamic(self, archive_name: str) -> Call:
+        """Open a writer of a dynamic index."""
+        return self._call("POST", "/dynamic_index", {"archive-name": archive_name})
+
+    def append(  # noqa: D417
+        self,
+        kind: str,
+        writer_id: int,
+        table: EntryTable,
+        *,
+        limit: int,
+        positions: Buffer | None = None,
+        first: int = 0,
+        count: int = 0,
+    ) -> tuple[Call, int]:
+        """Send as many entries as one body of less than ``limit`` bytes takes.
+
+        Either the entries at ``positions`` (u32) or ``count`` entries from ``first`` on. Returns the
+        call, and how many entries it carries.
+        """
+        path = f"/{kind}_index"
+        call, tag = self._new_call(f"PUT {path} of {self._label}")
+        taken = self._transport.put_entries(
+            tag,
+            path,
+            table,
+            writer_id=writer_id,
+            limit=limit - 1,
+            positions=positions,
+            first=first,
+            count=count,
+        )
+        return call, taken
+
+    def close_writer(
+        self, kind: str, writer_id: int, *, chunk_count: int, size: int, csum: bytes
+    ) -> Call:
+        """Close a writer: ``chunk_count`` is of the entries appended, ``size`` of the archive."""
+        params = {
+            "wid": str(writer_id),
+            "chunk-count": str(chunk_count),
+            "size": str(size),
+            "csum": csum.hex(),
+        }
+        return self._call("POST", f"/{kind}_close", params)
+
+    def upload_blob(self, file_name: str, blob: Buffer) -> Call:
+        """Upload a blob file as it is."""
+        size = memoryview(blob).nbytes
+        params = {"file-name": file_name, "encoded-size": str(size)}
+        return self._call("POST", "/blob", params, body=blob)
+
+    def finish(self) -> Call:
+        """Make the snapshot whole."""
+        return self._call("POST", "/finish", {})
+
+    def speedtest(self, body: Buffer) -> Call:
+        """Upload bytes that the target drops."""
+        return self._call("POST", "/speedtest", {}, body=body)
+
+    def add_chunks(
+        self, table: EntryTable, positions: Buffer, *, writer_id: int, encrypted: bool
+    ) -> int:
+        """Upload the chunks at these positions (u32) of an index; returns how many were taken.
+
+        They are numbered in the order given, over all archives: ``chunks_added``.
+        """
+        self.flights = max(self.flights, self.flight)
+        return self._transport.add_chunks(
+            table, positions, writer_id=writer_id, encrypted=encrypted
+        )
+
+    @property
+    def chunks_added(self) -> int:
+        """How many chunks ``add_chunks`` has taken so far."""
+        return self._transport.chunks_added
+
+    @property
+    def chunks_acknowledged(self) -> int:
+        """How many of these, from the first on, the target has acknowledged."""
+        return self._transport.chunks_acknowledged
+
+    @property
+    def state(self) -> TransportState:
+        """Counts of the connection."""
+        return self._transport.state()
+
+    # -- waiting --
+
+    def wait(self, calls: Iterable[Call]) -> None:
+        """Pump until all of these are answered, with success or not. Raises RemoteError."""
+        waiting = list(calls)
+        self.pump(lambda: all(call.done for call in waiting))
+
+    def pump(self, done: Callable[[], bool]) -> None:
+        """Pump until ``done``. Raises the error of the first chunk upload that failed, ChunkError,
+        ConnectError, ProtocolError, Cancelled."""
+        self._upgraded.pump(lambda: self._checked(done), self._on_answer)
+
+    def close(self) -> None:
+        """Drop the connection; without a successful ``finish`` the target removes the snapshot."""
+        self._upgraded.close()
+
+    def _checked(self, done: Callable[[], bool]) -> bool:
+        self._transport.check_source(self._chunks_path)
+        if self._upload_error is not None:
+            raise self._upload_error
+        if done():
+            return True
+        state = self._transport.state()
+        if state.going_away and not state.open_streams:
+            raise ProtocolError(f"{self._label}: the target takes no more requests (GOAWAY)")
+        return False
+
+    def _on_answer(self, answer: Answer) -> None:
+        if answer.tag != UPLOAD_TAG:
+            self._calls.pop(answer.tag).answer = answer
+            return
+        name = answer.digest.hex() if answer.digest else "?"
+        call = Call(f"uploading chunk {name} of {self._label}", self.flight)
+        call.answer = answer
+        try:
+            call.body()
+        except RemoteError as error:
+            self._upload_error = error
+
+    def _new_call(self, request: str) -> tuple[Call, int]:
+        call = Call(request, self.flight)
+        self.flights = max(self.flights, self.flight)
+        tag = self._next_tag
+        self._next_tag += 1
+        self._calls[tag] = call
+        return call, tag
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str],
+        *,
+        body: Buffer | None = None,
+        mode: int = COLLECT,
+        max_body: int = 1 << 20,
+    ) -> Call:
+        name = params.get("archive-name") or params.get("file-name")
+        what = f"{path} {name}" if name else path
+        call, tag = self._new_call(f"{method} {what} of {self._label}")
+        query = f"{path}?{urlencode(params)}" if params else path
+        content_type = _OCTETS if body is not None else None
+        self._transport.call(
+            tag,
+            method,
+            query,
+            body=body,
+            content_type=content_type,
+            mode=mode,
+            max_body=max_body,
+        )
+        return call

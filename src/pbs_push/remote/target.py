@@ -1,0 +1,164 @@
+"""A datastore on a server, logged in to: where REST calls and backup sessions begin."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from pydantic import SecretStr
+
+from pbs_push._native.transport import Transport
+from pbs_push.errors import AuthError
+from pbs_push.names import Repository, parse_fingerprint
+from pbs_push.remote.api import TargetApi
+from pbs_push.remote.auth import TicketAuth, TokenAuth
+from pbs_push.remote.connection import upgrade
+from pbs_push.remote.rest import Rest
+from pbs_push.remote.session import BackupSession
+from pbs_push.remote.tls import TrustContext
+from pbs_push.remote.tls_stream import TlsStream
+
+if TYPE_CHECKING:
+    import ssl
+    from types import TracebackType
+    from typing import Self
+
+    from pbs_push.names import AuthId, Namespace, Snapshot
+    from pbs_push.remote.auth import Auth
+    from pbs_push.remote.features import Features
+    from pbs_push.remote.pacing import Pacer
+
+UPGRADE_PATH: Final = "//api2/json/backup"
+"""With two slashes, as PBS's own client sends it: some servers know no other form (spec 03)."""
+
+
+class Target:
+    """A datastore on a remote server.
+
+    ``repository`` is a Repository or its text, ``secret`` an API token's secret or a user's
+    password, ``fingerprint`` the SHA-256 of the certificate to trust (``ab:cd:…``), or None to trust
+    the system's CAs. Nothing is sent before it is needed. Safe for threads; close it, or use it in
+    ``with``.
+
+    Raises InvalidName for a repository or fingerprint that is none.
+    """
+
+    def __init__(
+        self,
+        repository: Repository | str,
+        secret: SecretStr | str,
+        fingerprint: str | bytes | None = None,
+    ) -> None:
+        if isinstance(repository, str):
+            repository = Repository.parse(repository)
+        if isinstance(fingerprint, str):
+            fingerprint = parse_fingerprint(fingerprint)
+        if isinstance(secret, str):
+            secret = SecretStr(secret)
+        self.repository: Final = repository
+        self._context: Final = TrustContext(fingerprint)
+        self.rest: Final = Rest(repository, self._context)
+        self.api: Final = TargetApi(self.rest, repository.datastore)
+        self._auth: Final[Auth] = (
+            TokenAuth(repository.auth_id, secret)
+            if repository.auth_id.is_token
+            else TicketAuth(repository.auth_id, secret, self.rest.login)
+        )
+        self.rest.use(self._auth)
+        self._tls_lock = threading.Lock()
+        self._tls_session: ssl.SSLSession | None = None
+
+    def __repr__(self) -> str:
+        return f"<Target {self.repository}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the REST connections. Sessions are closed by who opened them."""
+        self.rest.close()
+
+    @property
+    def auth_id(self) -> AuthId:
+        """Who we are at the target."""
+        return self.repository.auth_id
+
+    @cached_property
+    def features(self) -> Features:
+        """What the target can do; asked for once. Raises RemoteError if it is too old."""
+        return self.api.features()
+
+    def connect(self, cancelled: threading.Event) -> TlsStream:
+        """A TLS connection, trusted, for ``begin_backup``; keys are resumed where possible.
+
+        Raises ConnectError, TlsError, Cancelled.
+        """
+        with self._tls_lock:
+            session = self._tls_session
+        return TlsStream(
+            self.repository.host, self.repository.port, self._context, cancelled, session
+        )
+
+    def begin_backup(
+        self,
+        stream: TlsStream,
+        namespace: Namespace,
+        snapshot: Snapshot,
+        *,
+        chunks_path: str,
+        transport: Transport,
+        pacer: Pacer | None = None,
+        benchmark: bool = False,
+    ) -> BackupSession:
+        """Upgrade a connection to the backup protocol, for one snapshot.
+
+        ``transport`` has the source's chunks attached, ``chunks_path`` is for messages about them.
+        The stream belongs to the session, or is closed on an error. Raises RemoteError with the
+        target's reason.
+        """
+        label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
+        params = {
+            "store": self.repository.datastore,
+            "ns": str(namespace),
+            "backup-type": snapshot.group.backup_type,
+            "backup-id": snapshot.group.backup_id,
+            "backup-time": str(snapshot.backup_time),
+        }
+        if namespace.is_root:
+            del params["ns"]
+        if benchmark:
+            params["benchmark"] = "1"
+        path = f"{UPGRADE_PATH}?{urlencode(params)}"
+        try:
+            upgraded = upgrade(
+                stream,
+                path,
+                self._auth.headers(writing=False),
+                f"beginning backup {label} at {self.repository.netloc}",
+                transport=transport,
+                pacer=pacer,
+            )
+        except AuthError:
+            self._auth.expired()
+            stream.close()
+            raise
+        except BaseException:
+            stream.close()
+            raise
+        with self._tls_lock:
+            self._tls_session = stream.session or self._tls_session
+        return BackupSession(upgraded, label, chunks_path)
+
+    def transport(self) -> Transport:
+        """A transport for one session with this target."""
+        return Transport(self.repository.netloc)

@@ -1,0 +1,82 @@
+"""Trust: which certificate of a target is accepted, checked before a byte of credentials is sent.
+
+With a fingerprint, exactly that certificate is trusted, whatever its name or chain; without one, the
+system's CAs and the host name decide (spec 02, "TLS").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pbs_push.errors import TlsError
+from pbs_push.names import format_fingerprint
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class _Peer(Protocol):
+    """A socket or TLS object after its handshake."""
+
+    def getpeercert(self, binary_form: bool = False) -> Any: ...  # noqa: FBT001, FBT002
+
+
+class TrustContext(ssl.SSLContext):
+    """An SSL context that knows a target's fingerprint, or verifies by CA where there is none.
+
+    Sockets that it wraps are checked right after the handshake, so that httpx sends nothing on a
+    connection that is not trusted. Who wraps a memory BIO calls ``check_peer`` itself.
+    """
+
+    fingerprint: bytes | None
+
+    def __new__(cls, fingerprint: bytes | None = None) -> Self:
+        """Make a client context; ``fingerprint`` is the SHA-256 of the DER certificate."""
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A real server names no protocol; one that offers HTTP/2 would then fail the upgrade.
+        context.set_alpn_protocols(["http/1.1"])
+        if fingerprint is None:
+            context.load_default_certs()
+        else:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        context.fingerprint = fingerprint
+        return context
+
+    def check_peer(self, peer: _Peer) -> None:
+        """Compare the certificate with the fingerprint, on resumed sessions too. Raises TlsError."""
+        if self.fingerprint is None:
+            return  # the handshake has verified it
+        certificate = peer.getpeercert(binary_form=True)
+        if not certificate:
+            raise TlsError("the target showed no certificate")
+        seen = hashlib.sha256(certificate).digest()
+        if seen != self.fingerprint:
+            raise TlsError(
+                f"the target's certificate has fingerprint {format_fingerprint(seen)}, "
+                f"not {format_fingerprint(self.fingerprint)}; no credentials were sent"
+            )
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        """As the base class, and check the peer; the socket is closed if it is not trusted."""
+        wrapped = super().wrap_socket(*args, **kwargs)
+        try:
+            self.check_peer(wrapped)
+        except TlsError:
+            wrapped.close()
+            raise
+        return wrapped
+
+
+def explain_tls_error(error: ssl.SSLError, netloc: str) -> TlsError:
+    """The error to raise for a failed handshake with ``netloc``."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TlsError(
+            f"the certificate of {netloc} is not trusted ({error.verify_message}); if it is "
+            "self-signed, give its fingerprint (--fingerprint or PBS_FINGERPRINT)"
+        )
+    reason = error.reason or str(error) or type(error).__name__
+    return TlsError(f"no TLS connection to {netloc}: {reason}; is it a Proxmox Backup Server?")

@@ -1,0 +1,230 @@
+"""One TLS connection over a non-blocking socket, through memory BIOs.
+
+Encrypting some hundred KiB into memory and sending that at once costs less than writing to an
+``SSLSocket``, which makes a system call for each record of 16 KiB (docs/performance.md). It also
+leaves the waiting to one loop of ours. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Final
+
+from pbs_push.errors import Cancelled, ConnectError, TlsError
+from pbs_push.remote.tls import explain_tls_error
+
+if TYPE_CHECKING:
+    import threading
+
+    from typing_extensions import Buffer
+
+    from pbs_push.remote.tls import TrustContext
+
+RECEIVE_BYTES: Final = 256 << 10
+CONNECT_TIMEOUT_S: Final = 30.0
+CANCEL_POLL_S: Final = 0.2
+"""How long a wait goes on at most before it looks whether it was cancelled."""
+
+_KEEPALIVE: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 75_000),
+)
+"""A target that vanished without a word is noticed after 75 seconds, in ms for the last one."""
+
+
+class TlsStream:
+    """A TLS connection to ``host`` and ``port``, open and trusted once constructed.
+
+    ``cancelled`` ends every wait with Cancelled. ``session`` may be one of an earlier connection.
+    Raises ConnectError, TlsError.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        context: TrustContext,
+        cancelled: threading.Event,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        self.netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._cancelled = cancelled
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._unsent = memoryview(b"")
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=host, session=session
+        )
+        self._plain = bytearray(RECEIVE_BYTES)
+        self.closed_by_target = False
+        self._poll = select.poll()
+        self._socket = self._connected(host, port)
+        try:
+            self._handshake(context)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connected(self, host: str, port: int) -> socket.socket:
+        try:
+            connection = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise ConnectError(
+                f"cannot connect to {self.netloc}: {error.strerror or error}"
+            ) from error
+        for level, option, value in _KEEPALIVE:
+            connection.setsockopt(level, option, value)
+        connection.setblocking(False)  # noqa: FBT003
+        return connection
+
+    def _handshake(self, context: TrustContext) -> None:
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._flush_before(deadline)
+                self._wait_readable(deadline)
+            except ssl.SSLError as error:
+                raise explain_tls_error(error, self.netloc) from error
+        context.check_peer(self._tls)
+        self._flush_before(deadline)
+
+    def _flush_before(self, deadline: float) -> None:
+        while not self.flush():
+            self.wait(deadline - time.monotonic())
+            self._check(deadline)
+
+    def _wait_readable(self, deadline: float) -> None:
+        while not self.wait(deadline - time.monotonic()):
+            self._check(deadline)
+        self._check(deadline)
+        if not self._receive():
+            raise TlsError(
+                f"{self.netloc} closed the connection during the TLS handshake; "
+                "is it a Proxmox Backup Server?"
+            )
+
+    def _check(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise ConnectError(f"{self.netloc} does not answer: no TLS connection in time")
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What lets a later connection resume this one's keys."""
+        return self._tls.session
+
+    @property
+    def session_reused(self) -> bool:
+        """Whether the keys are those of an earlier connection."""
+        return bool(self._tls.session_reused)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    @property
+    def pending(self) -> int:
+        """Encrypted bytes that wait in memory."""
+        return len(self._unsent) + self._outgoing.pending
+
+    def write(self, data: Buffer) -> None:
+        """Encrypt all of ``data`` into memory. Nothing is sent until ``flush``."""
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            raise ConnectError(f"sending to {self.netloc}: {error.reason or error}") from error
+
+    def flush(self) -> bool:
+        """Send what is in memory as far as the socket takes it; True if that was all."""
+        while True:
+            if not self._unsent:
+                if not self._outgoing.pending:
+                    return True
+                self._unsent = memoryview(self._outgoing.read())
+            try:
+                sent = self._socket.send(self._unsent)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise ConnectError(
+                    f"connection to {self.netloc} broke: {error.strerror or error}"
+                ) from error
+            self._unsent = self._unsent[sent:]
+
+    def wait(self, timeout_s: float, extra_fd: int = -1) -> bool:
+        """Wait until there is something to receive; True if so.
+
+        Ends early, with False, when unsent bytes can be sent or ``extra_fd`` is readable. Raises
+        Cancelled.
+        """
+        if self._cancelled.is_set():
+            raise Cancelled("stopped as asked")
+        self._poll.register(
+            self._socket, select.POLLIN | (select.POLLOUT if self.pending else 0)
+        )
+        if extra_fd >= 0:
+            self._poll.register(extra_fd, select.POLLIN)
+        try:
+            ready = self._poll.poll(max(0.0, min(timeout_s, CANCEL_POLL_S)) * 1000)
+        finally:
+            if extra_fd >= 0:
+                self._poll.unregister(extra_fd)
+        own = self._socket.fileno()
+        return any(fd == own and events & ~select.POLLOUT for fd, events in ready)
+
+    def _receive(self) -> bool:
+        """Take what has come from the socket; False if the target closed it."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise ConnectError(
+                f"connection to {self.netloc} broke: {error.strerror or error}"
+            ) from error
+        if not data:
+            self._incoming.write_eof()
+            self.closed_by_target = True
+            return False
+        self._incoming.write(data)
+        return True
+
+    def read(self) -> memoryview | None:
+        """Decrypted bytes of what has come, None if there are none (yet).
+
+        The view is valid until the next call. Call it again until it gives None: only then are all
+        records decrypted. ``closed_by_target`` tells whether more can come.
+        """
+        while True:
+            try:
+                size = self._tls.read(RECEIVE_BYTES, self._plain)
+            except ssl.SSLWantReadError:
+                return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                self.closed_by_target = True
+                return None
+            except ssl.SSLError as error:
+                raise ConnectError(
+                    f"receiving from {self.netloc}: {error.reason or error}"
+                ) from error
+            if not size:
+                self.closed_by_target = True
+                return None
+            return memoryview(self._plain)[:size]
+
+    def receive(self) -> None:
+        """Take what the socket has; ``read`` gives it decrypted."""
+        self._receive()
+
+    def close(self) -> None:
+        """Close the socket at once: what is not sent is lost."""
+        self._socket.close()
