@@ -1,0 +1,1 @@
+"""A sample datastore, a verifier that shares no code with the push, and ``make demo``."""

@@ -1,0 +1,27 @@
+"""Index files, the lists of chunks that archives consist of (spec 01, "Index files").
+
+Reading maps the file and gives views into it; that part is native. Writing is for samples, tests
+and the embedded target.
+"""
+
+from pbs_push._native.index import Index, open_index, parse_index
+from pbs_push.formats.index_writer import (
+    DYNAMIC_MAGIC,
+    FIXED_CHUNK_SIZE,
+    FIXED_MAGIC,
+    HEADER_SIZE,
+    write_dynamic_index,
+    write_fixed_index,
+)
+
+__all__ = [
+    "DYNAMIC_MAGIC",
+    "FIXED_CHUNK_SIZE",
+    "FIXED_MAGIC",
+    "HEADER_SIZE",
+    "Index",
+    "open_index",
+    "parse_index",
+    "write_dynamic_index",
+    "write_fixed_index",
+]

@@ -1,0 +1,107 @@
+"""Writing whole index files (spec 01): for samples, tests and the embedded target."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import time
+import uuid as uuid_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from pbs_push.errors import IndexFormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+FIXED_MAGIC: Final = bytes((47, 127, 65, 237, 145, 253, 15, 205))
+DYNAMIC_MAGIC: Final = bytes((28, 145, 78, 165, 25, 186, 179, 205))
+HEADER_SIZE: Final = 4096
+FIXED_CHUNK_SIZE: Final = 4 << 20
+"""Plain bytes of each chunk of an image but the last: the protocol writes no other (spec 01)."""
+
+_DIGEST_SIZE: Final = 32
+_HEADER: Final = struct.Struct("<8s16sq32sQQ")
+_DYNAMIC_ENTRY: Final = np.dtype([("end_offset", "<u8"), ("digest", "V32")])
+
+
+def write_fixed_index(
+    path: str | os.PathLike[str],
+    digests: Buffer | NDArray[np.uint8],
+    size: int,
+    *,
+    chunk_size: int = FIXED_CHUNK_SIZE,
+    uuid: bytes | None = None,
+    ctime: int | None = None,
+) -> bytes:
+    """Write a ``.fidx`` file and return its index csum (32 bytes).
+
+    ``digests``: 32 bytes an entry, in order. ``size``: plain bytes of the image. ``chunk_size``: a
+    power of two. ``uuid``: 16 bytes, random unless given; ``ctime``: seconds, now unless given.
+    Raises IndexFormatError where the number of digests does not fit the size.
+    """
+    entries = _bytes(digests)
+    if chunk_size < 1 or chunk_size & (chunk_size - 1):
+        raise IndexFormatError(f"write {path}: chunk size {chunk_size} is no power of two")
+    if len(entries) != -(-size // chunk_size) * _DIGEST_SIZE:
+        raise IndexFormatError(
+            f"write {path}: {len(entries)} bytes of digests do not fit {size} bytes "
+            f"in chunks of {chunk_size}"
+        )
+    return _write(path, FIXED_MAGIC, entries, (size, chunk_size), uuid=uuid, ctime=ctime)
+
+
+def write_dynamic_index(
+    path: str | os.PathLike[str],
+    end_offsets: NDArray[np.uint64],
+    digests: Buffer | NDArray[np.uint8],
+    *,
+    uuid: bytes | None = None,
+    ctime: int | None = None,
+) -> bytes:
+    """Write a ``.didx`` file and return its index csum (32 bytes).
+
+    ``end_offsets``: (n,), where each chunk ends in the archive, strictly increasing. ``digests``:
+    32 bytes an entry, in the same order. ``uuid`` and ``ctime`` as for a fixed index. Raises
+    IndexFormatError where the two do not fit each other or an offset does not increase.
+    """
+    ends = np.asarray(end_offsets, dtype=np.uint64)
+    rows = np.frombuffer(_bytes(digests), dtype=np.uint8)
+    if rows.size != ends.size * _DIGEST_SIZE:
+        raise IndexFormatError(
+            f"write {path}: {rows.size} bytes of digests do not fit {ends.size} offsets"
+        )
+    if ends.size and (ends[0] == 0 or np.any(ends[1:] <= ends[:-1])):
+        raise IndexFormatError(f"write {path}: end offsets do not increase")
+    entries = np.empty(ends.size, dtype=_DYNAMIC_ENTRY)
+    entries["end_offset"] = ends
+    entries["digest"] = rows.view("V32")
+    return _write(path, DYNAMIC_MAGIC, entries.tobytes(), (0, 0), uuid=uuid, ctime=ctime)
+
+
+def _bytes(digests: Buffer | NDArray[np.uint8]) -> bytes:
+    return digests.tobytes() if isinstance(digests, np.ndarray) else bytes(digests)
+
+
+def _write(
+    path: str | os.PathLike[str],
+    magic: bytes,
+    entries: bytes,
+    sizes: tuple[int, int],
+    *,
+    uuid: bytes | None,
+    ctime: int | None,
+) -> bytes:
+    """Write header and entries; ``sizes`` of image and chunks are zero in a dynamic index."""
+    uuid = uuid_module.uuid4().bytes if uuid is None else uuid
+    ctime = int(time.time()) if ctime is None else ctime
+    csum = hashlib.sha256(entries).digest()
+    header = _HEADER.pack(magic, uuid, ctime, csum, *sizes).ljust(HEADER_SIZE, b"\0")
+    with Path(path).open("wb") as file:
+        file.write(header)
+        file.write(entries)
+    return csum

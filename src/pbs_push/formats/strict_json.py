@@ -1,0 +1,100 @@
+"""JSON as PBS's own parser takes it, from bytes that nobody vouches for.
+
+Python's parser is more generous than the one in PBS: it takes NaN, infinite and endless numbers,
+half surrogate pairs and names that stand twice. A document that PBS refuses, or reads differently,
+must not be passed on as if it were sound, so all of these are refused here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Final, NoReturn, TypeAlias
+
+JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+MAX_DEPTH: Final = 127
+"""Levels of nesting that PBS's parser (serde_json) takes."""
+
+_INT_RANGE: Final = range(-(1 << 63), 1 << 64)
+
+
+def load_object(text: bytes) -> dict[str, JsonValue]:
+    """Parse the JSON object in ``text`` (UTF-8).
+
+    Raises ValueError, and nothing else, with the reason in words; the caller knows what the text
+    was to be and makes its own error of it.
+    """
+    try:
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the one type promised to callers
+    _check_depth(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    for name in members:
+        _check_text(name)
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _int(digits: str) -> int:
+    if len(digits) > len(str(-(1 << 64))) or (value := int(digits)) not in _INT_RANGE:
+        raise ValueError("an integer does not fit 64 bits")
+    return value
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("a text holds half a surrogate pair") from None
+
+
+def _check_depth(value: JsonValue) -> None:
+    """Count the levels of objects and lists, and look at every text, without recursion."""
+    level: list[JsonValue] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[JsonValue] = []
+        for container in level:
+            for item in _items(container):
+                if isinstance(item, dict | list):
+                    below.append(item)
+                elif isinstance(item, str):
+                    _check_text(item)
+        if not below:
+            return
+        level = below
+    raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+
+
+def _items(container: JsonValue) -> Iterable[JsonValue]:
+    if isinstance(container, dict):
+        return container.values()
+    return container if isinstance(container, list) else ()
