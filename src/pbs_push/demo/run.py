@@ -1,4 +1,4 @@
-"""The demonstration: a sample datastore pushed, verified, pushed again, changed and pushed again."""
+"""The demonstration: a sample datastore is pushed, verified, pushed again, changed, pushed again."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _run_in(base: Path, total_bytes: int) -> None:
     print(f"writing a sample datastore of about {total_bytes // _MIB} MiB …")
     sample = write_sample(base / "source", total_bytes=total_bytes)
     print(
-        f"  {sample.groups} groups in {sample.namespaces} namespaces, {sample.snapshots} snapshots, "
-        f"{sample.chunks} chunks, {sample.chunk_bytes / _MIB:.1f} MiB"
+        f"  {sample.groups} groups in {sample.namespaces} namespaces, "
+        f"{sample.snapshots} snapshots, {sample.chunks} chunks, {sample.chunk_bytes / _MIB:.1f} MiB"
     )
     secret = secrets.token_urlsafe(32)
     store = create_datastore(base / "target")
@@ -93,7 +93,7 @@ def _verify(base: Path) -> None:
     )
 
 
-def _expect(condition: bool, failure: str) -> None:  # noqa: FBT001
+def _expect(condition: bool, failure: str) -> None:
     if not condition:
         raise DemoFailed(f"the demonstration failed: {failure}")
 

@@ -1,0 +1,1 @@
+"""The push itself: what to do, and doing it."""

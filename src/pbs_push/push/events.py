@@ -1,0 +1,67 @@
+"""What a push tells while it runs: values for a progress callback.
+
+The callback is called from the push's threads, one call at a time, and must return quickly. An
+exception that it raises ends the push.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pbs_push.names import Namespace
+from pbs_push.push.report import Outcome
+from pbs_push.source.items import SourceSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is to be done is known: so many snapshots in so many groups."""
+
+    groups: int
+    snapshots: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceCreated:
+    """A namespace was created at the target."""
+
+    namespace: Namespace
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStarted:
+    """The push of a snapshot begins."""
+
+    snapshot: SourceSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotProgress:
+    """How far a snapshot is: chunk bytes sent so far, chunks acknowledged of those known to be
+    needed by now."""
+
+    snapshot: SourceSnapshot
+    sent_bytes: int
+    chunks_done: int
+    chunks_known: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnded:
+    """What became of a snapshot, or of several at once that were skipped."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for people: something that was found and handled."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+Event = Planned | NamespaceCreated | SnapshotStarted | SnapshotProgress | SnapshotEnded | Note
+Listener = Callable[[Event], None]

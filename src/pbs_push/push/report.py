@@ -1,0 +1,218 @@
+"""What became of every snapshot, and the sums over them."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from pbs_push.errors import PbsPushError
+from pbs_push.names import Group, Namespace, Snapshot, format_backup_time
+
+
+class Result(enum.Enum):
+    """How it ended for a snapshot."""
+
+    PUSHED = "pushed"
+    ALREADY_THERE = "already-there"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Skip(enum.Enum):
+    """Why a snapshot was not tried; the value is what people read."""
+
+    NOT_NEWER = "not newer than the newest snapshot of its group at the target"
+    IN_PROGRESS = "in progress or dead: it has no manifest"
+    TRANSFER_LAST = "older than what transfer-last keeps"
+    FILTERED = "left out by the group filters"
+    NOT_VERIFIED = "not verified"
+    NOT_ENCRYPTED = "not encrypted"
+    NOT_OWNED = "its group at the target is owned by someone else"
+    NO_OWNER = "its group has no readable owner at the source"
+    NO_RIGHT = "the local user may not read its group"
+    UNSUPPORTED = "the target cannot take such a group or time"
+    VANISHED = "gone since it was listed"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferStats:
+    """What the transfer of one snapshot, or of many, took.
+
+    Chunks are distinct ones; ``sent_bytes`` are encoded, as on the wire, ``sent_plain_bytes`` and
+    ``reused_bytes`` plain. ``reused_entries`` are index entries whose chunk did not have to be
+    sent. ``entry_lists`` counts PUTs, ``flights`` dependent flights (spec 06), ``fallbacks``
+    refusals that were answered by doing it the plain way.
+    """
+
+    sent_chunks: int = 0
+    sent_bytes: int = 0
+    sent_plain_bytes: int = 0
+    reused_entries: int = 0
+    reused_bytes: int = 0
+    requests: int = 0
+    entry_lists: int = 0
+    flights: int = 0
+    fallbacks: int = 0
+
+    def __add__(self, other: TransferStats) -> TransferStats:
+        """Sums; of ``flights`` the larger one."""
+        return TransferStats(
+            self.sent_chunks + other.sent_chunks,
+            self.sent_bytes + other.sent_bytes,
+            self.sent_plain_bytes + other.sent_plain_bytes,
+            self.reused_entries + other.reused_entries,
+            self.reused_bytes + other.reused_bytes,
+            self.requests + other.requests,
+            self.entry_lists + other.entry_lists,
+            max(self.flights, other.flights),
+            self.fallbacks + other.fallbacks,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a snapshot, or of ``count`` ones of a group between two times.
+
+    ``detail`` adds facts to the reason of a skip: who owns the group, say.
+    """
+
+    namespace: Namespace
+    group: Group
+    oldest: int
+    newest: int
+    count: int
+    result: Result
+    skip: Skip | None = None
+    error: PbsPushError | None = None
+    stats: TransferStats = field(default_factory=TransferStats)
+    detail: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        namespace: Namespace,
+        snapshot: Snapshot,
+        result: Result,
+        *,
+        skip: Skip | None = None,
+        error: PbsPushError | None = None,
+        stats: TransferStats | None = None,
+    ) -> Outcome:
+        """The outcome of one snapshot of a source namespace."""
+        time = snapshot.backup_time
+        return cls(
+            namespace, snapshot.group, time, time, 1, result, skip, error, stats or TransferStats()
+        )
+
+    @property
+    def label(self) -> str:
+        """For messages: which snapshots."""
+        where = str(self.group) if self.namespace.is_root else f"{self.namespace}: {self.group}"
+        if self.count == 1:
+            return f"{where}/{format_backup_time(self.oldest)}"
+        times = f"{format_backup_time(self.oldest)} … {format_backup_time(self.newest)}"
+        return f"{where}: {self.count} snapshots, {times}"
+
+
+@dataclass(slots=True)
+class Removed:
+    """What was removed at the target, confirmed by it; ``protected`` snapshots had to stay."""
+
+    namespaces: int = 0
+    groups: int = 0
+    snapshots: int = 0
+    protected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that failed and is not one snapshot: a namespace, a group, a removal."""
+
+    what: str
+    error: PbsPushError
+
+
+EXIT_FAILED: Final = 1
+EXIT_PARTIAL: Final = 3
+EXIT_NOTHING: Final = 5
+
+_COULD_NOT: Final = (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.NO_RIGHT, Skip.UNSUPPORTED)
+
+
+class Report:
+    """The sum of a push. Filled by its workers; safe for threads while it runs.
+
+    ``outcomes`` holds all but what was already there, which is only counted: a datastore may hold
+    hundreds of thousands of such snapshots.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.outcomes: list[Outcome] = []
+        self.problems: list[Problem] = []
+        self.counts: Counter[Result] = Counter()
+        self.skips: Counter[Skip] = Counter()
+        self.stats = TransferStats()
+        self.groups = 0
+        self.created_namespaces: list[Namespace] = []
+        self.removed = Removed()
+        self.logs_added = 0
+        self.metadata_updates = 0
+        self.seconds = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an outcome."""
+        with self._lock:
+            self.counts[outcome.result] += outcome.count
+            if outcome.skip is not None:
+                self.skips[outcome.skip] += outcome.count
+            self.stats += outcome.stats
+            if outcome.result is not Result.ALREADY_THERE:
+                self.outcomes.append(outcome)
+
+    def count_removed(
+        self, *, namespaces: int = 0, groups: int = 0, snapshots: int = 0, protected: int = 0
+    ) -> None:
+        """Count what the target removed, and what it kept because it is protected."""
+        with self._lock:
+            self.removed.namespaces += namespaces
+            self.removed.groups += groups
+            self.removed.snapshots += snapshots
+            self.removed.protected += protected
+
+    def count(self, *, logs_added: int = 0, metadata_updates: int = 0) -> None:
+        """Count changes to what was at the target already."""
+        with self._lock:
+            self.logs_added += logs_added
+            self.metadata_updates += metadata_updates
+
+    def add_problem(self, problem: Problem) -> None:
+        """Count a failure that is not of one snapshot."""
+        with self._lock:
+            self.problems.append(problem)
+
+    @property
+    def failed(self) -> int:
+        """How many things failed."""
+        return self.counts[Result.FAILED] + len(self.problems)
+
+    @property
+    def exit_status(self) -> int:
+        """0: everything that should be pushed was; see docs/exit-status.md for the others."""
+        good = self.counts[Result.PUSHED] + self.counts[Result.ALREADY_THERE]
+        good += self.skips[Skip.NOT_NEWER]
+        if self.failed:
+            return EXIT_PARTIAL if good else self._worst_exit()
+        if not good and any(self.skips[skip] for skip in _COULD_NOT):
+            return EXIT_NOTHING
+        return 0
+
+    def _worst_exit(self) -> int:
+        """The reason's own status where all failed for the same kind of reason."""
+        errors = [problem.error for problem in self.problems]
+        errors += [outcome.error for outcome in self.outcomes if outcome.error is not None]
+        kinds = {error.exit_status for error in errors}
+        return kinds.pop() if len(kinds) == 1 else EXIT_FAILED

@@ -1,0 +1,462 @@
+"""The transfer of one snapshot over a backup session, in as few dependent flights as can be.
+
+    1  previous manifest, registrations, writers, blobs, manifest, client log
+    2  chunks                    (only those that the target does not have)
+    3  entry lists               (each as soon as the target acknowledged its chunks)
+    4  closes
+    5  finish
+
+A digest is known only once the target acknowledged it on this connection: registered through
+``GET previous``, or uploaded with the answer received (spec 03).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from pbs_push._native.digests import DigestSet
+from pbs_push._native.transport import EntryTable
+from pbs_push.errors import FormatError, RemoteError, StatusError
+from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
+from pbs_push.formats.index import Index, parse_index
+from pbs_push.formats.manifest import Manifest
+from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
+from pbs_push.push.report import TransferStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from pbs_push.push.archives import Archives, IndexArchive, PreviousArchives
+    from pbs_push.remote.session import BackupSession, Call
+
+    Positions = NDArray[np.uint32]
+
+_SCHEDULE_BLOCK: Final = 4096
+"""Entries looked at in one go: small enough that uploads begin at once."""
+_PIPELINED_LISTS: Final = 4
+"""Entry lists of a fixed index under way at once; each is up to 512 KiB in memory."""
+_LEAST_ENTRY_TEXT: Final = 69
+
+
+class ReuseRefused(StatusError):
+    """The target refused entries or a close after a shortcut; the plain way may still work."""
+
+
+@dataclass(slots=True)
+class _Writer:
+    """One index being written at the target.
+
+    ``positions`` are the entries to append (None: all), ``ready`` says up to which of these all
+    chunks are acknowledged, ``appended`` up to which they were sent.
+    """
+
+    archive: IndexArchive
+    create: Call
+    reuses: bool
+    positions: Positions | None = None
+    known: DigestSet = field(default_factory=DigestSet)
+    writer_id: int = 0
+    scheduled: int = 0
+    ready: int = 0
+    appended: int = 0
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    unfinished_block: Positions | None = None
+    lists: list[Call] = field(default_factory=list)
+    n_lists: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many entries are to be appended."""
+        return len(self.archive.index) if self.positions is None else len(self.positions)
+
+    @property
+    def done(self) -> bool:
+        """Whether all are appended, with the answers received."""
+        return self.appended == self.total and not self.lists
+
+    def block(self) -> Positions:
+        """The positions of the next block to look at."""
+        end = min(self.scheduled + _SCHEDULE_BLOCK, self.total)
+        if self.positions is None:
+            return np.arange(self.scheduled, end, dtype=np.uint32)
+        return self.positions[self.scheduled : end]
+
+
+class SnapshotTransfer:
+    """Sends one snapshot; ``run`` it once.
+
+    ``previous`` are the source's own indexes of the target's newest snapshot, if it has that;
+    ``expects_previous`` says that the target has one at all. ``plain``: take no shortcut but
+    downloading previous indexes. ``on_progress(done, known)`` is called often, with numbers of
+    chunks.
+    """
+
+    def __init__(
+        self,
+        session: BackupSession,
+        archives: Archives,
+        *,
+        client_log: bytes | None,
+        previous: PreviousArchives | None,
+        expects_previous: bool,
+        body_limit: int,
+        plain: bool = False,
+        on_progress: Callable[[int, int], None] = lambda _done, _known: None,
+    ) -> None:
+        self._session = session
+        self._archives = archives
+        self._client_log = client_log
+        self._previous = None if plain else previous
+        self._expects_previous = expects_previous
+        self._body_limit = body_limit
+        self._plain = plain
+        self._on_progress = on_progress
+        self._writers: list[_Writer] = []
+        self._registered: dict[str, Index] = {}
+        self._at_target: Manifest | None = None
+        self._downloaded: list[Index] = []
+        self._shortcuts = 0
+        self._fallbacks = 0
+        self._sent_plain = 0
+
+    def run(self) -> TransferStats:
+        """Send all of it, and finish. Raises PbsPushError; the caller closes the session then."""
+        try:
+            self._open()
+            self._send()
+            self._archives.check_unchanged()
+            self._close()
+            self._next_flight()
+            finish = self._session.finish()
+            self._session.wait([finish])
+            finish.body()
+            return self._stats()
+        finally:
+            for index in self._downloaded:
+                index.close()
+
+    def _next_flight(self) -> None:
+        """What is called from now on depends on the answers to all that was called before."""
+        self._session.flight = self._session.flights + 1
+
+    # -- flight 1: what the target has, and writers --
+
+    def _open(self) -> None:
+        session = self._session
+        uploads = [session.upload_blob(b.info.filename, b.data) for b in self._archives.blobs]
+        manifest = self._archives.manifest.without_source_state().encode()
+        uploads.append(session.upload_blob(MANIFEST_NAME, manifest))
+        if self._client_log is not None:
+            uploads.append(session.upload_blob(CLIENT_LOG_NAME, self._client_log))
+
+        manifest_call: list[Call] = []
+        if self._expects_previous:
+            manifest_call = [session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)]
+        if self._expects_previous and self._previous is None:
+            session.wait(manifest_call)
+            self._at_target = _manifest_of(manifest_call)
+            self._next_flight()
+            self._open_after_download()
+        else:
+            self._open_optimistically(manifest_call)
+        self._create_again_without_reuse()
+        session.wait([*uploads, *(writer.create for writer in self._writers)])
+        for upload in uploads:
+            upload.body()
+        for writer in self._writers:
+            writer.writer_id = writer.create.writer_id()
+        self._share_known()
+
+    def _open_optimistically(self, manifest_call: list[Call]) -> None:
+        """Take the source's copy of the previous snapshot for the target's, and check that."""
+        session = self._session
+        self._writers = [self._create(a, self._reusable(a)) for a in self._archives.indexes]
+        registrations = {
+            name: session.register_previous(name) for name in self._worth_registering()
+        }
+        creates = [writer.create for writer in self._writers]
+        session.wait([*registrations.values(), *creates, *manifest_call])
+        self._at_target = _manifest_of(manifest_call)
+        stale = [name for name in registrations if not self._is_same_at_target(name)]
+        for name, call in registrations.items():
+            if call.refused:
+                self._fallbacks += 1
+            elif name not in stale and self._previous is not None:
+                call.body()
+                self._registered[name] = self._previous.indexes[name].index
+        if self._at_target is not None and stale:
+            self._next_flight()
+            self._register_by_download(
+                [name for name in stale if self._at_target.file(name) is not None]
+            )
+
+    def _open_after_download(self) -> None:
+        """The source does not have the target's previous snapshot (any more): ask for indexes."""
+        manifest = self._at_target
+        names = [a.info.filename for a in self._archives.indexes]
+        if manifest is not None:
+            self._register_by_download([n for n in names if manifest.file(n) is not None])
+            self._next_flight()
+        for archive in self._archives.indexes:
+            old = self._registered.get(archive.info.filename)
+            info = manifest.file(archive.info.filename) if manifest is not None else None
+            reuse = None
+            if old is not None and info is not None and _alike(archive.index, old):
+                reuse = None if self._plain else (EntryTable(old), info.csum)
+            self._writers.append(self._create(archive, reuse))
+        self._session.wait([writer.create for writer in self._writers])
+
+    def _create_again_without_reuse(self) -> None:
+        """Where the target refused a copy of its previous index: write all of it.
+
+        Its chunks are registered, if that is possible, so that they need not be sent.
+        """
+        refused = [w for w in self._writers if w.reuses and w.create.refused]
+        if not refused:
+            return
+        self._fallbacks += len(refused)
+        self._next_flight()
+        registrations: dict[str, Call] = {}
+        for writer in refused:
+            name = writer.archive.info.filename
+            writer.reuses = False
+            writer.positions = None
+            writer.create = self._create_call(writer.archive, None)
+            if name not in self._registered and self._is_same_at_target(name):
+                registrations[name] = self._session.register_previous(name)
+        self._session.wait(registrations.values())
+        for name, call in registrations.items():
+            if not call.refused and self._previous is not None:
+                call.body()
+                self._registered[name] = self._previous.indexes[name].index
+
+    def _register_by_download(self, names: list[str]) -> None:
+        """Download previous indexes; their chunks are known then. It only saves work."""
+        calls = {name: self._session.previous(name) for name in names}
+        self._session.wait(calls.values())
+        for name, call in calls.items():
+            try:
+                index = parse_index(call.body(), f"{name} of the target's previous snapshot")
+            except (RemoteError, FormatError):
+                self._fallbacks += 1
+                continue
+            self._downloaded.append(index)
+            self._registered[name] = index
+
+    def _is_same_at_target(self, name: str) -> bool:
+        """Whether the target's previous snapshot has the very index that the source's has."""
+        ours = self._previous.manifest.file(name) if self._previous is not None else None
+        theirs = self._at_target.file(name) if self._at_target is not None else None
+        if ours is None or theirs is None:
+            return False
+        return (theirs.csum, theirs.size) == (ours.csum, ours.size)
+
+    def _reusable(self, archive: IndexArchive) -> tuple[EntryTable, bytes] | None:
+        """The previous index that a fixed one can start from as a copy, with its csum."""
+        if self._previous is None:
+            return None
+        old = self._previous.indexes.get(archive.info.filename)
+        if old is None or not _alike(archive.index, old.index):
+            return None
+        return old.table, old.info.csum
+
+    def _create(self, archive: IndexArchive, reuse: tuple[EntryTable, bytes] | None) -> _Writer:
+        if reuse is None:
+            return _Writer(archive, self._create_call(archive, None), reuses=False)
+        old, csum = reuse
+        changed = np.frombuffer(archive.table.changed(old), dtype=np.uint32)
+        self._shortcuts += 1
+        return _Writer(archive, self._create_call(archive, csum), reuses=True, positions=changed)
+
+    def _create_call(self, archive: IndexArchive, reuse_csum: bytes | None) -> Call:
+        name = archive.info.filename
+        if archive.kind == "fixed":
+            return self._session.create_fixed(name, archive.index.size, reuse_csum)
+        return self._session.create_dynamic(name)
+
+    def _worth_registering(self) -> list[str]:
+        """The previous indexes that hold a chunk that is needed; the copied entries need none."""
+        if self._previous is None or not self._previous.indexes:
+            return []
+        needed = DigestSet(sum(writer.total for writer in self._writers))
+        for writer in self._writers:
+            rows = writer.archive.index.digests
+            needed.insert(rows if writer.positions is None else rows[writer.positions])
+        if not len(needed):
+            return []
+        return [
+            name
+            for name, old in self._previous.indexes.items()
+            if needed.contains(old.index.digests).any()
+        ]
+
+    def _share_known(self) -> None:
+        """Fill the set of known digests: one for all writers, or in the plain way one for each."""
+        self._shortcuts += len(self._registered)
+        if self._plain:
+            for writer in self._writers:
+                writer.known = DigestSet(writer.total)
+                if old := self._registered.get(writer.archive.info.filename):
+                    writer.known.insert(old.digests)
+            return
+        known = DigestSet(sum(writer.total for writer in self._writers))
+        for index in self._registered.values():
+            known.insert(index.digests)
+        for writer in self._writers:
+            writer.known = known
+
+    # -- flights 2 and 3: chunks, and entry lists behind them --
+
+    def _send(self) -> None:
+        self._next_flight()
+        first = self._session.flight
+        self._session.pump(lambda: self._advance(first))
+
+    def _advance(self, first_flight: int) -> bool:
+        """Do what can be done now; True when all entries are appended."""
+        for writer in self._writers:
+            # In order: a digest that waits for room here must not be taken for known there.
+            if not self._schedule(writer):
+                break
+        acknowledged = self._session.chunks_acknowledged
+        self._on_progress(acknowledged, self._session.chunks_added)
+        done = True
+        for writer in self._writers:
+            self._append(writer, acknowledged, first_flight)
+            done = done and writer.done
+        return done
+
+    def _schedule(self, writer: _Writer) -> bool:
+        """Give chunks to the uploads, as many as there is room for; True if that was all."""
+        while writer.scheduled < writer.total or writer.unfinished_block is not None:
+            missing = writer.unfinished_block
+            if missing is None:
+                missing = self._look_at(writer)
+            taken = self._session.add_chunks(
+                writer.archive.table,
+                missing,
+                writer_id=writer.writer_id,
+                encrypted=writer.archive.encrypted,
+            )
+            if taken < len(missing):
+                writer.unfinished_block = missing[taken:]
+                return False
+            writer.unfinished_block = None
+            writer.blocks.append((writer.scheduled, self._session.chunks_added))
+        return True
+
+    def _look_at(self, writer: _Writer) -> Positions:
+        """The positions in the next block whose chunks have to be sent; they count as known now."""
+        block = writer.block()
+        writer.scheduled += len(block)
+        rows = writer.archive.index.digests
+        contiguous = slice(int(block[0]), int(block[-1]) + 1)
+        rows = rows[contiguous] if writer.positions is None else rows[block]
+        missing = block[writer.known.difference(rows, insert=True)]
+        self._sent_plain += writer.archive.plain_size(missing)
+        return missing
+
+    def _append(self, writer: _Writer, acknowledged: int, first_flight: int) -> None:
+        """Send entry lists: full ones, or the last, whose chunks are all acknowledged."""
+        for call in [call for call in writer.lists if call.done]:
+            writer.lists.remove(call)
+            self._checked(call)
+        while writer.blocks and writer.blocks[0][1] <= acknowledged:
+            writer.ready = writer.blocks.pop(0)[0]
+        limit = self._body_limit
+        in_flight = 1 if writer.archive.kind == "dynamic" else _PIPELINED_LISTS
+        while writer.appended < writer.ready and len(writer.lists) < in_flight:
+            due = writer.ready - writer.appended
+            if due < limit // _LEAST_ENTRY_TEXT and writer.ready < writer.total:
+                return
+            self._send_list(writer, due, first_flight)
+
+    def _send_list(self, writer: _Writer, due: int, first_flight: int) -> None:
+        session = self._session
+        waited = 1 if session.chunks_added else 0
+        serial = writer.n_lists if writer.archive.kind == "dynamic" else 0
+        session.flight = first_flight + waited + serial
+        positions = None
+        if writer.positions is not None:
+            positions = writer.positions[writer.appended : writer.ready]
+        call, taken = session.append(
+            writer.archive.kind,
+            writer.writer_id,
+            writer.archive.table,
+            limit=self._body_limit,
+            positions=positions,
+            first=writer.appended,
+            count=due,
+        )
+        writer.lists.append(call)
+        writer.n_lists += 1
+        writer.appended += taken
+
+    def _checked(self, call: Call) -> None:
+        """Raise the error of a call, as ReuseRefused where a shortcut may be the reason."""
+        try:
+            call.body()
+        except StatusError as error:
+            if self._shortcuts and not self._plain:
+                raise ReuseRefused(error.request, error.status, error.text) from error
+            raise
+
+    # -- flight 4: closes --
+
+    def _close(self) -> None:
+        session = self._session
+        self._next_flight()
+        closes = [
+            session.close_writer(
+                writer.archive.kind,
+                writer.writer_id,
+                chunk_count=writer.total,
+                size=writer.archive.index.size,
+                csum=writer.archive.info.csum,
+            )
+            for writer in self._writers
+        ]
+        session.wait(closes)
+        for call in closes:
+            self._checked(call)
+
+    def _stats(self) -> TransferStats:
+        state = self._session.state
+        entries = sum(len(writer.archive.index) for writer in self._writers)
+        size = sum(writer.archive.index.size for writer in self._writers)
+        return TransferStats(
+            sent_chunks=state.uploads_done,
+            sent_bytes=state.uploads_bytes,
+            sent_plain_bytes=self._sent_plain,
+            reused_entries=entries - state.uploads_done,
+            reused_bytes=size - self._sent_plain,
+            requests=state.requests,
+            entry_lists=sum(writer.n_lists for writer in self._writers),
+            flights=self._session.flights,
+            fallbacks=self._fallbacks,
+        )
+
+
+def _manifest_of(calls: list[Call]) -> Manifest | None:
+    """The target's previous manifest, None where it has none or it cannot be used."""
+    for call in calls:
+        if not call.refused:
+            try:
+                return Manifest.decode(call.body())
+            except (FormatError, RemoteError):
+                continue
+    return None
+
+
+def _alike(new: Index, old: Index) -> bool:
+    """Whether an index can start as a copy of another (spec 03, "reuse-csum")."""
+    return (
+        old.kind == new.kind == "fixed"
+        and len(old) == len(new)
+        and old.chunk_size == new.chunk_size
+    )
