@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +13,7 @@ from pbs_push._native.transport import EntryTable
 from pbs_push.errors import FormatError, SourceError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
+from pbs_push.names import INDEX_SUFFIXES
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -66,25 +67,48 @@ class BlobArchive:
 
 
 class Archives:
-    """All archives of an open snapshot, in the manifest's order. Close it, or use it in ``with``.
+    """The archives of a snapshot, in the manifest's order: ``indexes`` by name, and ``blobs``.
 
-    Raises FormatError or SourceError, naming the file, for the first one that cannot be pushed.
+    Made by ``load`` or ``load_indexes``. Close it, or use it in ``with``.
     """
 
-    def __init__(self, snapshot: OpenSnapshot) -> None:
-        self.manifest: Final[Manifest] = snapshot.manifest
-        self.indexes: list[IndexArchive] = []
-        self.blobs: list[BlobArchive] = []
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest: Final = manifest
+        self.indexes: Final[dict[str, IndexArchive]] = {}
+        self.blobs: Final[list[BlobArchive]] = []
         self._open = ExitStack()
+
+    @classmethod
+    def load(cls, snapshot: OpenSnapshot) -> Self:
+        """Open and check everything.
+
+        Raises FormatError or SourceError, naming the file, for the first that cannot be pushed.
+        """
+        archives = cls(snapshot.manifest)
         try:
-            for info in self.manifest.files:
+            for info in archives.manifest.files:
                 if info.filename.endswith(".blob"):
-                    self.blobs.append(_load_blob(snapshot, info))
+                    archives.blobs.append(_load_blob(snapshot, info))
                 else:
-                    self.indexes.append(self._load_index(snapshot, info))
+                    archive = archives._load_index(snapshot, info)
+                    _check_protocol_limits(archive.index, info)
         except BaseException:
-            self.close()
+            archives.close()
             raise
+        return archives
+
+    @classmethod
+    def load_indexes(cls, snapshot: OpenSnapshot) -> Self:
+        """Open the indexes that are what the manifest says; others are left out.
+
+        For the source's own copy of the target's previous snapshot, which only saves work.
+        """
+        archives = cls(snapshot.manifest)
+        for info in archives.manifest.files:
+            if info.filename.endswith(INDEX_SUFFIXES):
+                with suppress(FormatError, SourceError):
+                    archives._load_index(snapshot, info)
+        return archives
 
     def __enter__(self) -> Self:
         return self
@@ -103,24 +127,20 @@ class Archives:
 
     def check_unchanged(self) -> None:
         """Raise IndexFormatError if an index lost bytes while it was mapped."""
-        for archive in self.indexes:
+        for archive in self.indexes.values():
             archive.index.check_unchanged()
 
     def _load_index(self, snapshot: OpenSnapshot, info: FileInfo) -> IndexArchive:
         index = self._open.enter_context(snapshot.open_index(info.filename))
-        wanted = "fixed" if info.filename.endswith(".fidx") else "dynamic"
-        if index.kind != wanted:
-            raise FormatError(
-                f"{info.filename}: the file is a {index.kind} index, not a {wanted} one"
-            )
         if index.size != info.size:
             raise FormatError(
                 f"{info.filename}: the index describes {index.size} bytes, "
                 f"the manifest says {info.size}"
             )
         check_csum(index, info)
-        _check_protocol_limits(index, info)
-        return IndexArchive(info, index, EntryTable(index))
+        archive = IndexArchive(info, index, EntryTable(index))
+        self.indexes[info.filename] = archive
+        return archive
 
 
 def check_csum(index: Index, info: FileInfo) -> None:
@@ -158,39 +178,3 @@ def _load_blob(snapshot: OpenSnapshot, info: FileInfo) -> BlobArchive:
     if len(data) != info.size or hashlib.sha256(data).digest() != info.csum:
         raise FormatError(f"{info.filename}: the blob is not the one that the manifest describes")
     return BlobArchive(info, data)
-
-
-class PreviousArchives:
-    """The indexes of the source's own copy of the target's previous snapshot.
-
-    What cannot be read, or is not what its manifest says, is left out: it only saves work. Close
-    it, or use it in ``with``.
-    """
-
-    def __init__(self, snapshot: OpenSnapshot) -> None:
-        self.manifest: Final[Manifest] = snapshot.manifest
-        self.indexes: dict[str, IndexArchive] = {}
-        self._open = ExitStack()
-        for info in self.manifest.files:
-            if info.filename.endswith((".fidx", ".didx")):
-                try:
-                    index = self._open.enter_context(snapshot.open_index(info.filename))
-                    check_csum(index, info)
-                    self.indexes[info.filename] = IndexArchive(info, index, EntryTable(index))
-                except (FormatError, SourceError):
-                    continue
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the indexes."""
-        self._open.close()

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pbs_push.errors import Cancelled, PbsPushError
 from pbs_push.push.events import Event, NamespaceCreated, Note, Planned, SnapshotEnded
@@ -15,16 +15,16 @@ from pbs_push.push.options import PushOptions
 from pbs_push.push.planner import Planner
 from pbs_push.push.removal import Remover
 from pbs_push.push.report import Problem, Report, Result
+from pbs_push.push.schedule import chosen_parallel, largest_first
 from pbs_push.push.worker import GroupWorker
 from pbs_push.remote.pacing import Pacer
+from pbs_push.remote.supply import ConnectionSupply
 from pbs_push.source.datastore import Datastore
 
 if TYPE_CHECKING:
     from pbs_push.push.events import Listener
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
     from pbs_push.remote.target import Target
-
-DEFAULT_PARALLEL: Final = 4
 
 
 class Push:
@@ -147,12 +147,18 @@ class Push:
     def _run_groups(self, groups: list[GroupPlan], removing: bool, failed: set[int]) -> None:
         if not groups:
             return
-        parallel = min(self._options.parallel or DEFAULT_PARALLEL, len(groups))
+        groups = largest_first(groups, self._source)
+        chosen = self._options.parallel or chosen_parallel(
+            self._target.rest.round_trip_s, len(groups)
+        )
+        parallel = min(chosen, len(groups))
+        sessions = sum(len(group.snapshots) for group in groups)
+        supply = ConnectionSupply(self._target, self._cancelled, sessions)
         pool = ThreadPoolExecutor(parallel, thread_name_prefix="push")
         running: set[Future[None]] = set()
         try:
             for group in groups:
-                running.add(pool.submit(self._run_group, group, removing, failed))
+                running.add(pool.submit(self._run_group, group, supply, removing, failed))
             while running:
                 # With a timeout, so that a signal's handler gets its turn.
                 done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -165,8 +171,11 @@ class Push:
             raise
         finally:
             pool.shutdown(wait=True)
+            supply.close()
 
-    def _run_group(self, group: GroupPlan, removing: bool, failed: set[int]) -> None:
+    def _run_group(
+        self, group: GroupPlan, supply: ConnectionSupply, removing: bool, failed: set[int]
+    ) -> None:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
         worker = GroupWorker(
             self._source,
@@ -175,6 +184,7 @@ class Push:
             self._options,
             notify=self._on_worker_event,
             cancelled=self._cancelled,
+            supply=supply,
             pacer=self._pacer,
         )
         outcomes = worker.run()

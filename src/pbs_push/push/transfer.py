@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pbs_push.push.archives import Archives, IndexArchive, PreviousArchives
+    from pbs_push.push.archives import Archives, IndexArchive
     from pbs_push.remote.session import BackupSession, Call
 
     Positions = NDArray[np.uint32]
@@ -93,7 +93,7 @@ class SnapshotTransfer:
     ``previous`` are the source's own indexes of the target's newest snapshot, if it has that;
     ``expects_previous`` says that the target has one at all. ``plain``: take no shortcut but
     downloading previous indexes. ``on_progress(done, known)`` is called often, with numbers of
-    chunks.
+    chunks, ``on_closing`` when two flights are left.
     """
 
     def __init__(
@@ -102,20 +102,23 @@ class SnapshotTransfer:
         archives: Archives,
         *,
         client_log: bytes | None,
-        previous: PreviousArchives | None,
+        previous: Archives | None,
         expects_previous: bool,
         body_limit: int,
         plain: bool = False,
         on_progress: Callable[[int, int], None] = lambda _done, _known: None,
+        on_closing: Callable[[], None] = lambda: None,
     ) -> None:
         self._session = session
         self._archives = archives
+        self._indexes = list(archives.indexes.values())
         self._client_log = client_log
         self._previous = None if plain else previous
         self._expects_previous = expects_previous
         self._body_limit = body_limit
         self._plain = plain
         self._on_progress = on_progress
+        self._on_closing = on_closing
         self._writers: list[_Writer] = []
         self._registered: dict[str, Index] = {}
         self._at_target: Manifest | None = None
@@ -130,6 +133,7 @@ class SnapshotTransfer:
             self._open()
             self._send()
             self._archives.check_unchanged()
+            self._on_closing()
             self._close()
             self._next_flight()
             finish = self._session.finish()
@@ -175,7 +179,7 @@ class SnapshotTransfer:
     def _open_optimistically(self, manifest_call: list[Call]) -> None:
         """Take the source's copy of the previous snapshot for the target's, and check that."""
         session = self._session
-        self._writers = [self._create(a, self._reusable(a)) for a in self._archives.indexes]
+        self._writers = [self._create(a, self._reusable(a)) for a in self._indexes]
         registrations = {
             name: session.register_previous(name) for name in self._worth_registering()
         }
@@ -198,11 +202,11 @@ class SnapshotTransfer:
     def _open_after_download(self) -> None:
         """The source does not have the target's previous snapshot (any more): ask for indexes."""
         manifest = self._at_target
-        names = [a.info.filename for a in self._archives.indexes]
+        names = list(self._archives.indexes)
         if manifest is not None:
             self._register_by_download([n for n in names if manifest.file(n) is not None])
             self._next_flight()
-        for archive in self._archives.indexes:
+        for archive in self._indexes:
             old = self._registered.get(archive.info.filename)
             info = manifest.file(archive.info.filename) if manifest is not None else None
             reuse = None

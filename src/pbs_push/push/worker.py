@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import (
     Cancelled,
+    ConnectError,
     ManifestError,
     PbsPushError,
     SnapshotVanished,
@@ -16,7 +18,7 @@ from pbs_push.errors import (
 )
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.names import Snapshot
-from pbs_push.push.archives import Archives, PreviousArchives
+from pbs_push.push.archives import Archives
 from pbs_push.push.events import Note, SnapshotEnded, SnapshotProgress, SnapshotStarted
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
 from pbs_push.push.transfer import ReuseRefused, SnapshotTransfer
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pbs_push.push.plan import GroupPlan
     from pbs_push.remote.pacing import Pacer
     from pbs_push.remote.session import BackupSession
+    from pbs_push.remote.supply import ConnectionSupply
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.snapshot import OpenSnapshot
@@ -55,6 +58,7 @@ class GroupWorker:
         *,
         notify: Listener,
         cancelled: threading.Event,
+        supply: ConnectionSupply,
         pacer: Pacer | None = None,
     ) -> None:
         self._source = source
@@ -63,23 +67,29 @@ class GroupWorker:
         self._options = options
         self._notify = notify
         self._cancelled = cancelled
+        self._supply = supply
         self._pacer = pacer
         self._newest = plan.newest_at_target
+        self._previous: Archives | None = None
 
     def run(self) -> list[Outcome]:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
         outcomes: list[Outcome] = []
-        for item in self._plan.snapshots:
-            if self._cancelled.is_set():
-                raise Cancelled("stopped as asked")
-            self._notify(SnapshotStarted(item))
-            outcome = self._push(item)
-            self._notify(SnapshotEnded(outcome))
-            outcomes.append(outcome)
-            if outcome.result is Result.PUSHED:
-                self._newest = item.snapshot.backup_time
-            elif outcome.result is Result.FAILED and not _may_go_on(outcome.error):
-                break
+        try:
+            for item in self._plan.snapshots:
+                if self._cancelled.is_set():
+                    raise Cancelled("stopped as asked")
+                self._notify(SnapshotStarted(item))
+                outcome = self._push(item)
+                self._notify(SnapshotEnded(outcome))
+                outcomes.append(outcome)
+                if outcome.result is Result.PUSHED:
+                    self._newest = item.snapshot.backup_time
+                elif outcome.result is Result.FAILED and not _may_go_on(outcome.error):
+                    break
+        finally:
+            if self._previous is not None:
+                self._previous.close()
         return outcomes
 
     def _push(self, item: SourceSnapshot) -> Outcome:
@@ -97,85 +107,102 @@ class GroupWorker:
     def _push_open(self, item: SourceSnapshot) -> TransferStats:
         with ExitStack() as stack:
             opened = stack.enter_context(self._source.open_snapshot(item))
-            archives = stack.enter_context(Archives(opened))
-            previous = self._open_previous(item, stack)
+            archives = Archives.load(opened)
+            keep = stack.enter_context(ExitStack())
+            keep.callback(archives.close)
             chunks_fd = os.open(self._source.chunk_path, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, chunks_fd)
+            source = _Open(item, opened, archives, chunks_fd)
             try:
-                return self._transfer(item, opened, archives, previous, chunks_fd, plain=False)
+                stats = self._transfer(source, self._previous_archives(item), plain=False)
             except ReuseRefused as error:
                 self._notify(
                     Note("warning", f"{item.label}: {error}; trying again without shortcuts")
                 )
-            stats = self._transfer(item, opened, archives, None, chunks_fd, plain=True)
-            return stats + TransferStats(fallbacks=1)
+                stats = self._transfer(source, None, plain=True) + TransferStats(fallbacks=1)
+            keep.pop_all()
+            self._keep(archives)
+            return stats
 
-    def _open_previous(self, item: SourceSnapshot, stack: ExitStack) -> PreviousArchives | None:
+    def _previous_archives(self, item: SourceSnapshot) -> Archives | None:
         """The source's copy of the target's newest snapshot, if it can be had."""
-        if self._newest is None:
-            return None
-        snapshot = Snapshot(item.snapshot.group, self._newest)
-        at_source = SourceSnapshot(item.namespace, snapshot, finished=True, protected=False)
-        try:
-            opened = stack.enter_context(self._source.open_snapshot(at_source))
-        except PbsPushError:
-            return None  # pruned, or being removed: the target will be asked
-        return stack.enter_context(PreviousArchives(opened))
+        if self._previous is None and self._newest is not None:
+            snapshot = Snapshot(item.snapshot.group, self._newest)
+            at_source = SourceSnapshot(item.namespace, snapshot, finished=True, protected=False)
+            try:
+                with self._source.open_snapshot(at_source) as opened:
+                    self._previous = Archives.load_indexes(opened)
+            except PbsPushError:
+                return None  # pruned, or being removed: the target will be asked
+        return self._previous
 
-    def _transfer(
-        self,
-        item: SourceSnapshot,
-        opened: OpenSnapshot,
-        archives: Archives,
-        previous: PreviousArchives | None,
-        chunks_fd: int,
-        *,
-        plain: bool,
-    ) -> TransferStats:
-        log = opened.client_log()
+    def _keep(self, archives: Archives) -> None:
+        """What was pushed is the previous snapshot of the next one: its indexes stay open."""
+        if self._previous is not None:
+            self._previous.close()
+        self._previous = archives
+
+    def _transfer(self, source: _Open, previous: Archives | None, *, plain: bool) -> TransferStats:
+        log = source.opened.client_log()
         late_log = log if log is not None and len(log) > MAX_PROTOCOL_BLOB else None
-        session = self._begin(item, chunks_fd, again=plain)
+        session = self._begin(source, again=plain)
         try:
             transfer = SnapshotTransfer(
                 session,
-                archives,
+                source.archives,
                 client_log=None if late_log is not None else log,
                 previous=previous,
                 expects_previous=self._newest is not None,
                 body_limit=self._target.features.body_limit,
                 plain=plain,
-                on_progress=_Throttled(self._notify, item, session),
+                on_progress=_Throttled(self._notify, source.item, session),
+                on_closing=self._supply.open_ahead,
             )
             stats = transfer.run()
         finally:
             session.close()
         if late_log is not None:
-            self._target.api.upload_log(self._plan.target_namespace, item.snapshot, late_log)
+            namespace = self._plan.target_namespace
+            self._target.api.upload_log(namespace, source.item.snapshot, late_log)
         return stats
 
-    def _begin(self, item: SourceSnapshot, chunks_fd: int, *, again: bool) -> BackupSession:
+    def _begin(self, source: _Open, *, again: bool) -> BackupSession:
         """Connect and upgrade; ``again`` after a session of ours broke, whose lock may linger."""
         waits = list(_RELEASE_WAITS_S) if again else []
         while True:
+            stream, fresh = self._supply.take()
             transport = self._target.transport()
             transport.attach_uploads(
-                chunks_fd,
+                source.chunks_fd,
                 readers=self._options.read_ahead,
                 buffer_bytes=self._options.buffer_bytes,
             )
             try:
                 return self._target.begin_backup(
-                    self._target.connect(self._cancelled),
+                    stream,
                     self._plan.target_namespace,
-                    item.snapshot,
+                    source.item.snapshot,
                     chunks_path=str(self._source.chunk_path),
                     transport=transport,
                     pacer=self._pacer,
                 )
+            except ConnectError:
+                if fresh:  # one that waited may have been closed by the target
+                    raise
             except StatusError:
                 if not waits:
                     raise
                 time.sleep(waits.pop(0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A source snapshot that is open, and the chunk store that it lies in."""
+
+    item: SourceSnapshot
+    opened: OpenSnapshot
+    archives: Archives
+    chunks_fd: int
 
 
 class _Throttled:

@@ -65,7 +65,9 @@ class TargetApi:
             "parent": None if parent.is_root else str(parent),
             "max-depth": max_depth,
         }
-        items = _checked(_NAMESPACES, self.rest.get(f"{self._base}/namespace", params), "namespaces")
+        items = _checked(
+            _NAMESPACES, self.rest.get(f"{self._base}/namespace", params), "namespaces"
+        )
         found = []
         for item in items:
             try:

@@ -8,101 +8,128 @@ from __future__ import annotations
 
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import h11
 
-from pbs_push._native.transport import Transport
 from pbs_push.errors import ConnectError, ProtocolError
 from pbs_push.remote.rest import raise_for_status
-from pbs_push.remote.tls_stream import TlsStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pbs_push._native.transport import Answer
+    from pbs_push._native.transport import Answer, Transport
     from pbs_push.remote.pacing import Pacer
+    from pbs_push.remote.tls_stream import TlsStream
 
 PROTOCOL_NAME: Final = "proxmox-backup-protocol-v1"
 UPGRADE_TIMEOUT_S: Final = 120.0
 """The server may wait for locks, and answers bad credentials some seconds late."""
 SILENCE_TIMEOUT_S: Final = 900.0
 """`finish` may sync a file system before it answers; a dead peer is noticed by TCP long before."""
+LONG_WAIT_S: Final = 60.0
+"""A wait that something else ends."""
 MAX_ERROR_BODY: Final = 64 << 10
 SEND_AT_ONCE: Final = 256 << 10
 """Bytes encrypted into memory before they are sent."""
 
 
+class _Wait(NamedTuple):
+    """How long to wait for the target at most, and for a chunk that is ready (-1: not for that).
+
+    Chunks are waited for only where one could be sent, or a ready one would end each wait at once.
+    """
+
+    timeout_s: float
+    event_fd: int = -1
+
+
 class Upgraded:
     """HTTP/2 on a TLS connection that was upgraded; made by ``upgrade``.
 
-    ``calls in flight`` are known by their tags; who makes a call keeps its own table.
+    Calls in flight are known by their tags; who makes a call keeps its own table.
     """
 
     def __init__(self, stream: TlsStream, transport: Transport, pacer: Pacer | None) -> None:
         self._stream = stream
         self.transport = transport
         self._pacer = pacer
+        self._moved_at = time.monotonic()
 
     def pump(self, done: Callable[[], bool], on_answer: Callable[[Answer], None]) -> None:
         """Send and receive until ``done``; ``on_answer`` is given each answer as it comes.
 
-        ``done`` is asked after each step. Raises ConnectError, ProtocolError, Cancelled.
+        ``done`` is asked after each step, and before a connection that the target closed is an
+        error: what came last may be the answer that was waited for. Raises ConnectError,
+        ProtocolError, Cancelled.
         """
-        quiet_since = time.monotonic()
+        self._moved_at = time.monotonic()
         while not done():
-            received = self._step()
-            if received:
-                quiet_since = time.monotonic()
-                for answer in self.transport.answers():
-                    on_answer(answer)
-            elif time.monotonic() - quiet_since > SILENCE_TIMEOUT_S:
+            if self._stream.closed_by_target:
+                raise ConnectError(f"{self._stream.netloc} closed the connection")
+            self._step()
+            for answer in self.transport.answers():
+                on_answer(answer)
+            if time.monotonic() - self._moved_at > SILENCE_TIMEOUT_S:
                 raise ConnectError(
                     f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
                 )
 
-    def _step(self) -> bool:
-        """Send what may be sent, wait if nothing can be done, receive. True if bytes came."""
-        blocked, pause_s = self._send()
-        stream = self._stream
-        timeout_s = pause_s if blocked else 0.0
-        if not stream.wait(timeout_s, self.transport.event_fd if blocked else -1):
-            return False
-        stream.receive()
-        came = False
-        while (data := stream.read()) is not None:
-            self.transport.receive(data)
-            came = True
-        if stream.closed_by_target:
-            raise ConnectError(f"{stream.netloc} closed the connection")
-        return came
+    def _step(self) -> None:
+        """Send what may be sent, wait if nothing can be done, receive."""
+        try:
+            wait = self._send()
+        except ConnectError:
+            if not self._receive():  # what came before it broke may tell why
+                raise
+            return
+        if self._stream.wait(wait.timeout_s, wait.event_fd):
+            self._receive()
 
-    def _send(self) -> tuple[bool, float]:
-        """Encrypt and send one batch. Returns whether there is no more to do, and for how long."""
+    def _send(self) -> _Wait:
+        """Encrypt and send one batch. Returns what to wait for then."""
         stream = self._stream
         if not stream.flush():
-            return True, 60.0
+            return _Wait(LONG_WAIT_S)
         budget = SEND_AT_ONCE
         if self._pacer is not None:
             budget, pause_s = self._pacer.allowance(SEND_AT_ONCE)
             if budget == 0:
-                return True, pause_s
+                return _Wait(pause_s)
         filled = 0
-        while filled < budget:
-            span = self.transport.send()
-            if span is None:
-                break
-            stream.write(span)
-            filled += len(span)
+        while filled < budget and (span := self.transport.send()) is not None:
+            with span:
+                stream.write(span)
+                filled += len(span)
         if self._pacer is not None:
             self._pacer.sent(filled)
         if filled == 0:
-            return True, 60.0
-        return not stream.flush(), 60.0
+            return _Wait(LONG_WAIT_S, self.transport.event_fd)
+        self._moved_at = time.monotonic()
+        return _Wait(0.0 if stream.flush() else LONG_WAIT_S)
+
+    def _receive(self) -> bool:
+        """Take all that has come; True if there was something."""
+        stream = self._stream
+        stream.receive()
+        came = False
+        try:
+            while (data := stream.read()) is not None:
+                self.transport.receive(data)
+                came = True
+        except (ConnectError, ProtocolError) as error:
+            raise type(error)(f"{stream.netloc}: {error}") from error
+        if came:
+            self._moved_at = time.monotonic()
+        return came
 
     def close(self) -> None:
-        """Drop the connection; the target removes what was not finished."""
+        """Drop the connection, and stop reading chunks; the target removes what was not finished.
+
+        May be called again.
+        """
         self._stream.close()
+        self.transport.close()
 
 
 def upgrade(
@@ -144,19 +171,25 @@ def upgrade(
         )
     early, _closed = http.trailing_data
     if early:
-        transport.receive(early)
+        try:
+            transport.receive(early)
+        except (ConnectError, ProtocolError) as error:
+            raise type(error)(f"{what}: {error}") from error
     return Upgraded(stream, transport, pacer)
 
 
 def _answer(stream: TlsStream, http: h11.Connection, what: str) -> tuple[int, bytes]:
-    """Status and body of the answer to the upgrade request."""
+    """Status and body of the answer to the upgrade request, which was written but not sent."""
     deadline = time.monotonic() + UPGRADE_TIMEOUT_S
     status = 0
     body = b""
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            http.receive_data(_some_bytes(stream, deadline, what))
+            data = _some_bytes(stream, deadline, what)
+            if not data and not status:
+                raise ConnectError(f"{what}: {stream.netloc} closed the connection without an answer")
+            http.receive_data(data)
         elif isinstance(event, h11.InformationalResponse):
             if event.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
                 return event.status_code, b""

@@ -93,6 +93,7 @@ class Rest:
             trust_env=False,  # the backup protocol's connections use no proxy either
         )
         self._auth: Auth | None = None
+        self._round_trip_s = float("inf")
 
     def use(self, auth: Auth) -> None:
         """Send these credentials from now on."""
@@ -108,6 +109,11 @@ class Rest:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def round_trip_s(self) -> float:
+        """The quickest answer so far in seconds: about a round trip; 0.0 before the first."""
+        return 0.0 if self._round_trip_s == float("inf") else self._round_trip_s
 
     def close(self) -> None:
         """Close the pool's connections."""
@@ -191,6 +197,7 @@ class Rest:
         except httpx.HTTPError as error:
             raise self._explained(request, error) from error
         self._client.cookies.clear()
+        self._round_trip_s = min(self._round_trip_s, response.elapsed.total_seconds())
         return response
 
     def _explained(self, request: str, error: httpx.HTTPError) -> Exception:

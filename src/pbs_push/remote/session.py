@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from pbs_push._native.transport import COLLECT, DISCARD, DOWNLOAD, UPLOAD_TAG
-from pbs_push.errors import ProtocolError, RemoteError
+from pbs_push.errors import ConnectError, ProtocolError, RemoteError
 from pbs_push.remote.rest import raise_for_status, shown_reason
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class BackupSession:
         """Open a writer of a dynamic index."""
         return self._call("POST", "/dynamic_index", {"archive-name": archive_name})
 
-    def append(  # noqa: D417
+    def append(
         self,
         kind: str,
         writer_id: int,
@@ -135,8 +135,8 @@ class BackupSession:
     ) -> tuple[Call, int]:
         """Send as many entries as one body of less than ``limit`` bytes takes.
 
-        Either the entries at ``positions`` (u32) or ``count`` entries from ``first`` on. Returns the
-        call, and how many entries it carries.
+        Either the entries at ``positions`` (u32) or ``count`` entries from ``first`` on. Returns
+        the call, and how many entries it carries.
         """
         path = f"/{kind}_index"
         call, tag = self._new_call(f"PUT {path} of {self._label}")
@@ -229,7 +229,7 @@ class BackupSession:
             return True
         state = self._transport.state()
         if state.going_away and not state.open_streams:
-            raise ProtocolError(f"{self._label}: the target takes no more requests (GOAWAY)")
+            raise ConnectError(f"{self._label}: the target takes no more requests (GOAWAY)")
         return False
 
     def _on_answer(self, answer: Answer) -> None:
@@ -242,7 +242,7 @@ class BackupSession:
         try:
             call.body()
         except RemoteError as error:
-            self._upload_error = error
+            self._upload_error = self._upload_error or error
 
     def _new_call(self, request: str) -> tuple[Call, int]:
         call = Call(request, self.flight)

@@ -38,8 +38,8 @@ class Target:
     """A datastore on a remote server.
 
     ``repository`` is a Repository or its text, ``secret`` an API token's secret or a user's
-    password, ``fingerprint`` the SHA-256 of the certificate to trust (``ab:cd:…``), or None to trust
-    the system's CAs. Nothing is sent before it is needed. Safe for threads; close it, or use it in
+    password, ``fingerprint`` the SHA-256 of the certificate to trust (``ab:cd:…``), or None to
+    trust the system's CAs. Nothing is sent before it is needed. Safe for threads; close it, or use it in
     ``with``.
 
     Raises InvalidName for a repository or fingerprint that is none.
@@ -123,8 +123,8 @@ class Target:
         """Upgrade a connection to the backup protocol, for one snapshot.
 
         ``transport`` has the source's chunks attached, ``chunks_path`` is for messages about them.
-        The stream belongs to the session, or is closed on an error. Raises RemoteError with the
-        target's reason.
+        Stream and transport belong to the session, or are closed on an error. Raises RemoteError
+        with the target's reason.
         """
         label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
         params = {
@@ -148,12 +148,11 @@ class Target:
                 transport=transport,
                 pacer=pacer,
             )
-        except AuthError:
-            self._auth.expired()
+        except BaseException as error:
+            if isinstance(error, AuthError):
+                self._auth.expired()
             stream.close()
-            raise
-        except BaseException:
-            stream.close()
+            transport.close()
             raise
         with self._tls_lock:
             self._tls_session = stream.session or self._tls_session

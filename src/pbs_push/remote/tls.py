@@ -1,7 +1,7 @@
 """Trust: which certificate of a target is accepted, checked before a byte of credentials is sent.
 
-With a fingerprint, exactly that certificate is trusted, whatever its name or chain; without one, the
-system's CAs and the host name decide (spec 02, "TLS").
+With a fingerprint, exactly that certificate is trusted, whatever its name or chain; without one,
+the system's CAs and the host name decide (spec 02, "TLS").
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class _Peer(Protocol):
     """A socket or TLS object after its handshake."""
 
-    def getpeercert(self, binary_form: bool = False) -> Any: ...  # noqa: FBT001, FBT002
+    def getpeercert(self, binary_form: bool = False) -> Any: ...
 
 
 class TrustContext(ssl.SSLContext):
@@ -47,7 +47,7 @@ class TrustContext(ssl.SSLContext):
         return context
 
     def check_peer(self, peer: _Peer) -> None:
-        """Compare the certificate with the fingerprint, on resumed sessions too. Raises TlsError."""
+        """Compare the certificate with the fingerprint, if there is one. Raises TlsError."""
         if self.fingerprint is None:
             return  # the handshake has verified it
         certificate = peer.getpeercert(binary_form=True)

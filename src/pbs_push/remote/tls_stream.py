@@ -81,7 +81,7 @@ class TlsStream:
             ) from error
         for level, option, value in _KEEPALIVE:
             connection.setsockopt(level, option, value)
-        connection.setblocking(False)  # noqa: FBT003
+        connection.setblocking(False)
         return connection
 
     def _handshake(self, context: TrustContext) -> None:
@@ -168,9 +168,7 @@ class TlsStream:
         """
         if self._cancelled.is_set():
             raise Cancelled("stopped as asked")
-        self._poll.register(
-            self._socket, select.POLLIN | (select.POLLOUT if self.pending else 0)
-        )
+        self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self.pending else 0))
         if extra_fd >= 0:
             self._poll.register(extra_fd, select.POLLIN)
         try:

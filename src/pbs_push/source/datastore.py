@@ -20,6 +20,7 @@ from pbs_push.formats.blob import MAX_PROTOCOL_BLOB, check_blob
 from pbs_push.names import (
     ARCHIVE_SUFFIXES,
     BACKUP_TYPES,
+    INDEX_SUFFIXES,
     MANIFEST_NAME,
     AuthId,
     Group,
@@ -146,6 +147,18 @@ class Datastore:
         return sorted(
             name for name in names if name.endswith(ARCHIVE_SUFFIXES) and is_safe_id(name)
         )
+
+    def index_bytes(self, snapshot: SourceSnapshot) -> int:
+        """Bytes of the index files in a snapshot's folder; 0 where they cannot be looked at."""
+        try:
+            with directory(self.path, snapshot.disk_path) as snapshot_fd:
+                return sum(
+                    os.stat(name, dir_fd=snapshot_fd, follow_symlinks=False).st_size
+                    for name in os.listdir(snapshot_fd)  # noqa: PTH208  (of a descriptor)
+                    if name.endswith(INDEX_SUFFIXES)
+                )
+        except OSError:
+            return 0
 
     def owner(self, namespace: Namespace, group: Group) -> AuthId | None:
         """The owner of a group; None where the group, or a readable owner, is not there."""

@@ -1,0 +1,48 @@
+"""In which order groups are pushed, and how many at once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pbs_push.push.plan import GroupPlan
+    from pbs_push.source.datastore import Datastore
+
+LEAST_PARALLEL: Final = 4
+MOST_PARALLEL: Final = 32
+_GROUPS_PER_CORE: Final = 2
+_SECONDS_PER_GROUP: Final = 0.002
+"""Round trip that one more group at once makes up for: a small snapshot keeps a core busy for some
+15 ms in about 7 round trips (docs/performance.md)."""
+
+_KNOWN_PART: Final = 20
+"""A group that the target knows is expected to have changed in one part of so many."""
+
+
+def chosen_parallel(round_trip_s: float, groups: int) -> int:
+    """How many groups to push at once, by this machine's cores and the link's round trip.
+
+    On a fast link the cores decide; on a slow one most groups wait for answers most of the time.
+    """
+    cores = len(os.sched_getaffinity(0))
+    wanted = _GROUPS_PER_CORE * cores + int(round_trip_s / _SECONDS_PER_GROUP)
+    return max(1, min(groups, MOST_PARALLEL, max(LEAST_PARALLEL, wanted)))
+
+
+def largest_first(groups: Iterable[GroupPlan], source: Datastore) -> list[GroupPlan]:
+    """The groups by expected transfer, so that the longest does not begin last."""
+    weighed = [(_expected(group, source), number, group) for number, group in enumerate(groups)]
+    weighed.sort(key=lambda item: (-item[0], item[1]))
+    return [group for _, _, group in weighed]
+
+
+def _expected(group: GroupPlan, source: Datastore) -> float:
+    """About proportional to the chunks to send: bytes of the indexes to push."""
+    sizes = [source.index_bytes(item) for item in group.snapshots]
+    if not sizes:
+        return 0.0
+    known = group.newest_at_target is not None
+    return (sizes[0] / _KNOWN_PART if known else sizes[0]) + sum(sizes[1:]) / _KNOWN_PART

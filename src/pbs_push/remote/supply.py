@@ -1,0 +1,78 @@
+"""TLS connections opened ahead of their use, so that a snapshot does not wait for a handshake."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final
+
+from pbs_push.errors import PbsPushError
+
+if TYPE_CHECKING:
+    from pbs_push.remote.target import Target
+    from pbs_push.remote.tls_stream import TlsStream
+
+CONNECTING_AT_ONCE: Final = 8
+"""Connections opened ahead and not yet taken; a few are enough, whatever the number of groups."""
+
+
+class ConnectionSupply:
+    """Connections to one target for the sessions of one push.
+
+    ``sessions`` is how many will be begun in all: no more are opened ahead than that. Safe for
+    threads. ``close`` it at the end: what was not taken is closed.
+    """
+
+    def __init__(self, target: Target, cancelled: threading.Event, sessions: int) -> None:
+        self._target = target
+        self._cancelled = cancelled
+        self._lock = threading.Lock()
+        self._wanted = sessions
+        self._ahead: list[Future[TlsStream]] = []
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def open_ahead(self) -> None:
+        """Begin to open a connection for the next ``take``, if there will be one."""
+        with self._lock:
+            if self._closed or len(self._ahead) >= min(self._wanted, CONNECTING_AT_ONCE):
+                return
+            future: Future[TlsStream] = Future()
+            self._ahead.append(future)
+            thread = threading.Thread(target=self._open, args=(future,), name="connect")
+            self._threads = [other for other in self._threads if other.is_alive()]
+            self._threads.append(thread)
+            thread.start()
+
+    def _open(self, future: Future[TlsStream]) -> None:
+        try:
+            future.set_result(self._target.connect(self._cancelled))
+        except BaseException as error:  # noqa: BLE001  (it is raised where the result is asked for)
+            future.set_exception(error)
+
+    def take(self) -> tuple[TlsStream, bool]:
+        """A connection, and whether it is fresh; another may have been closed by the target.
+
+        Raises ConnectError, TlsError, Cancelled.
+        """
+        with self._lock:
+            self._wanted -= 1
+            future = self._ahead.pop(0) if self._ahead else None
+        if future is not None:
+            try:
+                return future.result(), False
+            except PbsPushError:
+                pass  # the one below says what is wrong, if it still is
+        return self._target.connect(self._cancelled), True
+
+    def close(self) -> None:
+        """Close the connections that were not taken."""
+        with self._lock:
+            self._closed = True
+            left, self._ahead = self._ahead, []
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
+        for future in left:
+            if future.exception() is None:
+                future.result().close()
