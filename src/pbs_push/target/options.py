@@ -1,0 +1,90 @@
+"""What can be set about a target: its limits, its maintenance modes, and faults made on purpose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from pbs_push.errors import ConfigError
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+SMALLEST_CONNECTION_WINDOW: Final = 65_535
+"""HTTP/2 starts there and has no way to make it smaller (RFC 9113, 6.9.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """HTTP/2 settings of the backup protocol; the defaults are a real server's (spec 03).
+
+    Sizes in bytes. ``connection_window`` is no setting but granted by WINDOW_UPDATE at the start.
+    """
+
+    max_concurrent_streams: int = 200
+    initial_window: int = 32 * MIB
+    connection_window: int = 32 * MIB
+    max_frame_size: int = 4 * MIB
+    max_header_list_size: int = 16 * KIB
+
+    def __post_init__(self) -> None:
+        if self.connection_window < SMALLEST_CONNECTION_WINDOW:
+            raise ConfigError(
+                f"connection window of {self.connection_window} bytes: HTTP/2 cannot go below "
+                f"{SMALLEST_CONNECTION_WINDOW}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """How a target behaves.
+
+    ``settings_changes``: at that many requests of a session, these settings are announced; their
+    ``connection_window`` has no effect.
+    ``body_limit``: a parameter body has to be shorter, in bytes (512 KiB; PBS 3: 64 KiB).
+    ``version``: (version, release) as `GET version` tells. ``bad_login_delay_s``: how late a 401
+    comes.
+    ``ticket_lifetime_s`` and ``clock`` (epoch seconds): for tickets and expiry.
+    ``strict_order``: refuse what relies on an answer that the client cannot have seen when it sent
+    the request (`order` tells how this is known); a real server fails such requests by chance.
+    """
+
+    session_settings: SessionSettings = SessionSettings()
+    settings_changes: Mapping[int, SessionSettings] = field(default_factory=dict)
+    body_limit: int = 512 * KIB
+    version: tuple[str, str] = ("4.2", "3")
+    bad_login_delay_s: float = 3.0
+    ticket_lifetime_s: float = 7200.0
+    clock: Callable[[], float] = time.time
+    strict_order: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """A datastore's maintenance mode (spec 02): ``read-only`` refuses writes, ``offline`` all."""
+
+    mode: Literal["read-only", "offline"]
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Faults:
+    """Faults that a target makes on purpose; all off. Fields may be changed while it runs.
+
+    ``garbage``: bytes sent right after the TLS handshake instead of HTTP, then the line is cut.
+    ``chunk_error``: called with each chunk's digest (hex) before it is stored, may raise OSError.
+    ``delays_s``: by kind of request, how late the answer is.
+    The other fields count within one session: after ``close_after_chunks`` accepted chunk uploads
+    the line is cut; after ``goaway_after_requests`` answers GOAWAY is sent and the line closed;
+    after ``ping_after_requests`` requests a PING is sent; ``reset_streams`` maps a request's kind
+    to which of them, counted from 1, is reset instead of answered.
+    """
+
+    garbage: bytes | None = None
+    chunk_error: Callable[[str], None] | None = None
+    close_after_chunks: int | None = None
+    goaway_after_requests: int | None = None
+    ping_after_requests: int | None = None
+    reset_streams: Mapping[str, int] = field(default_factory=dict)
+    delays_s: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Tests of the embedded target: units, strictness, and conformance with recordings."""

@@ -1,0 +1,93 @@
+"""A target to test against: the datastores, identities and rights of the recordings."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from pbs_push.access.acl import Acl
+from pbs_push.names import AuthId
+from pbs_push.target import (
+    Identities,
+    Login,
+    Maintenance,
+    TargetOptions,
+    TargetServer,
+    create_datastore,
+)
+
+SECRET = "secret"
+ALICE, BOB, ALICES_TOKEN = "alice@pbs", "bob@pbs", "alice@pbs!push"
+
+MakeTarget = Callable[..., TargetServer]
+
+
+@pytest.fixture(scope="session")
+def fixsrc_archive(fixtures_dir: Path) -> bytes:
+    with (fixtures_dir / "datastore.tar.zst").open("rb") as file:
+        return zstandard.ZstdDecompressor().stream_reader(file).read()
+
+
+def unpack(archive: bytes, directory: Path) -> Path:
+    """The fixture datastore, below ``directory``."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(directory, filter="data")
+    return directory / "fixsrc"
+
+
+def recorded_identities(fixtures_dir: Path) -> Identities:
+    """The users and tokens of the recordings' user.cfg, all with the same secret."""
+    users, tokens = {}, {}
+    for section in (fixtures_dir / "config" / "user.cfg").read_text().split("\n\n"):
+        head, *lines = section.strip().split("\n")
+        kind, _, name = head.partition(": ")
+        values = dict(line.strip().partition(" ")[::2] for line in lines)
+        login = Login(SECRET, values.get("enable") != "false", int(values.get("expire", 0)))
+        (users if kind == "user" else tokens)[AuthId.parse(name)] = login
+    acl = Acl.load(fixtures_dir / "config" / "acl.cfg")
+    return Identities(users, tokens, lambda who, path: frozenset(acl.privileges(who, path)))
+
+
+@pytest.fixture
+def recorded_target(fixtures_dir: Path, tmp_path: Path) -> Iterator[TargetServer]:
+    """Empty ``fixdst`` (with the namespaces proto, open and tok), ``fixmaint`` and ``fixoff``."""
+    stores = {}
+    for name in ("fixdst", "fixmaint", "fixoff"):
+        stores[name] = create_datastore(tmp_path / name, all_chunk_folders=False)
+    for namespace in ("proto", "open", "tok"):
+        (stores["fixdst"] / "ns" / namespace).mkdir(parents=True)
+    options = TargetOptions(bad_login_delay_s=0)
+    server = TargetServer(stores, identities=recorded_identities(fixtures_dir), options=options)
+    server.maintenance["fixmaint"] = Maintenance("read-only", "disk check")
+    server.maintenance["fixoff"] = Maintenance("offline", "gone fishing")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def make_target(tmp_path: Path) -> Iterator[MakeTarget]:
+    """Starts targets with a datastore ``store`` and three identities; arguments as theirs."""
+    with contextlib.ExitStack() as stack:
+        path = create_datastore(tmp_path / "store", all_chunk_folders=False)
+
+        def make(**more: object) -> TargetServer:
+            arguments: dict[str, object] = {
+                "identities": Identities.simple(dict.fromkeys((ALICE, BOB, ALICES_TOKEN), SECRET)),
+                "options": TargetOptions(bad_login_delay_s=0),
+                **more,
+            }
+            return stack.enter_context(TargetServer({"store": path}, **arguments))  # type: ignore[arg-type]
+
+        yield make
+
+
+@pytest.fixture
+def target(make_target: MakeTarget) -> TargetServer:
+    """A target with default options, but bad logins are answered at once."""
+    return make_target()
