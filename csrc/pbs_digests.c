@@ -1,0 +1,344 @@
+#include "pbs_digests.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pbs_error.h"
+
+/*
+ * Rows are worked off in blocks, in three passes: hash all and ask for their slots' cache lines;
+ * look at the slots and ask for the rows they refer to; compare.  Each pass finds what the one
+ * before has fetched, so the memory's latency is paid once a block and not twice a row.
+ */
+#define BLOCK 64u
+
+/* A batch that brought members: its rows are numbered from first_row on. */
+struct segment {
+    uint64_t first_row;
+    struct pbs_rows rows;
+};
+
+/*
+ * The table: open addressing with linear probing, nothing is ever removed.  A slot holds the tag in
+ * its upper half and the row's number plus 1 in its lower; 0 is empty.  The tag alone decides where
+ * a member belongs, in the order of tags, so growing is one pass over both tables and reads no row.
+ */
+struct pbs_digests {
+    uint32_t pair_keys[8];
+    uint64_t tag_keys[3];
+    uint64_t *slots;
+    size_t capacity; /* even */
+    size_t limit;    /* members that it takes before it grows: 3/4 of the capacity */
+    size_t count;
+    uint64_t probes;
+    struct segment *segments;
+    size_t n_segments;
+    size_t room_for_segments;
+};
+
+/*
+ * Keyed hash.  Four products of key-shifted words, summed up (NH, from UMAC), make two digests that
+ * differ equal with probability 2^-32 at most, whatever they are, over the choice of the key; the
+ * upper half of a multilinear function of that sum is evenly spread, at another 2^-32.
+ */
+static uint32_t hash(const struct pbs_digests *set, const uint8_t *digest)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < 8; i += 2) {
+        uint32_t left = pbs_load_le32(digest + 4 * i) + set->pair_keys[i];
+        uint32_t right = pbs_load_le32(digest + 4 * i + 4) + set->pair_keys[i + 1];
+        sum += (uint64_t)left * right;
+    }
+    uint64_t spread = set->tag_keys[0] * (uint32_t)sum + set->tag_keys[1] * (sum >> 32);
+    return (uint32_t)((spread + set->tag_keys[2]) >> 32);
+}
+
+static bool equal(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t difference = 0;
+    for (size_t at = 0; at < PBS_DIGEST_SIZE; at += 8)
+        difference |= pbs_load_le64(a + at) ^ pbs_load_le64(b + at);
+    return difference == 0;
+}
+
+static const uint8_t *row_at(struct pbs_rows rows, size_t pos)
+{
+    return rows.base + (ptrdiff_t)pos * rows.stride;
+}
+
+static const uint8_t *member(const struct pbs_digests *set, uint64_t slot_value)
+{
+    uint64_t row = (uint32_t)slot_value - 1u;
+    size_t low = 0;
+    size_t high = set->n_segments;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (set->segments[middle].first_row <= row)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct segment *segment = &set->segments[low];
+    return row_at(segment->rows, (size_t)(row - segment->first_row));
+}
+
+static size_t home(size_t capacity, uint32_t tag)
+{
+    /* tag * capacity / 2^32, halved and doubled because the product may need 65 bits */
+    return (size_t)((uint64_t)tag * (uint64_t)(capacity / 2) >> 31);
+}
+
+static size_t next(const struct pbs_digests *set, size_t at)
+{
+    return at + 1 == set->capacity ? 0 : at + 1;
+}
+
+static int capacity_for(uint64_t members, size_t *out_capacity)
+{
+    uint64_t capacity = (members * 4 / 3 + 2) & ~(uint64_t)1;
+    if (capacity > SIZE_MAX / sizeof(uint64_t))
+        return PBS_E_NOMEM;
+    *out_capacity = (size_t)capacity;
+    return PBS_OK;
+}
+
+static int resize(struct pbs_digests *set, uint64_t members)
+{
+    size_t capacity;
+    int status = capacity_for(members, &capacity);
+    if (status != PBS_OK)
+        return status;
+    uint64_t *slots = calloc(capacity, sizeof *slots);
+    if (slots == NULL)
+        return PBS_E_NOMEM;
+    for (size_t from = 0; from < set->capacity; from++) {
+        uint64_t value = set->slots[from];
+        if (value == 0)
+            continue;
+        size_t at = home(capacity, (uint32_t)(value >> 32));
+        while (slots[at] != 0)
+            at = at + 1 == capacity ? 0 : at + 1;
+        slots[at] = value;
+    }
+    free(set->slots);
+    set->slots = slots;
+    set->capacity = capacity;
+    set->limit = (size_t)members;
+    return PBS_OK;
+}
+
+int pbs_digests_new(const uint8_t key[PBS_DIGESTS_KEY_SIZE], uint64_t expected,
+                    struct pbs_digests **out)
+{
+    if (expected > PBS_DIGESTS_MAX_ROWS)
+        return PBS_E_TOO_LARGE;
+    struct pbs_digests *set = calloc(1, sizeof *set);
+    if (set == NULL)
+        return PBS_E_NOMEM;
+    for (size_t i = 0; i < 8; i++)
+        set->pair_keys[i] = pbs_load_le32(key + 4 * i);
+    for (size_t i = 0; i < 3; i++)
+        set->tag_keys[i] = pbs_load_le64(key + 32 + 8 * i);
+    int status = resize(set, expected + BLOCK); /* see reserve() */
+    if (status != PBS_OK) {
+        free(set);
+        return status;
+    }
+    *out = set;
+    return PBS_OK;
+}
+
+void pbs_digests_free(struct pbs_digests *set)
+{
+    if (set == NULL)
+        return;
+    free(set->slots);
+    free(set->segments);
+    free(set);
+}
+
+void pbs_digests_measure(const struct pbs_digests *set, struct pbs_digests_stats *out)
+{
+    out->count = set->count;
+    out->nbytes = sizeof *set + (uint64_t)set->capacity * sizeof *set->slots +
+                  (uint64_t)set->room_for_segments * sizeof *set->segments;
+    out->probes = set->probes;
+}
+
+/* A row of the block that is worked on, and the first slot that may hold its equal. */
+struct probe {
+    const uint8_t *digest;
+    uint32_t tag;
+    size_t at;
+};
+
+/* Passes one and two over a block of n rows from `start` on. */
+static void prepare(struct pbs_digests *set, struct pbs_rows rows, size_t start, size_t n,
+                    struct probe *block)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *digest = row_at(rows, start + i);
+        uint32_t tag = hash(set, digest);
+        block[i] = (struct probe){digest, tag, home(set->capacity, tag)};
+        __builtin_prefetch(&set->slots[block[i].at]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t at = block[i].at;
+        for (;; at = next(set, at)) {
+            uint64_t value = set->slots[at];
+            set->probes++;
+            if (value == 0)
+                break;
+            if ((uint32_t)(value >> 32) == block[i].tag) {
+                __builtin_prefetch(member(set, value));
+                break;
+            }
+        }
+        block[i].at = at;
+    }
+}
+
+/*
+ * Pass three: the slot of the member equal to the row, or the empty one where it belongs.  It goes
+ * on from where pass two stopped, since earlier rows of the block may have filled that slot.
+ */
+static size_t find(struct pbs_digests *set, const struct probe *probe)
+{
+    size_t at = probe->at;
+    for (;; at = next(set, at)) {
+        uint64_t value = set->slots[at];
+        set->probes++;
+        if (value == 0)
+            return at;
+        if ((uint32_t)(value >> 32) == probe->tag && equal(member(set, value), probe->digest))
+            return at;
+    }
+}
+
+static size_t block_size(size_t n, size_t start)
+{
+    return n - start < BLOCK ? n - start : BLOCK;
+}
+
+static uint64_t rows_in_use(const struct pbs_digests *set)
+{
+    if (set->n_segments == 0)
+        return 0;
+    const struct segment *last = &set->segments[set->n_segments - 1];
+    return last->first_row + last->rows.n;
+}
+
+/* Whether the rows begin where the segment's end, as consecutive slices of one index do. */
+static bool continues(const struct segment *segment, struct pbs_rows rows)
+{
+    return segment->rows.stride == rows.stride &&
+           (uintptr_t)segment->rows.base + segment->rows.n * (size_t)rows.stride ==
+               (uintptr_t)rows.base;
+}
+
+static int add_segment(struct pbs_digests *set, struct pbs_rows rows)
+{
+    uint64_t first_row = rows_in_use(set);
+    if (rows.n > PBS_DIGESTS_MAX_ROWS - first_row)
+        return PBS_E_FULL;
+    if (set->n_segments > 0 && continues(&set->segments[set->n_segments - 1], rows)) {
+        set->segments[set->n_segments - 1].rows.n += rows.n;
+        return PBS_OK;
+    }
+    if (set->n_segments == set->room_for_segments) {
+        size_t room = set->room_for_segments == 0 ? 4 : set->room_for_segments * 2;
+        if (room > SIZE_MAX / sizeof *set->segments)
+            return PBS_E_NOMEM;
+        struct segment *segments = realloc(set->segments, room * sizeof *segments);
+        if (segments == NULL)
+            return PBS_E_NOMEM;
+        set->segments = segments;
+        set->room_for_segments = room;
+    }
+    set->segments[set->n_segments++] = (struct segment){first_row, rows};
+    return PBS_OK;
+}
+
+/* Before a block of n rows: room for all of it, even if in the end none of it is new. */
+static int reserve(struct pbs_digests *set, size_t n)
+{
+    if (n <= set->limit - set->count)
+        return PBS_OK;
+    uint64_t grown = (uint64_t)set->limit + set->limit / 2;
+    uint64_t needed = (uint64_t)set->count + n;
+    return resize(set, grown > needed ? grown : needed);
+}
+
+/* Take back the last n rows, to which no slot refers. */
+static void drop_rows(struct pbs_digests *set, size_t n)
+{
+    struct segment *last = &set->segments[set->n_segments - 1];
+    last->rows.n -= n;
+    if (last->rows.n == 0)
+        set->n_segments--;
+}
+
+int pbs_digests_insert(struct pbs_digests *set, struct pbs_rows rows, uint8_t *out_new,
+                       uint32_t *out_pos, size_t *out_added)
+{
+    struct probe block[BLOCK];
+    size_t added = 0;
+    uint64_t first_row = rows_in_use(set);
+    int status = rows.n == 0 ? PBS_OK : add_segment(set, rows);
+    if (status != PBS_OK)
+        return status;
+    for (size_t start = 0; start < rows.n; start += BLOCK) {
+        size_t n = block_size(rows.n, start);
+        status = reserve(set, n);
+        if (status != PBS_OK)
+            return status;
+        prepare(set, rows, start, n, block);
+        for (size_t i = 0; i < n; i++) {
+            size_t at = find(set, &block[i]);
+            bool is_new = set->slots[at] == 0;
+            if (is_new) {
+                set->slots[at] = (uint64_t)block[i].tag << 32 | (first_row + start + i + 1);
+                set->count++;
+                if (out_pos != NULL)
+                    out_pos[added] = (uint32_t)(start + i);
+                added++;
+            }
+            if (out_new != NULL)
+                out_new[start + i] = is_new;
+        }
+    }
+    if (added == 0 && rows.n > 0)
+        drop_rows(set, rows.n);
+    *out_added = added;
+    return PBS_OK;
+}
+
+void pbs_digests_contains(struct pbs_digests *set, struct pbs_rows rows, uint8_t *out_found)
+{
+    struct probe block[BLOCK];
+    for (size_t start = 0; start < rows.n; start += BLOCK) {
+        size_t n = block_size(rows.n, start);
+        prepare(set, rows, start, n, block);
+        for (size_t i = 0; i < n; i++)
+            out_found[start + i] = set->slots[find(set, &block[i])] != 0;
+    }
+}
+
+int pbs_digests_difference(struct pbs_digests *set, struct pbs_rows rows, uint32_t *out_pos,
+                           size_t *out_n)
+{
+    struct probe block[BLOCK];
+    size_t missing = 0;
+    if (rows.n > PBS_DIGESTS_MAX_ROWS)
+        return PBS_E_FULL;
+    for (size_t start = 0; start < rows.n; start += BLOCK) {
+        size_t n = block_size(rows.n, start);
+        prepare(set, rows, start, n, block);
+        for (size_t i = 0; i < n; i++)
+            if (set->slots[find(set, &block[i])] == 0)
+                out_pos[missing++] = (uint32_t)(start + i);
+    }
+    *out_n = missing;
+    return PBS_OK;
+}

@@ -1,0 +1,305 @@
+#include "pbs_digests.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "check.h"
+#include "pbs_error.h"
+
+static uint64_t seed = 20261122;
+
+static struct pbs_digests *new_set(uint64_t expected)
+{
+    uint8_t key[PBS_DIGESTS_KEY_SIZE];
+    struct pbs_digests *set = NULL;
+    fill_random(&seed, key, sizeof key);
+    CHECK_EQUAL(pbs_digests_new(key, expected, &set), PBS_OK);
+    return set;
+}
+
+static struct pbs_digests_stats stats_of(const struct pbs_digests *set)
+{
+    struct pbs_digests_stats stats;
+    pbs_digests_measure(set, &stats);
+    return stats;
+}
+
+static struct pbs_rows random_rows(size_t n, ptrdiff_t stride)
+{
+    uint8_t *memory = allocate(n * (size_t)stride);
+    fill_random(&seed, memory, n * (size_t)stride);
+    return (struct pbs_rows){memory, stride, n};
+}
+
+static void free_rows(struct pbs_rows rows)
+{
+    free((void *)(uintptr_t)rows.base);
+}
+
+static struct pbs_rows part(struct pbs_rows rows, size_t from, size_t n)
+{
+    return (struct pbs_rows){rows.base + (ptrdiff_t)from * rows.stride, rows.stride, n};
+}
+
+static size_t insert(struct pbs_digests *set, struct pbs_rows rows)
+{
+    size_t added = 0;
+    CHECK_EQUAL(pbs_digests_insert(set, rows, NULL, NULL, &added), PBS_OK);
+    return added;
+}
+
+static size_t count_found(struct pbs_digests *set, struct pbs_rows rows)
+{
+    uint8_t *found = allocate(rows.n);
+    size_t sum = 0;
+    pbs_digests_contains(set, rows, found);
+    for (size_t i = 0; i < rows.n; i++) {
+        CHECK(found[i] <= 1);
+        sum += found[i];
+    }
+    free(found);
+    return sum;
+}
+
+static void an_empty_batch_changes_nothing(void)
+{
+    struct pbs_digests *set = new_set(0);
+    struct pbs_rows none = {NULL, 32, 0};
+    size_t n = 1;
+    CHECK(insert(set, none) == 0 && count_found(set, none) == 0);
+    CHECK_EQUAL(pbs_digests_difference(set, none, NULL, &n), PBS_OK);
+    CHECK_EQUAL(n, 0);
+    CHECK_EQUAL(stats_of(set).count, 0);
+    pbs_digests_free(set);
+    pbs_digests_free(NULL);
+}
+
+/* Sizes around a block and around growth, both strides, forwards and backwards. */
+static void members_are_found_and_others_not(void)
+{
+    const size_t sizes[] = {1, 2, 63, 64, 65, 127, 128, 129, 1000, 20000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (ptrdiff_t stride = 32; stride <= 40; stride += 8) {
+            struct pbs_digests *set = new_set(i % 2 != 0 ? sizes[i] : 0);
+            struct pbs_rows rows = random_rows(sizes[i], stride);
+            struct pbs_rows others = random_rows(sizes[i], stride);
+            struct pbs_rows reversed = {rows.base + (ptrdiff_t)(rows.n - 1) * stride, -stride,
+                                        rows.n};
+            CHECK_EQUAL(insert(set, rows), rows.n);
+            CHECK_EQUAL(insert(set, reversed), 0);
+            CHECK_EQUAL(count_found(set, rows), rows.n);
+            CHECK_EQUAL(count_found(set, reversed), rows.n);
+            CHECK_EQUAL(count_found(set, others), 0);
+            CHECK_EQUAL(stats_of(set).count, rows.n);
+            pbs_digests_free(set);
+            free_rows(rows);
+            free_rows(others);
+        }
+}
+
+/* Rows drawn from few different digests, so that batches repeat themselves and each other. */
+static struct pbs_rows repeating_rows(struct pbs_rows pool, size_t n, ptrdiff_t stride,
+                                      size_t *out_choice)
+{
+    struct pbs_rows rows = random_rows(n, stride);
+    for (size_t i = 0; i < n; i++) {
+        out_choice[i] = next_random(&seed) % pool.n;
+        memcpy((uint8_t *)(uintptr_t)rows.base + (ptrdiff_t)i * stride,
+               pool.base + (ptrdiff_t)out_choice[i] * pool.stride, 32);
+    }
+    return rows;
+}
+
+enum { POOL = 700, LONGEST = 300 };
+
+/* One random operation on the set and on the oracle `known`; what both say must be equal. */
+static bool compare_one(struct pbs_digests *set, struct pbs_rows rows, const size_t *choice,
+                        bool *known)
+{
+    uint8_t flags[LONGEST];
+    uint32_t positions[LONGEST];
+    size_t n_positions = 0, n_expected = 0;
+    uint64_t operation = next_random(&seed) % 3;
+    if (operation == 0)
+        CHECK_EQUAL(pbs_digests_insert(set, rows, flags, positions, &n_positions), PBS_OK);
+    else if (operation == 1)
+        pbs_digests_contains(set, rows, flags);
+    else
+        CHECK_EQUAL(pbs_digests_difference(set, rows, positions, &n_positions), PBS_OK);
+    for (size_t i = 0; i < rows.n; i++) {
+        bool was_known = known[choice[i]];
+        if (operation == 0)
+            known[choice[i]] = true;
+        if (operation != 2)
+            CHECK(flags[i] == (operation == 0 ? !was_known : was_known));
+        if (operation != 1 && !was_known) {
+            CHECK(n_expected < n_positions && positions[n_expected] == i);
+            n_expected++;
+        }
+    }
+    CHECK_EQUAL(n_positions, n_expected);
+    return n_expected > 0 && operation == 0;
+}
+
+static void any_sequence_does_what_an_oracle_does(void)
+{
+    for (int round = 0; round < 60; round++) {
+        struct pbs_digests *set = new_set(next_random(&seed) % POOL);
+        struct pbs_rows pool = random_rows(POOL, 32);
+        bool known[POOL] = {false};
+        struct pbs_rows kept[200];
+        size_t n_kept = 0;
+        for (int step = 0; step < 200; step++) {
+            size_t choice[LONGEST];
+            size_t n = next_random(&seed) % (LONGEST + 1) / (1 + next_random(&seed) % 40);
+            ptrdiff_t stride = (next_random(&seed) & 1) != 0 ? 32 : 40;
+            struct pbs_rows rows = repeating_rows(pool, n, stride, choice);
+            if (compare_one(set, rows, choice, known))
+                kept[n_kept++] = rows;
+            else
+                free_rows(rows); /* nothing was added: a reference to them would be seen */
+        }
+        size_t n_known = 0;
+        for (size_t i = 0; i < POOL; i++)
+            n_known += known[i];
+        CHECK_EQUAL(stats_of(set).count, n_known);
+        CHECK_EQUAL(count_found(set, pool), n_known);
+        pbs_digests_free(set);
+        for (size_t i = 0; i < n_kept; i++)
+            free_rows(kept[i]);
+        free_rows(pool);
+    }
+}
+
+static void slices_of_one_index_are_one_segment(void)
+{
+    struct pbs_rows rows = random_rows(64 * 1000, 40);
+    struct pbs_digests *set = new_set(rows.n);
+    uint64_t before = stats_of(set).nbytes;
+    for (size_t from = 0; from < rows.n; from += 64)
+        CHECK_EQUAL(insert(set, part(rows, from, 64)), 64);
+    CHECK(stats_of(set).nbytes - before < 1000);
+    CHECK_EQUAL(insert(set, part(rows, 100, 5000)), 0);
+    CHECK_EQUAL(count_found(set, rows), rows.n);
+    pbs_digests_free(set);
+    free_rows(rows);
+}
+
+static void a_million_fit_in_16_mib(void)
+{
+    enum { MILLION = 1000000 };
+    const uint64_t expected[] = {0, 1000, MILLION};
+    struct pbs_rows rows = random_rows(MILLION, 32);
+    for (size_t i = 0; i < 3; i++) {
+        struct pbs_digests *set = new_set(expected[i]);
+        uint64_t before = stats_of(set).nbytes;
+        CHECK_EQUAL(insert(set, rows), MILLION);
+        CHECK(stats_of(set).nbytes <= 16u << 20);
+        if (expected[i] == MILLION) {
+            CHECK_EQUAL(insert(set, rows), 0);
+            CHECK(stats_of(set).nbytes - before < 1000); /* it did not grow */
+        }
+        CHECK_EQUAL(count_found(set, rows), MILLION);
+        pbs_digests_free(set);
+    }
+    free_rows(rows);
+}
+
+/* Mean number of slots that an insertion looks at, for digests that `craft` has made. */
+static double probes_per_row(void (*craft)(uint8_t *digest, uint64_t number))
+{
+    struct pbs_rows rows = random_rows(50000, 32);
+    struct pbs_digests *set = new_set(rows.n);
+    for (size_t i = 0; i < rows.n; i++)
+        craft((uint8_t *)(uintptr_t)rows.base + 32 * i, i);
+    CHECK_EQUAL(insert(set, rows), rows.n);
+    CHECK_EQUAL(count_found(set, rows), rows.n);
+    double mean = (double)stats_of(set).probes / (2.0 * (double)rows.n);
+    pbs_digests_free(set);
+    free_rows(rows);
+    return mean;
+}
+
+static void craft_random(uint8_t *digest, uint64_t number)
+{
+    (void)digest;
+    (void)number;
+}
+
+static void craft_first_word(uint8_t *digest, uint64_t number)
+{
+    memset(digest, 0, 32);
+    pbs_store_le64(digest, number);
+}
+
+static void craft_last_word(uint8_t *digest, uint64_t number)
+{
+    memset(digest, 0xff, 32);
+    pbs_store_le64(digest + 24, number << 40);
+}
+
+/* The same sum of words for every number, which defeats a hash that just adds or xors them up. */
+static void craft_equal_sums(uint8_t *digest, uint64_t number)
+{
+    memset(digest, 0, 32);
+    pbs_store_le64(digest, number);
+    pbs_store_le64(digest + 8, 0 - number);
+    pbs_store_le64(digest + 16, number);
+    pbs_store_le64(digest + 24, 0 - number);
+}
+
+static void crafted_digests_cost_what_random_ones_do(void)
+{
+    double usual = probes_per_row(craft_random);
+    CHECK(usual < 10);
+    CHECK(probes_per_row(craft_first_word) < 2 * usual);
+    CHECK(probes_per_row(craft_last_word) < 2 * usual);
+    CHECK(probes_per_row(craft_equal_sums) < 2 * usual);
+}
+
+static void rows_that_change_give_wrong_answers_only(void)
+{
+    struct pbs_rows rows = random_rows(5000, 32);
+    struct pbs_digests *set = new_set(0);
+    CHECK_EQUAL(insert(set, rows), rows.n);
+    memset((void *)(uintptr_t)rows.base, 0, 32 * rows.n);
+    CHECK(count_found(set, rows) <= rows.n);
+    CHECK(insert(set, rows) <= rows.n);
+    pbs_digests_free(set);
+    free_rows(rows);
+}
+
+static void too_many_rows_are_refused(void)
+{
+    struct pbs_digests *set = NULL;
+    uint8_t key[PBS_DIGESTS_KEY_SIZE] = {1};
+    uint8_t digest[32] = {0};
+    size_t added = 77;
+    CHECK_EQUAL(pbs_digests_new(key, (uint64_t)PBS_DIGESTS_MAX_ROWS + 1, &set), PBS_E_TOO_LARGE);
+    CHECK(set == NULL);
+    set = new_set(0);
+    /* One row again and again: a batch of any length without its memory. */
+    struct pbs_rows rows = {digest, 0, (size_t)PBS_DIGESTS_MAX_ROWS + 1};
+    CHECK_EQUAL(pbs_digests_insert(set, rows, NULL, NULL, &added), PBS_E_FULL);
+    CHECK_EQUAL(pbs_digests_difference(set, rows, NULL, &added), PBS_E_FULL);
+    CHECK(added == 77 && stats_of(set).count == 0);
+    rows.n = 1000;
+    CHECK_EQUAL(insert(set, rows), 1);
+    rows.n = PBS_DIGESTS_MAX_ROWS - 999;
+    CHECK_EQUAL(pbs_digests_insert(set, rows, NULL, NULL, &added), PBS_E_FULL);
+    CHECK_EQUAL(count_found(set, (struct pbs_rows){digest, 32, 1}), 1);
+    pbs_digests_free(set);
+}
+
+int main(void)
+{
+    RUN(an_empty_batch_changes_nothing);
+    RUN(members_are_found_and_others_not);
+    RUN(any_sequence_does_what_an_oracle_does);
+    RUN(slices_of_one_index_are_one_segment);
+    RUN(a_million_fit_in_16_mib);
+    RUN(crafted_digests_cost_what_random_ones_do);
+    RUN(rows_that_change_give_wrong_answers_only);
+    RUN(too_many_rows_are_refused);
+    return 0;
+}

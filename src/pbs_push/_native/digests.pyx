@@ -1,0 +1,156 @@
+"""Sets of digests that refer to rows of index files instead of copying them."""
+
+import os
+import threading
+
+import numpy
+
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from pbs_push._native.status import native_error
+
+
+cdef extern from "pbs_digests.h" nogil:
+    enum:
+        PBS_DIGEST_SIZE
+        PBS_DIGESTS_KEY_SIZE
+
+    struct pbs_digests:
+        pass
+
+    struct pbs_rows:
+        const uint8_t *base
+        ptrdiff_t stride
+        size_t n
+
+    struct pbs_digests_stats:
+        uint64_t count
+        uint64_t nbytes
+
+    int pbs_digests_new(const uint8_t *key, uint64_t expected, pbs_digests **out)
+    void pbs_digests_free(pbs_digests *digests)
+    void pbs_digests_measure(const pbs_digests *digests, pbs_digests_stats *out)
+    int pbs_digests_insert(
+        pbs_digests *digests, pbs_rows rows, uint8_t *out_new, uint32_t *out_pos, size_t *out_added
+    )
+    void pbs_digests_contains(pbs_digests *digests, pbs_rows rows, uint8_t *out_found)
+    int pbs_digests_difference(
+        pbs_digests *digests, pbs_rows rows, uint32_t *out_pos, size_t *out_n
+    )
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class DigestSet:
+    cdef pbs_digests *digests
+    cdef list owners
+    cdef object lock
+
+    def __cinit__(self, expected=0):
+        cdef bytes key = os.urandom(PBS_DIGESTS_KEY_SIZE)
+        cdef uint64_t c_expected = expected
+        _check(pbs_digests_new(key, c_expected, &self.digests))
+        self.owners = []
+        self.lock = threading.Lock()
+
+    def __dealloc__(self):
+        pbs_digests_free(self.digests)
+
+    def insert(self, rows):
+        cdef pbs_rows c_rows
+        cdef size_t added = 0
+        view = _rows(rows, &c_rows)
+        new = numpy.empty(c_rows.n, numpy.bool_)
+        self._insert(view, c_rows, _flags(new), NULL, &added)
+        return new
+
+    def contains(self, rows):
+        cdef pbs_rows c_rows
+        view = _rows(rows, &c_rows)
+        found = numpy.empty(c_rows.n, numpy.bool_)
+        cdef uint8_t *c_found = _flags(found)
+        with self.lock:
+            with nogil:
+                pbs_digests_contains(self.digests, c_rows, c_found)
+        return found
+
+    def difference(self, rows, *, bint insert=False):
+        cdef pbs_rows c_rows
+        cdef size_t n = 0
+        cdef int status
+        view = _rows(rows, &c_rows)
+        positions = numpy.empty(c_rows.n, numpy.uint32)
+        cdef uint32_t *c_positions = _positions(positions)
+        if insert:
+            self._insert(view, c_rows, NULL, c_positions, &n)
+        else:
+            with self.lock:
+                with nogil:
+                    status = pbs_digests_difference(self.digests, c_rows, c_positions, &n)
+            _check(status)
+        return positions[:n].copy()
+
+    cdef int _insert(
+        self, object view, pbs_rows rows, uint8_t *out_new, uint32_t *out_pos, size_t *out_added
+    ) except -1:
+        cdef int status
+        with self.lock:
+            # Kept before the call: a batch that fails midway has members in the set already.
+            self.owners.append(view)
+            with nogil:
+                status = pbs_digests_insert(self.digests, rows, out_new, out_pos, out_added)
+            _check(status)
+            if out_added[0] == 0:
+                self.owners.pop()
+        return 0
+
+    @property
+    def nbytes(self):
+        return self._stats().nbytes
+
+    cdef pbs_digests_stats _stats(self):
+        cdef pbs_digests_stats stats
+        with self.lock:
+            pbs_digests_measure(self.digests, &stats)
+        return stats
+
+    def __len__(self):
+        return self._stats().count
+
+    def __contains__(self, digest):
+        return bool(self.contains(memoryview(digest).cast("B", (1, PBS_DIGEST_SIZE)))[0])
+
+    def __repr__(self):
+        return f"<DigestSet of {len(self)}>"
+
+
+cdef memoryview _rows(object rows, pbs_rows *out):
+    """Describe rows to C; the returned view keeps them where they are."""
+    cdef memoryview view = memoryview(rows)
+    cdef const uint8_t[:, :] typed = view
+    if typed.shape[1] != PBS_DIGEST_SIZE or typed.strides[1] != 1:
+        raise ValueError(
+            f"digests must be rows of {PBS_DIGEST_SIZE} contiguous bytes, "
+            f"not of shape {view.shape} with strides {view.strides}"
+        )
+    out.n = <size_t>typed.shape[0]
+    out.stride = typed.strides[0]
+    out.base = &typed[0, 0] if out.n > 0 else NULL
+    return view
+
+
+cdef uint8_t *_flags(object array) except? NULL:
+    cdef uint8_t[::1] view = array.view(numpy.uint8)
+    return &view[0] if view.shape[0] > 0 else NULL
+
+
+cdef uint32_t *_positions(object array) except? NULL:
+    cdef uint32_t[::1] view = array
+    return &view[0] if view.shape[0] > 0 else NULL
+
+
+cdef int _check(int status) except -1:
+    if status != 0:
+        raise native_error(status, "cannot hold the digests")
+    return 0

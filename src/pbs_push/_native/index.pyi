@@ -1,0 +1,83 @@
+from os import PathLike
+from types import TracebackType
+from typing import Literal, Self, final
+
+import numpy
+from numpy.typing import NDArray
+
+@final
+class Index:
+    """A checked ``.fidx`` or ``.didx`` file, mapped read-only (spec 01, "Index files").
+
+    Views stay valid, and the file mapped, as long as they are referenced, also after ``close``.
+    Bytes lost because the file shrinks meanwhile read as zeros: call ``check_unchanged`` after
+    reading what matters. May be used from several threads at once; ``close`` once.
+    Reading an attribute of a closed index other than the plain values raises ValueError.
+    """
+
+    @property
+    def path(self) -> str:
+        """As it was given to ``open_index``."""
+    @property
+    def kind(self) -> Literal["fixed", "dynamic"]:
+        """Which of the two formats."""
+    @property
+    def uuid(self) -> bytes:
+        """The 16 bytes that the writer chose."""
+    @property
+    def ctime(self) -> int:
+        """When it was written, seconds since 1970, as the header says."""
+    @property
+    def size(self) -> int:
+        """Plain bytes of the archive."""
+    @property
+    def chunk_size(self) -> int:
+        """Plain bytes of every chunk but the last, a power of two; 0 for a dynamic index."""
+    @property
+    def header_csum(self) -> bytes:
+        """The csum that the header claims; not trusted, see ``csum``."""
+    @property
+    def entries(self) -> NDArray[numpy.uint8]:
+        """All entries as they lie in the file: n times 32 or 40 bytes, read-only, no copy."""
+    @property
+    def digests(self) -> NDArray[numpy.uint8]:
+        """The chunks' digests, shape (n, 32), read-only, no copy; rows are 32 or 40 bytes apart."""
+    @property
+    def end_offsets(self) -> NDArray[numpy.uint64]:
+        """Where each chunk ends in the archive, shape (n,), read-only.
+
+        A view of the file for a dynamic index; for a fixed one computed on each access, O(n).
+        """
+    def csum(self) -> bytes:
+        """SHA-256 over the entries as they lie in the file, computed on each call.
+
+        The GIL is released. Raises IndexFormatError if the file shrank meanwhile.
+        """
+    def check_unchanged(self) -> None:
+        """Raise IndexFormatError if the file shrank, or a page of it could not be read."""
+    def close(self) -> None:
+        """Give up the mapping; it goes when the last view does. May be called again."""
+    def __len__(self) -> int: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+def open_index(path: str | PathLike[str], *, dir_fd: int | None = None) -> Index:
+    """Map and check the index file ``path``, relative to the directory ``dir_fd`` if given.
+
+    Reads the header, of a dynamic index also the end offsets; the GIL is released. A symbolic link
+    as last component is not followed. The kind comes from the file's magic, not from its name.
+    Raises SourceError where the file cannot be opened or is no regular file, IndexFormatError where
+    its bytes are not a valid index, PbsPushError with 4,096 files mapped already.
+    """
+
+def parse_index(content: bytes, name: str) -> Index:
+    """Check an index file that is in memory (downloaded, say); ``name`` is for messages.
+
+    The content is kept, not copied. Raises IndexFormatError where it is not a valid index.
+    """

@@ -1,0 +1,215 @@
+"""Index files over a read-only mapping: checked once, then seen as numpy views."""
+
+import hashlib
+import os
+
+import numpy
+
+cimport cython
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from cpython.buffer cimport PyBuffer_FillInfo
+
+from pbs_push._native.status import Status, native_error
+from pbs_push.errors import IndexFormatError, SourceError
+
+
+cdef extern from "<fcntl.h>" nogil:
+    const int AT_FDCWD
+
+
+cdef extern from "pbs_map.h" nogil:
+    struct pbs_map:
+        const uint8_t *base
+        size_t length
+
+    int pbs_map_open(int dir_fd, const char *path, pbs_map *out, int *out_errno)
+    void pbs_map_close(pbs_map *map)
+    bint pbs_map_shrunk(const pbs_map *map)
+
+
+cdef extern from "pbs_index.h" nogil:
+    enum pbs_index_kind:
+        PBS_INDEX_FIXED
+
+    enum:
+        PBS_DIGEST_SIZE
+        PBS_INDEX_HEADER_SIZE
+
+    struct pbs_index:
+        pbs_index_kind kind
+        size_t stride
+        size_t n
+        uint64_t size
+        uint64_t chunk_size
+        int64_t ctime
+        uint8_t uuid[16]
+        uint8_t csum[32]
+
+    int pbs_index_parse(const uint8_t *base, size_t length, pbs_index *out, size_t *out_pos)
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class _Mapping:
+    """Owns one mapping, or the bytes in its place, and lends it as a read-only buffer.
+
+    Every view holds a reference, so the memory goes with the last of them and never before.
+    """
+
+    cdef pbs_map map
+    cdef bint is_open   # a file is mapped
+    cdef bytes content  # what ``map`` points into otherwise
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(
+            buffer, self, <void *>self.map.base, <Py_ssize_t>self.map.length, 1, flags
+        )
+
+    def __dealloc__(self):
+        if self.is_open:
+            pbs_map_close(&self.map)
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Index:
+    cdef readonly str path
+    cdef readonly str kind
+    cdef readonly bytes uuid
+    cdef readonly object ctime
+    cdef readonly object size
+    cdef readonly object chunk_size
+    cdef readonly bytes header_csum
+    cdef Py_ssize_t n
+    cdef _Mapping mapping
+    cdef object entries_view
+    cdef object digest_view
+    cdef object end_offset_view
+
+    def __init__(self):
+        raise TypeError("an Index is made by open_index() only")
+
+    @property
+    def entries(self):
+        self._opened()
+        return self.entries_view
+
+    @property
+    def digests(self):
+        self._opened()
+        return self.digest_view
+
+    @property
+    def end_offsets(self):
+        self._opened()
+        if self.end_offset_view is not None:
+            return self.end_offset_view
+        ends = numpy.arange(1, self.n + 1, dtype=numpy.uint64)
+        ends *= numpy.uint64(self.chunk_size)
+        ends[-1] = self.size
+        ends.flags.writeable = False
+        return ends
+
+    def csum(self):
+        cdef _Mapping mapping = self._opened()
+        digest = hashlib.sha256(memoryview(mapping)[PBS_INDEX_HEADER_SIZE:]).digest()
+        self.check_unchanged()
+        return digest
+
+    def check_unchanged(self):
+        cdef _Mapping mapping = self._opened()
+        if mapping.is_open and pbs_map_shrunk(&mapping.map):
+            raise _error(Status.SHRUNK, self.path)
+
+    def close(self):
+        self.mapping = None
+        self.entries_view = None
+        self.digest_view = None
+        self.end_offset_view = None
+
+    cdef _Mapping _opened(self):
+        if self.mapping is None:
+            raise ValueError(f"index '{self.path}' is closed")
+        return self.mapping
+
+    def __len__(self):
+        return self.n
+
+    def __enter__(self):
+        self._opened()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def __repr__(self):
+        return f"<Index {self.path!r} {self.kind}, {self.n} entries>"
+
+
+def open_index(path, *, dir_fd=None):
+    cdef bytes raw_path = os.fsencode(path)
+    cdef const char *c_path = raw_path
+    cdef int c_dir_fd = AT_FDCWD if dir_fd is None else dir_fd
+    cdef int status, saved_errno = 0
+    cdef size_t bad_pos = 0
+    cdef pbs_index parsed
+    cdef _Mapping mapping = _Mapping.__new__(_Mapping)
+
+    name = os.fsdecode(path)
+    if b"\0" in raw_path:
+        raise SourceError(f"cannot open index {name!r}: the name contains a NUL byte")
+    with nogil:
+        status = pbs_map_open(c_dir_fd, c_path, &mapping.map, &saved_errno)
+    if status != 0:
+        raise _error(status, name, errno=saved_errno)
+    mapping.is_open = True
+    with nogil:
+        status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed, &bad_pos)
+    # A file cut meanwhile reads as zeros and may be refused for any reason: say the true one.
+    if pbs_map_shrunk(&mapping.map):
+        raise _error(Status.SHRUNK, name)
+    if status != 0:
+        raise _error(status, name, pos=bad_pos if status == Status.ORDER else None)
+    return _describe(name, mapping, &parsed)
+
+
+def parse_index(bytes content not None, str name not None):
+    cdef int status
+    cdef size_t bad_pos = 0
+    cdef pbs_index parsed
+    cdef _Mapping mapping = _Mapping.__new__(_Mapping)
+
+    mapping.content = content
+    mapping.map.base = <const uint8_t *><char *>content
+    mapping.map.length = len(content)
+    with nogil:
+        status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed, &bad_pos)
+    if status != 0:
+        raise _error(status, name, pos=bad_pos if status == Status.ORDER else None)
+    return _describe(name, mapping, &parsed)
+
+
+cdef Index _describe(str path, _Mapping mapping, const pbs_index *parsed):
+    cdef Index index = Index.__new__(Index)
+    cdef bint fixed = parsed.kind == PBS_INDEX_FIXED
+    index.path = path
+    index.kind = "fixed" if fixed else "dynamic"
+    index.uuid = bytes(parsed.uuid[:16])
+    index.ctime = parsed.ctime
+    index.size = parsed.size
+    index.chunk_size = parsed.chunk_size
+    index.header_csum = bytes(parsed.csum[:32])
+    index.n = <Py_ssize_t>parsed.n
+    index.mapping = mapping
+    entries = numpy.frombuffer(mapping, numpy.uint8)[PBS_INDEX_HEADER_SIZE:]
+    index.entries_view = entries
+    entries = entries.reshape(parsed.n, parsed.stride)
+    index.digest_view = entries[:, parsed.stride - PBS_DIGEST_SIZE:]
+    if not fixed:
+        ends = entries[:, :sizeof(uint64_t)].view(numpy.dtype("<u8"))
+        index.end_offset_view = ends.reshape(parsed.n)
+    return index
+
+
+def _error(code, path, **context):
+    return native_error(code, f"cannot read index '{path}'", damaged=IndexFormatError, **context)

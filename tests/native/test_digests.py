@@ -1,0 +1,222 @@
+"""Digest sets against Python's own, and what they hold on to."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import hashlib
+import pickle
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import numpy
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from pbs_push._native.digests import DigestSet
+from pbs_push._native.index import open_index
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MIB = 1 << 20
+
+
+def random_rows(n: int, seed: int = 1) -> NDArray[numpy.uint8]:
+    return numpy.random.default_rng(seed).integers(0, 256, (n, 32), numpy.uint8)
+
+
+POOL = random_rows(400)
+
+
+def rows_of(numbers: list[int], shape: str) -> NDArray[numpy.uint8]:
+    """The pool's rows with these numbers, in one of the layouts that a caller may have."""
+    picked = POOL[numpy.array(numbers, numpy.intp)]
+    if shape == "dynamic":
+        wide = numpy.zeros((len(numbers), 40), numpy.uint8)
+        wide[:, 8:] = picked
+        return wide[:, 8:]
+    return picked[::-1].copy()[::-1] if shape == "reversed" else picked
+
+
+numbers_and_shapes = st.tuples(
+    st.lists(st.integers(0, len(POOL) - 1), max_size=200),
+    st.sampled_from(["fixed", "dynamic", "reversed"]),
+)
+
+
+class SameAsPythonsSet(RuleBasedStateMachine):
+    """Any sequence of calls answers like a Python set of bytes."""
+
+    @initialize(expected=st.integers(0, 500))
+    def create(self, expected: int) -> None:
+        self.ours = DigestSet(expected)
+        self.python: set[int] = set()
+
+    def new_positions(self, numbers: list[int]) -> list[int]:
+        seen = set(self.python)
+        return [i for i, n in enumerate(numbers) if n not in seen and not seen.add(n)]  # type: ignore[func-returns-value]
+
+    @rule(batch=numbers_and_shapes)
+    def insert(self, batch: tuple[list[int], str]) -> None:
+        numbers, shape = batch
+        new = self.ours.insert(rows_of(numbers, shape))
+        assert new.dtype == numpy.bool_
+        assert new.shape == (len(numbers),)
+        assert numpy.flatnonzero(new).tolist() == self.new_positions(numbers)
+        self.python.update(numbers)
+
+    @rule(batch=numbers_and_shapes)
+    def contains(self, batch: tuple[list[int], str]) -> None:
+        numbers, shape = batch
+        found = self.ours.contains(rows_of(numbers, shape))
+        assert found.dtype == numpy.bool_
+        assert found.tolist() == [n in self.python for n in numbers]
+
+    @rule(batch=numbers_and_shapes)
+    def difference(self, batch: tuple[list[int], str]) -> None:
+        numbers, shape = batch
+        positions = self.ours.difference(rows_of(numbers, shape))
+        assert positions.dtype == numpy.uint32
+        assert positions.tolist() == [i for i, n in enumerate(numbers) if n not in self.python]
+
+    @rule(batch=numbers_and_shapes)
+    def difference_and_insert(self, batch: tuple[list[int], str]) -> None:
+        numbers, shape = batch
+        positions = self.ours.difference(rows_of(numbers, shape), insert=True)
+        assert positions.tolist() == self.new_positions(numbers)
+        self.python.update(numbers)
+
+    @rule(number=st.integers(0, len(POOL) - 1))
+    def one(self, number: int) -> None:
+        assert (POOL[number].tobytes() in self.ours) == (number in self.python)
+
+    @invariant()
+    def same_length(self) -> None:
+        if hasattr(self, "ours"):
+            assert len(self.ours) == len(self.python)
+
+
+TestSameAsPythonsSet = SameAsPythonsSet.TestCase
+TestSameAsPythonsSet.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+
+
+def test_a_million_digests_take_at_most_16_mib() -> None:
+    rows = random_rows(1_000_000)
+    for expected in (0, 1_000_000):
+        digests = DigestSet(expected)
+        before = digests.nbytes
+        assert digests.insert(rows).all()
+        assert len(digests) == 1_000_000
+        assert digests.nbytes <= 16 * MIB
+        assert digests.contains(rows).all()
+        assert digests.difference(rows).size == 0
+    assert digests.nbytes - before < 1000, "with room for all, it must not have grown"
+    assert digests.nbytes < 10.5 * MIB
+
+
+def test_rows_of_an_index_are_referred_to_and_stay(tmp_path: Path) -> None:
+    entries = numpy.zeros((3000, 40), numpy.uint8)
+    entries[:, :8].view("<u8")[:, 0] = numpy.arange(1, 3001)
+    entries[:, 8:] = random_rows(3000)
+    magic = hashlib.sha256(b"Proxmox Backup dynamic sized chunk index v1.0").digest()[:8]
+    path = tmp_path / "a.didx"
+    path.write_bytes(magic.ljust(4096, b"\0") + entries.tobytes())
+
+    digests = DigestSet(3000)
+    with open_index(path) as index:
+        assert digests.insert(index.digests).all()
+    gc.collect()
+    assert digests.contains(entries[:, 8:]).all()
+    assert not digests.insert(entries[:, 8:]).any()
+
+
+def test_only_batches_with_new_members_are_kept() -> None:
+    rows = random_rows(100)
+    again = rows.copy()
+    digests = DigestSet()
+    references = sys.getrefcount(again)
+    digests.insert(rows)
+    digests.insert(again)
+    digests.contains(again)
+    digests.difference(again, insert=True)
+    assert sys.getrefcount(again) == references
+    references = sys.getrefcount(rows)
+    del digests
+    assert sys.getrefcount(rows) < references
+
+
+def test_kept_memory_cannot_be_resized() -> None:
+    content = bytearray(random_rows(4).tobytes())
+    digests = DigestSet()
+    digests.insert(memoryview(content).cast("B", (4, 32)))
+    with pytest.raises(BufferError):
+        content.clear()
+    assert bytes(content[32:64]) in digests
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        numpy.zeros((3, 31), numpy.uint8),
+        numpy.zeros((3, 33), numpy.uint8),
+        numpy.zeros(32, numpy.uint8),
+        numpy.zeros((2, 3, 32), numpy.uint8),
+        numpy.zeros((3, 64), numpy.uint8)[:, ::2],
+        numpy.zeros((3, 32), numpy.uint16),
+        numpy.zeros((3, 0), numpy.uint8),
+    ],
+    ids=["narrow", "wide", "flat", "deep", "scattered", "uint16", "nothing"],
+)
+def test_other_shapes_are_refused(rows: NDArray[numpy.uint8]) -> None:
+    digests = DigestSet()
+    for call in (digests.insert, digests.contains, digests.difference):
+        with pytest.raises(ValueError, match=r"digests must be|[Bb]uffer"):
+            call(rows)
+    assert len(digests) == 0
+
+
+def test_what_is_no_buffer_or_number_is_refused() -> None:
+    with pytest.raises(TypeError):
+        DigestSet().insert([b"x" * 32])  # type: ignore[arg-type]
+    with pytest.raises(OverflowError):
+        DigestSet(-1)
+    with pytest.raises(Exception, match="larger than the format allows"):
+        DigestSet(2**32)
+    with pytest.raises((TypeError, ValueError)):
+        assert b"short" not in DigestSet()
+
+
+def test_a_set_cannot_be_copied_or_pickled() -> None:
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError):
+            copied(DigestSet())
+
+
+def test_threads_share_a_set() -> None:
+    digests = DigestSet()
+    added: list[int] = []
+
+    def work(seed: int) -> None:
+        rows = random_rows(20_000, seed)
+        for start in range(0, len(rows), 500):
+            added.append(int(digests.insert(rows[start : start + 500]).sum()))
+            assert digests.contains(rows[: start + 500]).all()
+
+    threads = [threading.Thread(target=work, args=(seed // 2,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(digests) == sum(added) == 60_000
+
+
+def test_repr_tells_the_size() -> None:
+    digests = DigestSet()
+    digests.insert(POOL)
+    assert repr(digests) == "<DigestSet of 400>"
