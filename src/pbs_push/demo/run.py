@@ -1,4 +1,4 @@
-"""The demonstration: a sample datastore is pushed, verified, pushed again, changed, pushed again."""
+"""The demonstration: a sample datastore is pushed, verified, pushed again, changed and pushed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,145 @@
+"""The commands, and the edge where errors become a line and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+import click
+
+from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
+from pbs_push.cli.lines import PROGRAM, error_line, say
+from pbs_push.errors import Cancelled, PbsPushError
+
+_COMMANDS: Final = {
+    "push": ("pbs_push.cli.push_command", "Push a datastore to a remote Proxmox Backup Server."),
+    "list": ("pbs_push.cli.list_command", "Show what a source datastore holds."),
+    "job": ("pbs_push.cli.job_commands", "List and run the push jobs of this host."),
+    "serve": ("pbs_push.cli.serve_command", "Serve a directory as a target, for tests."),
+    "bench": ("pbs_push.cli.bench", "Measure this machine, a datastore and a target."),
+}
+"""By name: the module, whose attribute ``command`` it is, and what it does in one line."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, and not to show the help."""
+
+    def __init__(self, *, lazy: Mapping[str, tuple[str, str]], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names, in the order of the help."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in self._lazy:
+            return None
+        found = import_module(self._lazy[cmd_name][0]).command
+        return found if isinstance(found, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The commands' part of the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._lazy.items()])
+
+
+def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    metadata = import_module("importlib.metadata")
+    try:
+        click.echo(f"{PROGRAM} {metadata.version(PROGRAM)}")
+    except metadata.PackageNotFoundError:
+        raise click.ClickException("the version is unknown: the package is not installed") from None
+    context.exit()
+
+
+app = LazyGroup(
+    lazy=_COMMANDS,
+    help="Push Proxmox Backup Server datastores to a remote one. The source is only read.",
+    epilog=help_text(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version and exit.",
+        )
+    ],
+)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (the process's own, unless given) and return its exit status.
+
+    Each mistake and failure is one line on stderr.
+    """
+    try:
+        status = app.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except (click.exceptions.Abort, Cancelled) as error:
+        say(f"{PROGRAM}: interrupted: {error}".removesuffix(": "))
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        return EXIT_FAILED
+    except (click.ClickException, PbsPushError, OSError) as error:
+        message, status = _explained(error)
+        say(error_line(message))
+    return status if isinstance(status, int) else EXIT_OK
+
+
+def _explained(error: click.ClickException | PbsPushError | OSError) -> tuple[str, int]:
+    """An error's message and exit status."""
+    if isinstance(error, click.ClickException):
+        return _usage_message(error), error.exit_code
+    if isinstance(error, PbsPushError):
+        return str(error), error.exit_status
+    return _os_error_message(error), EXIT_FAILED
+
+
+def _usage_message(error: click.ClickException) -> str:
+    message = error.format_message()
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return message
+    return f"{message.rstrip('.')} (see '{context.command_path} --help')"
+
+
+def _os_error_message(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def _drop_output() -> None:
+    """Who read our output has closed it (``| head``): that needs no message, nor does the rest."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def main() -> NoReturn:
+    """Run the process's command line and end the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names and notes may hold what the terminal's encoding does not.
+            stream.reconfigure(errors="backslashreplace")
+    status = run()
+    if status == EXIT_INTERRUPTED:
+        # A thread that still waits for the target would hold up the ordinary end.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,114 @@
+"""Secrets for the target, from where PBS's own client takes them (spec 02); never from arguments.
+
+In this order: ``PBS_PASSWORD`` (the secret), ``PBS_PASSWORD_FD`` (an open file descriptor),
+``PBS_PASSWORD_FILE`` (a file), ``PBS_PASSWORD_CMD`` (a command, split like a shell's words but run
+without one). Of each the first line counts. If none is set, a terminal is asked.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from pbs_push.errors import ConfigError
+from pbs_push.names import AuthId
+
+PASSWORD_VARIABLE: Final = "PBS_PASSWORD"  # noqa: S105  (a name, no secret)
+
+
+def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -> SecretStr:
+    """The password, or the token's secret, of ``auth_id`` at the target.
+
+    Raises ConfigError where it cannot be had, or is empty.
+    """
+    values = os.environ if environment is None else environment
+    for name, read in _READERS.items():
+        if name in values:
+            secret = _first_line(read(values[name]))
+            if not secret:
+                raise ConfigError(f"{name}: the secret for {auth_id} is empty")
+            return SecretStr(secret)
+    return _asked_for(auth_id)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].removesuffix("\r")
+
+
+def _asked_for(auth_id: AuthId) -> SecretStr:
+    what = "secret of token" if auth_id.is_token else "password of"
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"no {what} {auth_id}: set PBS_PASSWORD, PBS_PASSWORD_FILE, PBS_PASSWORD_FD or "
+            "PBS_PASSWORD_CMD, or run on a terminal to be asked"
+        )
+    try:
+        secret = getpass.getpass(f"{what[0].upper()}{what[1:]} {auth_id}: ", stream=sys.stderr)
+    except EOFError:
+        secret = ""
+    if not secret:
+        raise ConfigError(f"no {what} {auth_id}: nothing was entered")
+    return SecretStr(secret)
+
+
+def _from_descriptor(text: str) -> str:
+    variable = f"{PASSWORD_VARIABLE}_FD"
+    if not text.isdecimal() or len(text) > 9:  # noqa: PLR2004  (more than any descriptor has)
+        raise ConfigError(f"{variable}: '{text}' is no number of a file descriptor")
+    try:
+        with open(int(text), encoding="utf-8") as file:  # noqa: PTH123  (a descriptor has no path)
+            return file.readline()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(variable, f"file descriptor {text}", error) from None
+
+
+def _from_file(text: str) -> str:
+    try:
+        with Path(text).open(encoding="utf-8") as file:
+            return file.readline()
+    except (OSError, ValueError) as error:
+        raise _unreadable(f"{PASSWORD_VARIABLE}_FILE", text, error) from None
+
+
+def _from_command(text: str) -> str:
+    variable = f"{PASSWORD_VARIABLE}_CMD"
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}") from None
+    if not words:
+        raise ConfigError(f"{variable}: it names no command")
+    # Only the first word is told: the others may be secrets.
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+        if done.returncode:
+            raise ConfigError(f"{variable}: '{words[0]}' ended with status {done.returncode}")
+        return done.stdout.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise _unreadable(variable, f"'{words[0]}'", error) from None
+
+
+def _unreadable(variable: str, what: str, error: Exception) -> ConfigError:
+    """The error to raise; what was read does not go along."""
+    if isinstance(error, UnicodeDecodeError):
+        reason: str = "it is not UTF-8 text"
+    else:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+    return ConfigError(f"{variable}: {what}: {reason}")
+
+
+_READERS: Final[Mapping[str, Callable[[str], str]]] = {
+    PASSWORD_VARIABLE: str,
+    f"{PASSWORD_VARIABLE}_FD": _from_descriptor,
+    f"{PASSWORD_VARIABLE}_FILE": _from_file,
+    f"{PASSWORD_VARIABLE}_CMD": _from_command,
+}
+"""How the text behind each variable leads to the secret, in order of precedence."""

@@ -1,0 +1,117 @@
+"""Events of a push as lines for people, and which of them are shown."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from pbs_push.cli.lines import error_line, one_line, warning_line
+from pbs_push.cli.units import counted, duration_text, rate_text, size_text
+from pbs_push.errors import PbsPushError
+from pbs_push.push.events import (
+    Event,
+    NamespaceCreated,
+    Note,
+    Planned,
+    SnapshotEnded,
+    SnapshotStarted,
+)
+from pbs_push.push.report import Outcome, Result, Skip, TransferStats
+from pbs_push.source.items import SourceSnapshot
+
+
+class Importance(enum.IntEnum):
+    """Who wants to see a line: everybody, …, only those who asked for more."""
+
+    ALERT = 0
+    """Errors and warnings: always shown."""
+    INFO = 1
+    """Shown unless --quiet."""
+    LOG = 2
+    """Steady progress: for logs. A terminal has a display instead."""
+    DETAIL = 3
+    """Shown with --verbose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line, ready to be shown."""
+
+    importance: Importance
+    text: str
+
+
+_KNOWN: Final = frozenset((Skip.NOT_OWNED, Skip.NO_OWNER, Skip.FILTERED))
+"""Of the first two the engine warns, for the whole group; the last is what was asked for."""
+
+
+def describe(event: Event, seconds: float = 0.0) -> Line | None:
+    """The line for an event; None where it has none. ``seconds``: how long the snapshot took."""
+    line = None
+    match event:
+        case Planned(snapshots=snapshots, groups=groups):
+            text = f"{counted(snapshots, 'snapshot')} to push; {counted(groups, 'group')} looked at"
+            line = Line(Importance.INFO, text)
+        case NamespaceCreated(namespace=namespace):
+            line = Line(Importance.INFO, f"created target {namespace.label}")
+        case SnapshotStarted(snapshot=item):
+            line = Line(Importance.LOG, f"pushing {snapshot_label(item)}")
+        case SnapshotEnded(outcome=outcome):
+            line = _ended(outcome, seconds)
+        case Note():
+            line = _note(event)
+    return line
+
+
+def snapshot_label(item: SourceSnapshot) -> str:
+    """A snapshot named as its outcome will be."""
+    return Outcome.of(item.namespace, item.snapshot, Result.PUSHED).label
+
+
+def _note(note: Note) -> Line:
+    if note.level == "error":
+        return Line(Importance.ALERT, error_line(note.text))
+    if note.level == "warning":
+        return Line(Importance.ALERT, warning_line(note.text))
+    return Line(Importance.INFO, one_line(note.text))
+
+
+def _ended(outcome: Outcome, seconds: float) -> Line:
+    if outcome.error is not None:
+        return Line(Importance.ALERT, error_line(about(outcome, outcome.error)))
+    if outcome.result is Result.PUSHED:
+        figures = _figures(outcome.stats, seconds)
+        return Line(Importance.LOG, f"pushed {outcome.label}: {figures}")
+    if outcome.result is Result.ALREADY_THERE:
+        return Line(Importance.DETAIL, f"already there: {outcome.label}")
+    return Line(_importance_of(outcome.skip), f"skipped {outcome.label}: {reason_of(outcome)}")
+
+
+def _importance_of(skip: Skip | None) -> Importance:
+    if skip in _KNOWN:
+        return Importance.DETAIL
+    # What was pushed long ago: in every run, for every group.
+    return Importance.LOG if skip is Skip.NOT_NEWER else Importance.INFO
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Why a snapshot was skipped, as exactly as it is known."""
+    return outcome.detail or (outcome.skip.value if outcome.skip is not None else "")
+
+
+def about(outcome: Outcome, error: PbsPushError) -> str:
+    """An error's message, headed by the snapshot unless it names that itself."""
+    text = str(error)
+    return text if f"{outcome.group}/" in text else f"{outcome.label}: {text}"
+
+
+def _figures(stats: TransferStats, seconds: float) -> str:
+    words = [
+        f"{counted(stats.sent_chunks, 'chunk')}, {size_text(stats.sent_bytes)} sent",
+        f"{size_text(stats.reused_bytes)} reused",
+        duration_text(seconds),
+    ]
+    if stats.sent_bytes and seconds > 0:
+        words.append(rate_text(stats.sent_bytes / seconds))
+    return ", ".join(words)

@@ -1,0 +1,28 @@
+"""Lines for people on stderr: one each, whatever text goes in."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+PROGRAM: Final = "pbs-push"
+
+
+def one_line(text: str) -> str:
+    """``text`` as a single line without control characters, which could steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def error_line(text: str) -> str:
+    """How an error looks."""
+    return f"{PROGRAM}: error: {one_line(text)}"
+
+
+def warning_line(text: str) -> str:
+    """How a warning looks."""
+    return f"{PROGRAM}: warning: {one_line(text)}"
+
+
+def say(line: str) -> None:
+    """Write a line to stderr at once."""
+    print(line, file=sys.stderr, flush=True)

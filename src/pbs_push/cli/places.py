@@ -1,0 +1,82 @@
+"""Where a push reads and where it writes: SOURCE, REPOSITORY and remotes become objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pbs_push.access.datastores import MOUNT_ROOT, DatastoreConfig
+from pbs_push.access.sections import SectionConfig
+from pbs_push.cli.credentials import find_secret
+from pbs_push.errors import ConfigError, SourceError
+from pbs_push.remote.target import Target
+from pbs_push.source.datastore import Datastore
+
+if TYPE_CHECKING:
+    from pbs_push.access.host import HostConfig
+    from pbs_push.names import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlace:
+    """A source; ``name`` is its name on this host, None for a directory that PBS does not know."""
+
+    datastore: Datastore
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlace:
+    """A target, to be closed; ``remote_name`` is None where it is not from ``remote.cfg``."""
+
+    target: Target
+    remote_name: str | None
+
+
+def find_source(text: str, host: HostConfig) -> SourcePlace:
+    """The datastore that ``text`` means: a directory, or the name of a datastore of this host.
+
+    A directory that datastore.cfg knows is that datastore: PBS's locks and access control go by its
+    name, and its maintenance mode counts. Raises SourceError, ConfigError.
+    """
+    if "/" not in text and not Path(text).is_dir():
+        if SectionConfig.load(host.directory / "datastore.cfg").find("datastore", text) is None:
+            raise SourceError(
+                f"source '{text}': there is no such directory, and no datastore of this name in "
+                f"{host.directory / 'datastore.cfg'}"
+            )
+        return _configured(host.datastore(text))
+    for section in SectionConfig.load(host.directory / "datastore.cfg").of_type("datastore"):
+        config = DatastoreConfig.from_section(section)
+        if _base_directory(config) == Path(text).resolve():
+            return _configured(config)
+    return SourcePlace(Datastore(text), None)
+
+
+def _configured(config: DatastoreConfig) -> SourcePlace:
+    return SourcePlace(Datastore(config.require_readable(), name=config.name), config.name)
+
+
+def _base_directory(config: DatastoreConfig) -> Path:
+    """Where a datastore lies, mounted or not."""
+    if config.backing_device is None:
+        return Path(config.path).resolve()
+    return (MOUNT_ROOT / config.name / config.path.lstrip("/")).resolve()
+
+
+def repository_target(repository: Repository, fingerprint: bytes | None) -> TargetPlace:
+    """A target given on the command line, its secret from the environment. Raises ConfigError."""
+    return TargetPlace(Target(repository, find_secret(repository.auth_id), fingerprint), None)
+
+
+def remote_target(host: HostConfig, remote_name: str, store: str) -> TargetPlace:
+    """A target of ``remote.cfg``, with the secret that stands there. Raises ConfigError."""
+    remote = host.remote(remote_name)
+    if remote.use_node_proxy:
+        raise ConfigError(
+            f"remote '{remote_name}' is to be reached through the node's proxy (use-node-proxy), "
+            "which a push of this version cannot do; give the target as REPOSITORY instead"
+        )
+    target = Target(remote.repository(store), remote.password, remote.fingerprint)
+    return TargetPlace(target, remote_name)

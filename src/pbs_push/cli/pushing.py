@@ -1,0 +1,154 @@
+"""Running a push, or a dry run of it, with progress, signals, results and an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pbs_push.cli.documents import Sides, plan_document, report_document
+from pbs_push.cli.event_lines import Importance
+from pbs_push.cli.interrupts import run_interruptibly
+from pbs_push.cli.lines import error_line, say
+from pbs_push.cli.progress import LineProgress, Progress
+from pbs_push.cli.results import plan_lines, summary_lines
+from pbs_push.errors import PbsPushError
+from pbs_push.push.engine import Push
+from pbs_push.push.options import PushOptions
+from pbs_push.push.plan import Plan
+from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, Report
+from pbs_push.remote.target import Target
+from pbs_push.source.datastore import Datastore
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is shown: the plan alone, results as one JSON document, fewer or more lines."""
+
+    dry_run: bool = False
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    @property
+    def shown(self) -> Importance:
+        """The least important lines that are shown."""
+        if self.quiet:
+            return Importance.ALERT
+        return Importance.DETAIL if self.verbose else Importance.LOG
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A push that is ready to begin. Whoever takes it closes ``target``."""
+
+    source: Datastore
+    target: Target
+    options: PushOptions
+
+    @property
+    def sides(self) -> Sides:
+        """What is pushed where."""
+        return Sides(
+            str(self.source.path),
+            self.options.source_namespace,
+            self.target.repository,
+            self.options.target_namespace,
+        )
+
+
+@dataclass(slots=True)
+class _Results:
+    """What there is to show in the end; ``error`` ended all of it."""
+
+    sides: Sides
+    report: Report = field(default_factory=Report)
+    plan: Plan | None = None
+    error: PbsPushError | None = None
+
+
+def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
+    """Do what ``prepare`` gives, or say what it would do; show results, return the exit status.
+
+    ``asked`` is what is known of both sides before. Raises PbsPushError for what ends all of it,
+    after its JSON document, if that is asked for.
+    """
+    results = _Results(asked)
+    try:
+        work = prepare()
+        results.sides = work.sides
+        with work.target:
+            _do(work, output, results)
+    except PbsPushError as error:
+        results.error = error
+    status = _exit_status(results)
+    _show(results, output, status)
+    if results.error is not None:
+        raise results.error
+    if status == EXIT_NOTHING:
+        say(error_line(f"nothing can be pushed: {_reasons(results.report)}"))
+    return status
+
+
+def _do(work: Work, output: Output, results: _Results) -> None:
+    with _progress(output) as progress:
+        push = Push(work.source, work.target, work.options, progress)
+        results.report = push.report
+        if output.dry_run:
+            results.plan = run_interruptibly(push.plan, push.cancel)
+            _add_settled(results.report, results.plan)
+        else:
+            run_interruptibly(push.run, push.cancel)
+
+
+def _add_settled(report: Report, plan: Plan) -> None:
+    """A dry run's report: what the plan has settled, for the counts and the status."""
+    for item in plan.namespaces:
+        report.groups += len(item.groups)
+        for group in item.groups:
+            for outcome in group.outcomes:
+                report.add(outcome)
+
+
+def _exit_status(results: _Results) -> int:
+    """The status; of a dry run: what is in the way now would be in the way of a push too."""
+    if results.error is not None:
+        return results.error.exit_status
+    plan, report = results.plan, results.report
+    if plan is not None and any(g.snapshots for item in plan.namespaces for g in item.groups):
+        return EXIT_PARTIAL if report.failed else 0
+    return report.exit_status
+
+
+def _show(results: _Results, output: Output, status: int) -> None:
+    report, plan = results.report, results.plan
+    if output.json:
+        made = (
+            plan_document(results.sides, plan, report, status, results.error)
+            if output.dry_run
+            else report_document(results.sides, report, status, results.error)
+        )
+        print(json.dumps(made, indent=2))
+    elif plan is not None:
+        print("\n".join(plan_lines(plan)))
+    elif not output.quiet and report.groups:
+        print("\n".join(summary_lines(report)))
+
+
+def _reasons(report: Report) -> str:
+    return "; ".join(f"{count} times: {skip.value}" for skip, count in report.skips.items())
+
+
+def _progress(output: Output) -> Progress:
+    """A display on a terminal, else lines; both on stderr."""
+    if output.quiet or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return LineProgress(output.shown)
+    # Only terminals need rich.
+    from rich.console import Console  # noqa: PLC0415
+
+    from pbs_push.cli.display import DisplayProgress  # noqa: PLC0415
+
+    shown = Importance.DETAIL if output.verbose else Importance.INFO
+    return DisplayProgress(Console(stderr=True, highlight=False), shown)

@@ -1,0 +1,66 @@
+"""Types of options: texts that functions of the library read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import click
+
+from pbs_push.access.filters import GroupFilter
+from pbs_push.access.values import parse_number, parse_size
+from pbs_push.errors import ConfigError
+from pbs_push.names import AuthId, Namespace, Repository, parse_fingerprint
+
+T = TypeVar("T")
+
+
+class Value(click.ParamType, Generic[T]):  # type: ignore[type-arg]  # generic in newer clicks
+    """A value read by ``parse``, whose ConfigError becomes the message of a usage error."""
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value of a text; what is no text is a default, and stays."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class MaxRemovals:
+    """A limit of removals: a number of snapshots, or a percentage of those at the target."""
+
+    count: int | None = None
+    percent: float | None = None
+
+
+def parse_max_removals(text: str) -> MaxRemovals:
+    """Read ``N`` or ``P%``. Raises ConfigError."""
+    if not text.endswith("%"):
+        return MaxRemovals(count=parse_number(text))
+    digits = text.removesuffix("%").strip()
+    if not digits.replace(".", "", 1).isdecimal() or not 0 <= float(digits) <= 100:  # noqa: PLR2004
+        raise ConfigError(f"'{text}' is no percentage between 0% and 100%")
+    return MaxRemovals(percent=float(digits))
+
+
+def parse_parallel(text: str) -> int | None:
+    """Read a number of groups, or ``auto`` (None). Raises ConfigError."""
+    return None if text == "auto" else parse_number(text)
+
+
+NAMESPACE: Final = Value("namespace", Namespace.parse)
+REPOSITORY: Final = Value("repository", Repository.parse)
+FINGERPRINT: Final = Value("fingerprint", parse_fingerprint)
+AUTH_ID: Final = Value("auth-id", AuthId.parse)
+GROUP_FILTER: Final = Value("filter", GroupFilter.parse)
+SIZE: Final = Value("size", parse_size)
+MAX_REMOVALS: Final = Value("n|p%", parse_max_removals)
+PARALLEL: Final = Value("n|auto", parse_parallel)

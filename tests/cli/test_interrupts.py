@@ -1,0 +1,116 @@
+"""Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pbs_push.cli import interrupts
+from pbs_push.cli.interrupts import run_interruptibly
+from pbs_push.errors import Cancelled, ConnectError
+
+from .conftest import Place
+from .test_app import process
+from .test_bad_input import ONE_GROUP, settled
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def push(place: Place, source: Path) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name.startswith("PBS_")}
+    return process("push", source, place.repository, *ONE_GROUP, environment=environment)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_push_is_stopped(place: Place, small_source: Path, number: signal.Signals) -> None:
+    place.server.faults.delays_s = {"POST fixed_chunk": 0.2}
+    requests = place.server.counters.snapshot
+    with push(place, small_source) as running:
+        until(lambda: requests().requests.get("POST fixed_chunk"))
+        running.send_signal(number)
+        out, err = running.communicate()
+    assert running.returncode == 130
+    assert err.splitlines()[-1] == "pbs-push: interrupted: stopped as asked"
+    assert err.count("interrupted") == 1
+    assert "pushed          0 snapshots" in out
+    assert settled(place)
+
+
+def test_the_second_one_ends_at_once(place: Place, small_source: Path) -> None:
+    place.server.faults.delays_s = {"GET namespace": 600, "GET version": 600}
+    with push(place, small_source) as running:
+        until(lambda: place.server.counters.snapshot().connections)
+        while running.poll() is None:
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        _, err = running.communicate()
+    assert running.returncode == 130
+    assert err == "\npbs-push: interrupted again: left at once\n"
+
+
+def interrupt_when(ready: threading.Event) -> threading.Thread:
+    def body() -> None:
+        ready.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    return thread
+
+
+def test_work_is_asked_to_stop() -> None:
+    ready, asked = threading.Event(), threading.Event()
+
+    def work() -> str:
+        ready.set()
+        asked.wait()
+        return "done"
+
+    thread = interrupt_when(ready)
+    before = signal.getsignal(signal.SIGINT)
+    assert run_interruptibly(work, asked.set) == "done"
+    assert signal.getsignal(signal.SIGINT) is before
+    thread.join()
+
+
+def test_work_that_does_not_stop_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "GRACE_S", 0.1)
+    ready, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        ready.set()
+        release.wait()
+
+    thread = interrupt_when(ready)
+    with pytest.raises(Cancelled, match="does not answer"):
+        run_interruptibly(work, lambda: None)
+    release.set()
+    thread.join()
+
+
+def test_errors_of_the_work() -> None:
+    def work() -> None:
+        raise ConnectError("no way")
+
+    with pytest.raises(ConnectError, match="no way"):
+        run_interruptibly(work, lambda: None)
+
+
+def test_in_another_thread_signals_are_left_alone() -> None:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(run_interruptibly(lambda: 7, list)))
+    thread.start()
+    thread.join()
+    assert found == [7]

@@ -1,0 +1,138 @@
+"""``pbs-push job``: jobs of sync.cfg as pushes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from pbs_push.access import Access, Acl, GroupFilter, GroupFilters, SyncJob
+from pbs_push.cli.job_push import job_options
+from pbs_push.errors import ConfigError
+from pbs_push.names import AuthId, Namespace
+from pbs_push.push.options import PushOptions
+
+from .conftest import SECRET, Cli, Place
+
+BASIC = {
+    "name": "j",
+    "sync_direction": "push",
+    "store": "here",
+    "remote": "there",
+    "remote_store": "offsite",
+}
+
+
+def test_a_job_of_few_words() -> None:
+    access = Access()
+    assert job_options(SyncJob(**BASIC), access) == PushOptions(
+        access=access, source_name="here", remote_name="there"
+    )
+
+
+def test_every_setting_is_kept() -> None:
+    job = SyncJob(
+        **BASIC, ns="a", remote_ns="b/c", owner="ann@pbs", remove_vanished="yes", max_depth="2",
+        group_filter=("type:vm", "exclude:group:vm/9"), transfer_last="3", encrypted_only="1",
+        verified_only="true", worker_threads="5", rate_out="10 MiB", burst_out="20MB",
+        schedule="daily", comment="c",
+    )  # fmt: skip
+    access = Access(Acl(), AuthId("ann@pbs"))
+    assert job_options(job, access) == PushOptions(
+        source_namespace=Namespace.parse("a"),
+        target_namespace=Namespace.parse("b/c"),
+        max_depth=2,
+        group_filters=GroupFilters(
+            (GroupFilter("type", "vm"), GroupFilter("group", "vm/9", exclude=True))
+        ),
+        transfer_last=3,
+        encrypted_only=True,
+        verified_only=True,
+        parallel=5,
+        remove_vanished=True,
+        rate_out=10 << 20,
+        burst_out=20_000_000,
+        access=access,
+        source_name="here",
+        remote_name="there",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"active_encryption_key": "k"}, "active-encryption-key 'k'.*not supported yet"),
+        ({"sync_direction": "pull"}, "it is a pull job"),
+        ({"remote": None}, "no 'remote'"),
+        ({"unknown": (("new-thing", "1"),)}, "new-thing"),
+        ({"resync_corrupt": "1"}, "resync-corrupt"),
+        ({"burst_out": "1M"}, "burst-out has no effect"),
+        ({"worker_threads": "1000"}, "parallel 1000"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        job_options(SyncJob(**{**BASIC, **settings}), Access())
+
+
+def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:
+    config = ["--config-dir", fixtures_dir / "config"]
+    lines = cli("job", "list", *config).succeeded().out.splitlines()
+    assert "fixpush-1  push: fixsrc/a -> fixremote:offsite/mirror/site1  (sat 18:15)" in lines
+    assert any("not to be run here: " in line and "fixsynckey" in line for line in lines)
+    jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
+    assert jobs["fixpush-1"]["rate-out"] == 1_500_000
+    assert "not supported yet" in jobs["fixpush-1"]["problem"]
+    assert jobs["fixpush-2"]["problem"] is None
+    assert jobs["fixpull-1"]["kind"] == "pull"
+    assert "sync-direction push" in jobs["fixpull-1"]["problem"]
+
+
+def test_run_of_a_real_one_that_cannot_be(cli: Cli, fixtures_dir: Path) -> None:
+    config = ["--config-dir", fixtures_dir / "config"]
+    cli("job", "run", "fixpush-1", *config).failed(2, "fixpush-1", "fixsynckey")
+    cli("job", "run", "fixpull-1", *config).failed(2, "fixpull-1", "pull job")
+    cli("job", "run", "nope", *config).failed(2, "'nope'", "sync.cfg")
+    done = cli("job", "run", "nope", *config, "--json").failed(2, "'nope'")
+    assert json.loads(done.out)["error"]["kind"] == "ConfigError"
+
+
+@pytest.fixture
+def config_dir(tmp_path: Path, place: Place, small_source: Path) -> Path:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    (folder / "datastore.cfg").write_text(f"datastore: here\n\tpath {small_source}\n")
+    host, port = place.server.address
+    secret = base64.b64encode(SECRET.encode()).decode()
+    (folder / "remote.cfg").write_text(
+        f"remote: there\n\thost {host}\n\tport {port}\n\tauth-id root@pam!push\n"
+        f"\tpassword {secret}\n\tfingerprint {place.fingerprint}\n"
+    )
+    base = "\tsync-direction push\n\tstore here\n\tremote there\n\tremote-store offsite\n"
+    (folder / "sync.cfg").write_text(
+        f"sync: flat\n{base}\tns prod\n\tremote-ns x\n\tmax-depth 0\n\n"
+        f"sync: anns\n{base}\towner ann@pbs\n"
+    )
+    (folder / "user.cfg").write_text("user: ann@pbs\n")
+    return folder
+
+
+def test_run(cli: Cli, place: Place, config_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PBS_PASSWORD")
+    monkeypatch.delenv("PBS_FINGERPRINT")
+    config = ["--config-dir", config_dir]
+    plan = cli("job", "run", "flat", "--dry-run", *config).succeeded().out
+    assert "create   target namespace x" in plan
+    assert place.snapshots() == set()
+    document = json.loads(cli("job", "run", "flat", "--json", *config).succeeded().out)
+    assert document["snapshots"]["pushed"] == 4
+    assert document["target"] == {"repository": place.repository, "ns": "x"}
+    assert {Path(name).parent.name for name in place.snapshots()} == {"100", "web-1"}
+
+
+def test_the_owner_of_a_job_needs_rights(cli: Cli, place: Place, config_dir: Path) -> None:
+    done = cli("job", "run", "anns", "--config-dir", config_dir)
+    assert done.status != 0
+    assert place.snapshots() == set()

@@ -1,0 +1,209 @@
+"""The results of pushes and dry runs, made of values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pbs_push.cli.documents import Sides, plan_document, report_document, skip_name
+from pbs_push.cli.results import plan_lines, summary_lines
+from pbs_push.cli.units import counted, duration_text, rate_text, size_text
+from pbs_push.errors import ChunkError, StatusError
+from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
+from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
+from pbs_push.push.report import Outcome, Problem, Report, Result, Skip, TransferStats
+from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
+from pbs_push.source.items import SourceGroup
+
+from .event_samples import MIB, item
+
+A = item()
+LATER = item("vm/100/2026-05-29T20:30:03Z")
+SIDES = Sides("/store", Namespace(), Repository.parse("root@pam!p@h:store"), Namespace())
+
+
+def full_report() -> Report:
+    report = Report()
+    stats = TransferStats(4, 8 * MIB, 9 * MIB, 7, 2 * MIB, 30, 2, 5, 1)
+    report.add(Outcome.of(A.namespace, A.snapshot, Result.PUSHED, stats=stats))
+    error = ChunkError("ab" * 32, "/store/ab", "missing")
+    report.add(Outcome.of(A.namespace, LATER.snapshot, Result.FAILED, error=error))
+    for skip in (Skip.NOT_NEWER, Skip.IN_PROGRESS):
+        report.add(Outcome.of(A.namespace, A.snapshot, Result.SKIPPED, skip=skip))
+    report.add(Outcome.of(A.namespace, A.snapshot, Result.ALREADY_THERE))
+    report.add_problem(Problem("source namespace a", StatusError("GET groups", 400, "no")))
+    report.created_namespaces.append(Namespace.parse("x"))
+    report.count_removed(namespaces=1, groups=2, snapshots=3, protected=4)
+    report.count(logs_added=1, metadata_updates=2)
+    report.seconds = 4.0
+    report.groups = 5
+    return report
+
+
+def test_summary() -> None:
+    assert list(summary_lines(full_report())) == [
+        "pushed          1 snapshot",
+        "already there   1 snapshot",
+        "skipped         1 snapshot: in progress or dead: it has no manifest",
+        f"skipped         1 snapshot: {Skip.NOT_NEWER.value}",
+        "failed          1 snapshot",
+        "other problems  1",
+        "created         1 namespace",
+        "removed         1 namespace, 2 groups, 3 snapshots, 4 protected ones stay",
+        "logs added      1 snapshot",
+        "metadata set    2 times",
+        "chunks          4 sent, 7 times reused",
+        "bytes           8.0 MiB sent, 2.0 MiB reused",
+        "requests        30",
+        "time            4.0 s, 2.0 MiB/s",
+    ]
+
+
+def test_summary_of_nothing() -> None:
+    assert list(summary_lines(Report())) == [
+        "pushed          0 snapshots",
+        "already there   0 snapshots",
+        "failed          0 snapshots",
+        "chunks          0 sent, 0 times reused",
+        "bytes           0 B sent, 0 B reused",
+        "requests        0",
+        "time            0.0 s",
+    ]
+
+
+def full_plan(*, refused: str | None = None, incomplete: bool = False) -> Plan:
+    group = GroupPlan(
+        SourceGroup(Namespace(), Group("vm", "100"), AuthId("root@pam")),
+        Namespace.parse("x"),
+        None,
+        snapshots=(A, LATER),
+        outcomes=(
+            Outcome.of(A.namespace, A.snapshot, Result.ALREADY_THERE),
+            Outcome.of(A.namespace, LATER.snapshot, Result.SKIPPED, skip=Skip.NOT_VERIFIED),
+        ),
+        vanished=(
+            VanishedSnapshot(Snapshot(Group("vm", "100"), 1000), protected=False, finished=True),
+            VanishedSnapshot(Snapshot(Group("vm", "100"), 2000), protected=True, finished=True),
+        ),
+        log_for=A,
+        notes=("look\nout",),
+    )
+    namespace = NamespacePlan(
+        Namespace(),
+        Namespace.parse("x"),
+        (Namespace.parse("x"),),
+        (group,),
+        vanished=(VanishedGroup(Group("ct", "1"), 3, 1),),
+        notes=("mind the namespace",),
+        incomplete=incomplete,
+    )
+    gone = (
+        VanishedNamespace(Namespace.parse("x/y/z"), 1, 2),
+        VanishedNamespace(Namespace.parse("x/y"), 1, 2, 0, "it holds ct/1"),
+    )
+    return Plan((namespace,), gone, refused)
+
+
+def test_plan() -> None:
+    assert list(plan_lines(full_plan())) == [
+        "warning  mind the namespace",
+        "create   target namespace x",
+        "warning  look out",
+        "there    vm/100/2026-05-28T20:30:03Z",
+        "skip     vm/100/2026-05-29T20:30:03Z: not verified",
+        "push     vm/100/2026-05-28T20:30:03Z",
+        "push     vm/100/2026-05-29T20:30:03Z",
+        "add log  x: vm/100/2026-05-28T20:30:03Z",
+        "remove   target x: vm/100/1970-01-01T00:16:40Z",
+        "keep     target x: vm/100/1970-01-01T00:33:20Z: it is protected",
+        "remove   target x: ct/1, with 3 snapshots; 1 protected ones stay",
+        "remove   target namespace x/y/z, with 1 group, 2 snapshots",
+        "keep     target namespace x/y: it holds ct/1",
+        "dry run: 2 snapshots of 1 group would be pushed, 1 namespace created, "
+        "6 snapshots removed; nothing was changed",
+    ]
+
+
+def test_plan_with_removals_refused() -> None:
+    lines = list(plan_lines(full_plan(refused="too many")))
+    assert sum(line.startswith("(remove) ") for line in lines) == 3
+    assert not any(line.startswith("remove ") for line in lines)
+    assert "refused  nothing would be removed: too many" in lines
+
+
+def test_plan_of_a_namespace_that_cannot_be_read() -> None:
+    lines = list(plan_lines(full_plan(incomplete=True)))
+    assert "(remove) target x: ct/1, with 3 snapshots; 1 protected ones stay" in lines
+    assert "refused  vanished groups stay: not all groups of root namespace can be read" in lines
+
+
+def test_report_document() -> None:
+    document = json.loads(json.dumps(report_document(SIDES, full_report(), 3)))
+    assert document["snapshots"] == {
+        "pushed": 1, "already-there": 1, "skipped": 2, "failed": 1,
+    }  # fmt: skip
+    assert document["skipped"] == {"not-newer": 1, "in-progress": 1}
+    assert document["sums"]["sent-bytes"] == 8 * MIB
+    assert document["removed"] == {
+        "namespaces": 1, "groups": 2, "snapshots": 3, "protected": 4,
+    }  # fmt: skip
+    (failed,) = (o for o in document["outcomes"] if o["result"] == "failed")
+    assert failed["error"]["kind"] == "ChunkError"
+    assert failed["error"]["retryable"] is False
+    assert document["problems"] == [
+        {
+            "what": "source namespace a",
+            "error": {
+                "kind": "StatusError",
+                "message": "GET groups: no (status 400)",
+                "exit-status": 1,
+                "retryable": False,
+            },
+        }
+    ]
+
+
+def test_plan_document() -> None:
+    document = json.loads(json.dumps(plan_document(SIDES, full_plan(), Report(), 0)))
+    assert (document["to-push"], document["to-remove"]) == (2, 6)
+    assert document["removals-refused"] is None
+    (namespace,) = document["namespaces"]
+    assert namespace["create"] == ["x"]
+    (group,) = namespace["groups"]
+    assert group["push"] == [A.snapshot.backup_time, LATER.snapshot.backup_time]
+    assert group["vanished"][1] == {"backup-time": 2000, "protected": True}
+    assert document["vanished-namespaces"][1]["keep"] == "it holds ct/1"
+
+
+def test_names_of_reasons() -> None:
+    names = [skip_name(skip) for skip in Skip]
+    assert len(set(names)) == len(names)
+    assert skip_name(Skip.NOT_NEWER) == "not-newer"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 * 1024, "1.5 MiB"),
+        (5 << 30, "5.0 GiB"), (5 << 40, "5.0 TiB"), (5000 << 40, "5000.0 TiB"),
+    ],
+)  # fmt: skip
+def test_sizes(number: int, text: str) -> None:
+    assert size_text(number) == text
+    assert rate_text(number) == f"{text}/s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"), (9.94, "9.9 s"), (10, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"), (3600, "1 h 0 min"), (7500, "2 h 5 min"), (360_000, "100 h 0 min"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_plurals() -> None:
+    assert [counted(n, "chunk") for n in (0, 1, 2)] == ["0 chunks", "1 chunk", "2 chunks"]

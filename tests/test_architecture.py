@@ -1,0 +1,88 @@
+"""The arrows of docs/design.md: which room may import which, and what may be used where."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pbs_push
+
+_ROOT = Path(pbs_push.__file__).parent
+
+_MAY_IMPORT = {
+    "_native": set(),
+    "formats": {"_native"},
+    "source": {"formats"},
+    "access": set(),
+    "remote": {"formats", "_native"},
+    "push": {"source", "access", "remote", "formats", "_native"},
+    "target": {"formats", "access"},
+    "bench": {"push", "source", "access", "remote", "formats", "_native", "demo"},
+    "demo": {"push", "source", "access", "remote", "formats", "target"},
+    "cli": {"push", "source", "access", "remote", "formats", "target", "bench", "demo"},
+}
+_FOR_ALL = {"names", "errors"}
+
+_ONLY_IN = {
+    "httpx": {"remote"},
+    "h2": {"target"},
+    "h11": {"remote", "target"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "ssl": {"remote", "target", "bench"},
+    "socket": {"remote", "target", "bench"},
+    "pydantic": {"remote", "access", "cli"},
+}
+
+_MODULES = sorted(
+    path for room in _MAY_IMPORT for path in (_ROOT / room).rglob("*.py") if path.is_file()
+)
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            found.add(node.module)
+    return found
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(_ROOT).parts[0]
+
+
+@pytest.mark.parametrize("path", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
+def test_rooms_import_only_along_the_arrows(path: Path) -> None:
+    room = _room(path)
+    allowed = _MAY_IMPORT[room] | _FOR_ALL | {room}
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "pbs_push" and len(parts) > 1:
+            assert parts[1] in allowed, f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
+def test_libraries_stay_in_their_rooms(path: Path) -> None:
+    for name in _imports(path):
+        rooms = _ONLY_IN.get(name.split(".")[0])
+        assert rooms is None or _room(path) in rooms, f"{_room(path)} imports {name}"
+
+
+def test_public_names_exist_and_are_sorted() -> None:
+    assert list(pbs_push.__all__) == sorted(pbs_push.__all__)
+    for name in pbs_push.__all__:
+        assert getattr(pbs_push, name) is not None
+    assert set(pbs_push.__all__) <= set(dir(pbs_push))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        pbs_push.no_such_name  # noqa: B018
+
+
+def test_no_python_in_csrc() -> None:
+    for path in Path(__file__).parents[1].joinpath("csrc").glob("*.[ch]"):
+        assert "Python.h" not in path.read_text().replace("No Python.h", ""), path
