@@ -27,7 +27,7 @@ from pbs_push.cli.values import (
     MaxRemovals,
 )
 from pbs_push.names import MAX_NAMESPACE_DEPTH, ROOT, AuthId, Namespace, Repository
-from pbs_push.push.options import DEFAULT_READ_AHEAD, PushOptions
+from pbs_push.push.options import DEFAULT_READ_AHEAD, ChunkOrder, PushOptions
 
 _NO_TARGET: Final = "no target: give REPOSITORY, or set PBS_REPOSITORY, or use --remote"
 
@@ -59,6 +59,7 @@ class _Arguments:
     burst_out: int | None
     parallel: int | None
     read_ahead: int
+    chunk_order: ChunkOrder
 
     def check(self) -> None:
         """Raise UsageError for options that contradict each other or would have no effect."""
@@ -108,6 +109,7 @@ class _Arguments:
             rate_out=self.rate_out,
             burst_out=self.burst_out,
             read_ahead=self.read_ahead,
+            chunk_order=self.chunk_order,
             access=access,
             source_name=source.name,
             remote_name=place.remote_name,
@@ -194,6 +196,13 @@ def _is_given(parameter: str) -> bool:
     default=DEFAULT_READ_AHEAD,
     show_default=True,
     help="Chunks read at once, for each group.",
+)
+@click.option(
+    "--chunk-order",
+    type=click.Choice(["index", "inode"]),
+    default="index",
+    show_default=True,
+    help="Order of reading; inode suits spinning disks.",
 )
 @output_options
 def command(*, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, **arguments: Any) -> int:

@@ -112,9 +112,7 @@ def _reachable(repository: Repository) -> Repository:
     """With the name of this machine instead of an address that means all of its own."""
     if repository.host not in _EVERYWHERE:
         return repository
-    return Repository(
-        repository.datastore, platform.node(), repository.port, repository.auth_id
-    )
+    return Repository(repository.datastore, platform.node(), repository.port, repository.auth_id)
 
 
 def _introduction(repository: Repository, fingerprint: str, secret: str) -> list[str]:

@@ -1,0 +1,178 @@
+"""The whole benchmark, by library and by command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from tests.bench.conftest import SECRET, Place
+
+from pbs_push.bench import Bench, Limit, machine
+from pbs_push.cli.app import run
+from pbs_push.errors import Cancelled, ConfigError, SourceError
+from pbs_push.push.schedule import MOST_PARALLEL, chosen_parallel
+from pbs_push.source.datastore import Datastore
+
+FAST = ["bench", "--seconds", "0.005"]
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_requests: None) -> None:
+    for name in list(os.environ):
+        if name.startswith("PBS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("pbs_push.access.host.DEFAULT_CONFIG_DIR", tmp_path / "none")
+    monkeypatch.setattr(machine, "DIGESTS", 4096)
+
+
+@pytest.fixture
+def environment(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setenv("PBS_REPOSITORY", place.repository)
+    monkeypatch.setenv("PBS_PASSWORD", SECRET)
+    monkeypatch.setenv("PBS_FINGERPRINT", place.server.fingerprint.hex(":"))
+    return place
+
+
+def test_library(place: Place, sample_datastore: Path) -> None:
+    with place.connect() as target:
+        bench = Bench(datastore=Datastore(sample_datastore), target=target, seconds=0.01)
+        report = bench.run()
+    assert report is bench.report
+    assert report.notes == []
+    assert None not in (report.machine, report.store, report.link)
+    assert report.verdict is not None
+    assert {item.limit for item in report.verdict.ceilings} == {Limit.CPU, Limit.DISK, Limit.LINK}
+    assert report.link is not None
+    auto = chosen_parallel(report.link.round_trip_s, MOST_PARALLEL)
+    assert report.verdict.parallel in (auto, 8)
+    assert place.traces() == []
+
+
+def test_what_was_measured_before_an_error_is_kept(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "empty" / ".chunks").mkdir(parents=True)
+    with place.connect() as target:
+        bench = Bench(datastore=Datastore(tmp_path / "empty"), target=target, seconds=0.01)
+        with pytest.raises(SourceError, match="holds no chunks"):
+            bench.run()
+    assert bench.report.link is not None
+    assert bench.report.machine is None
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 601, float("nan")])
+def test_seconds_out_of_range(seconds: float) -> None:
+    with pytest.raises(ConfigError):
+        Bench(seconds=seconds)
+
+
+def test_cancel_before_it_begins() -> None:
+    bench = Bench(seconds=60)
+    bench.cancel()
+    with pytest.raises(Cancelled):
+        bench.run()
+
+
+def test_table(
+    environment: Place, sample_datastore: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*FAST, "--datastore", str(sample_datastore)]) == 0
+    out, err = capfd.readouterr()
+    for text in (
+        "Upload to",
+        "8 connections",
+        "round trip",
+        "cold",
+        "16 reads at once",
+        "TLS",
+        "SHA-256",
+        "CRC-32",
+        "zstd",
+        "AES-256-GCM",
+        "index csum",
+        "look up",
+        "Verdict",
+        "--parallel",
+        "--read-ahead",
+    ):
+        assert text in out
+    assert "measuring" in err
+    assert SECRET not in out + err
+    assert environment.traces() == []
+
+
+def test_json_and_html(
+    environment: Place, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "bench.html"
+    assert run([*FAST, "--json", "--html", str(page), "--remote-ns", "tests"]) == 0
+    out, _err = capfd.readouterr()
+    made = json.loads(out)
+    assert made["format"] == "pbs-push-bench"
+    assert made["target"]["repository"] == environment.repository
+    assert made["datastore"] is None
+    assert made["verdict"]["parallel"] >= 1
+    ElementTree.fromstring(page.read_text("utf-8").partition("\n")[2])  # noqa: S314
+
+
+def test_this_machine_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(FAST) == 0
+    assert "disk and link were not measured" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["--remote", "r"], 2, "need each other"),
+        (["--fingerprint", "ab" * 32], 2, "no effect without a target"),
+        (["--remote-ns", "a"], 2, "no effect without a target"),
+        (["--remote", "r", "--remote-store", "sss", "--repository", "sss"], 2, "not both"),
+        (["--html", "no/such/folder/page.html"], 2, "there is no such folder"),
+        (["--datastore", "/no/such/store"], 1, "no directory"),
+        (["--seconds", "0"], 2, "seconds"),
+    ],
+)
+def test_mistakes(
+    arguments: list[str], status: int, text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*FAST, *arguments]) == status
+    out, err = capfd.readouterr()
+    assert text in err
+    assert err.count("pbs-push: error: ") == 1
+    assert out == ""
+
+
+def test_a_failure_is_in_the_document(
+    environment: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PBS_PASSWORD", "wrong")
+    assert run([*FAST, "--json"]) == 4
+    made = json.loads(capfd.readouterr().out)
+    assert made["exit-status"] == 4
+    assert made["error"]["kind"] == "AuthError"
+    assert made["verdict"] is None
+
+
+def test_ctrl_c(environment: Place) -> None:
+    """A real process and a real signal, in the middle of uploading."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pbs_push", "bench", "--seconds", "60", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "uploads" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["error"]["kind"] == "Cancelled"
+    assert "Traceback" not in err
+    assert environment.is_clean()

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from tests.bench.figures import DEEP_QUEUE, MB, SPINNING, SSD, link, machine, store
+
+from pbs_push.bench.figures import LinkFigures, MachineFigures, StoreFigures
+from pbs_push.bench.verdict import Limit, Verdict, judge
+from pbs_push.push.options import PushOptions
+
+GIGABIT = {1: 115.0, 2: 117.0, 4: 117.0, 8: 117.0}
+FAST_LINE = {1: 900.0, 2: 1700.0, 4: 2500.0, 8: 2600.0}
+WINDOW_BOUND = {1: 300.0, 2: 600.0, 4: 1200.0, 8: 2400.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    machine: MachineFigures
+    store: StoreFigures | None
+    link: LinkFigures | None
+    auto: int
+    limit: Limit | None
+    rate: float
+    parallel: int
+    read_ahead: int
+    words: tuple[str, ...]
+
+
+CASES = [
+    Case(
+        "gigabit line from an SSD",
+        machine(),
+        store(SSD),
+        link(1, GIGABIT),
+        auto=8,
+        limit=Limit.LINK,
+        rate=117,
+        parallel=8,
+        read_ahead=8,
+        words=("The link, or the target's server, limits", "117 MB/s", "a single large group"),
+    ),
+    Case(
+        "spinning disk",
+        machine(),
+        store(SPINNING),
+        link(0.2, FAST_LINE),
+        auto=8,
+        limit=Limit.DISK,
+        rate=160,
+        parallel=8,
+        read_ahead=1,
+        words=("The disk limits", "as spinning ones are", "--read-ahead 1."),
+    ),
+    Case(
+        "spinning disk, one core and few groups",
+        machine(),
+        store({1: 100, 2: 200, 4: 210, 8: 150, 16: 90}),
+        link(0.2, GIGABIT),
+        auto=1,
+        limit=Limit.LINK,
+        rate=117,
+        parallel=1,
+        read_ahead=2,
+        words=("More than 2 at once make this disk slower",),
+    ),
+    Case(
+        "network file system that wants many reads",
+        machine(),
+        store(DEEP_QUEUE),
+        link(0.2, FAST_LINE),
+        auto=8,
+        limit=Limit.DISK,
+        rate=800,
+        parallel=8,
+        read_ahead=16,
+        words=("with 16 reads at once", "--read-ahead 16."),
+    ),
+    Case(
+        "slow CPU",
+        machine(cores=1, tls=200, crc32=2000),
+        store(SSD),
+        link(0.2, FAST_LINE),
+        auto=4,
+        limit=Limit.CPU,
+        rate=1 / (1 / 200 + 1 / 2000),
+        parallel=4,
+        read_ahead=8,
+        words=("The CPU limits", "1 core can encrypt"),
+    ),
+    Case(
+        "far away: round trips",
+        machine(),
+        store(SSD),
+        link(200, WINDOW_BOUND),
+        auto=32,
+        limit=Limit.ROUND_TRIPS,
+        rate=2400,
+        parallel=32,
+        read_ahead=8,
+        words=("Round trips limit", "one takes 200 ms", "1.4 s", "several groups at once"),
+    ),
+    Case(
+        "only more connections fill the line",
+        machine(),
+        None,
+        link(0.1, WINDOW_BOUND),
+        auto=4,
+        limit=Limit.LINK,
+        rate=2400,
+        parallel=8,
+        read_ahead=8,
+        words=("--parallel 8 and", "8 carry 2,400 MB/s", "The disk was not measured"),
+    ),
+    Case(
+        "a disk that was not measured after all",
+        machine(),
+        store(dict.fromkeys(SSD, 4000)),
+        None,
+        auto=4,
+        limit=Limit.DISK,
+        rate=4000,
+        parallel=4,
+        read_ahead=8,
+        words=("kept the files in memory", "The link was not measured"),
+    ),
+    Case(
+        "this machine alone",
+        machine(),
+        None,
+        None,
+        auto=8,
+        limit=None,
+        rate=4 / (1 / 2000 + 1 / 20_000),
+        parallel=8,
+        read_ahead=8,
+        words=("disk and link were not measured", "--datastore", "--repository"),
+    ),
+]
+
+
+def verdict_of(case: Case) -> Verdict:
+    return judge(case.machine, case.store, case.link, case.auto)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_verdict(case: Case) -> None:
+    verdict = verdict_of(case)
+    assert verdict.limit is case.limit
+    assert verdict.ceilings[0].bytes_per_s == pytest.approx(case.rate * MB)
+    assert (verdict.parallel, verdict.read_ahead) == (case.parallel, case.read_ahead)
+    text = " ".join(verdict.sentences)
+    for word in case.words:
+        assert word in text
+    # What is recommended can be given.
+    PushOptions(parallel=verdict.parallel, read_ahead=verdict.read_ahead)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_sentences_are_sentences(case: Case) -> None:
+    for sentence in verdict_of(case).sentences:
+        assert sentence.endswith(".")
+        assert ".." not in sentence
+        assert sentence[0].isupper()
+
+
+def test_ceilings_of_what_was_measured_lowest_first() -> None:
+    verdict = judge(machine(), store(SPINNING), link(1, GIGABIT), 4)
+    assert [item.limit for item in verdict.ceilings] == [Limit.LINK, Limit.DISK, Limit.CPU]
+
+
+def test_crossover_is_what_fits_into_the_round_trips() -> None:
+    # Seven round trips of 10 ms at 117 MB/s, by four groups at once.
+    verdict = judge(machine(), None, link(10, GIGABIT), 4)
+    assert verdict.crossover_bytes == pytest.approx(0.07 * 117 * MB / 4)
+    assert judge(machine(), None, None, 4).crossover_bytes is None
+
+
+def test_auto_is_named_where_it_is_right() -> None:
+    right = judge(machine(), None, link(1, GIGABIT), 8).sentences
+    wrong = judge(machine(), None, link(1, WINDOW_BOUND), 4).sentences
+    assert any("what auto chooses" in sentence for sentence in right)
+    assert not any("what auto chooses" in sentence for sentence in wrong)
+
+
+def test_a_link_that_carries_nothing() -> None:
+    verdict = judge(machine(), None, link(0, dict.fromkeys(GIGABIT, 0.0)), 4)
+    assert verdict.limit is Limit.LINK
+    assert verdict.crossover_bytes == 0
