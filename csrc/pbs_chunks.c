@@ -111,3 +111,15 @@ int pbs_chunk_read(int fd, size_t size, uint64_t plain_size, int want_encrypted,
         return PBS_E_LENGTH;
     return PBS_OK;
 }
+
+void pbs_chunk_inodes(int chunks_fd, const uint8_t *digests, size_t stride,
+                      const uint32_t *positions, size_t n, uint64_t *out)
+{
+    char name[PBS_CHUNK_NAME_SIZE];
+    struct stat st;
+
+    for (size_t i = 0; i < n; i++) {
+        pbs_chunk_name(digests + positions[i] * stride, name);
+        out[i] = fstatat(chunks_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+    }
+}

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PBS_DIGEST_SIZE 32u
+#include "pbs_bytes.h"
 
 /* Least and largest length of a chunk's blob that the protocol takes (spec 03, `encoded-size`). */
 #define PBS_CHUNK_FILE_MIN 13u
@@ -42,5 +42,12 @@ int pbs_chunk_open(int chunks_fd, const uint8_t digest[PBS_DIGEST_SIZE], int *ou
  */
 int pbs_chunk_read(int fd, size_t size, uint64_t plain_size, int want_encrypted, uint8_t *out,
                    int *out_errno);
+
+/*
+ * The inode numbers of the chunks at these positions, in the order of which a spinning disk reads
+ * them with short seeks; 0 where there is no such file. digests and stride: see pbs_entries.h.
+ */
+void pbs_chunk_inodes(int chunks_fd, const uint8_t *digests, size_t stride,
+                      const uint32_t *positions, size_t n, uint64_t *out);
 
 #endif

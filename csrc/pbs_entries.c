@@ -33,7 +33,8 @@ int pbs_entries_changed(const struct pbs_entries *entries, const struct pbs_entr
 {
     size_t n = 0;
 
-    if (entries->n != previous->n || entries->n > UINT32_MAX)
+    if (entries->n != previous->n || entries->n > UINT32_MAX || !entries->chunk_size ||
+        entries->chunk_size != previous->chunk_size)
         return PBS_E_INVALID;
     for (size_t pos = 0; pos < entries->n; pos++)
         if (memcmp(digest_at(entries, pos), digest_at(previous, pos), PBS_DIGEST_SIZE) != 0)

@@ -26,8 +26,9 @@ uint64_t pbs_entry_start(const struct pbs_entries *entries, size_t pos);
 uint64_t pbs_entry_size(const struct pbs_entries *entries, size_t pos);
 
 /*
- * Positions at which entries differs from previous (digest, or bytes covered: a resized last chunk
- * counts, spec 03). Both have the same n (PBS_E_INVALID otherwise); out has room for n.
+ * Positions at which a fixed index's entries differ from previous (digest, or bytes covered: a
+ * resized last chunk counts, spec 03). Both are of fixed indexes with the same n and chunk size
+ * (PBS_E_INVALID otherwise); out has room for n.
  */
 int pbs_entries_changed(const struct pbs_entries *entries, const struct pbs_entries *previous,
                         uint32_t *out, size_t *out_n);

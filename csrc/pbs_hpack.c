@@ -84,7 +84,7 @@ static int huffman_decode(const uint8_t *in, size_t len, uint8_t *out, size_t *o
     size_t n = 0;
 
     for (size_t bit = 0; bit < len * 8; bit++) {
-        code = (code << 1) | ((in[bit / 8] >> (7 - bit % 8)) & 1u);
+        code = (code << 1) | ((uint32_t)in[bit / 8] >> (7 - bit % 8) & 1u);
         length++;
         if (length > MAX_CODE)
             return PBS_E_PROTOCOL;
@@ -303,6 +303,7 @@ int pbs_hpack_decode(struct pbs_hpack *decoder, const uint8_t *block, size_t len
                      pbs_hpack_header *on_header, void *context)
 {
     struct reader in = {block, block + len};
+    int headers_seen = 0;
 
     while (in.at < in.end) {
         uint8_t byte = *in.at;
@@ -319,7 +320,8 @@ int pbs_hpack_decode(struct pbs_hpack *decoder, const uint8_t *block, size_t len
             if (!status)
                 status = table_add(decoder, name.bytes, name.len, value.bytes, value.len);
         } else if (byte & 0x20) {
-            status = read_size_update(decoder, &in);
+            /* Only before the first header of a block (RFC 7541, 4.2). */
+            status = headers_seen ? PBS_E_PROTOCOL : read_size_update(decoder, &in);
             if (!status)
                 continue;
         } else { /* literal, not indexed or never to be */
@@ -327,6 +329,7 @@ int pbs_hpack_decode(struct pbs_hpack *decoder, const uint8_t *block, size_t len
         }
         if (status)
             return status;
+        headers_seen = 1;
         on_header(context, name.bytes, name.len, value.bytes, value.len);
     }
     return PBS_OK;

@@ -94,6 +94,7 @@ struct pbs_h2 {
     struct pbs_upload *upload;
     struct pbs_hpack *hpack;
     struct pbs_h2_state state;
+    int failed; /* what made the connection unusable, or PBS_OK */
     char error[160];
 
     struct stream *streams[MAX_STREAMS]; /* open ones, oldest first */
@@ -152,13 +153,19 @@ static void put_frame_header(uint8_t *out, size_t len, enum frame_type type, uns
     pbs_store_be32(out + 5, stream);
 }
 
+static int broken(struct pbs_h2 *h2, int status, const char *why)
+{
+    snprintf(h2->error, sizeof h2->error, "%s", why);
+    return status;
+}
+
 static int put_control(struct pbs_h2 *h2, enum frame_type type, unsigned flags, uint32_t stream,
                        const void *payload, size_t len)
 {
     uint8_t header[PBS_FRAME_HEADER];
 
     if (h2->control.len > MAX_CONTROL)
-        return PBS_E_TOO_LARGE;
+        return broken(h2, PBS_E_TOO_LARGE, "the target makes us answer more than it reads");
     put_frame_header(header, len, type, flags, stream);
     int status = append(&h2->control, header, sizeof header);
     return status ? status : append(&h2->control, payload, len);
@@ -170,12 +177,6 @@ static int put_u32(struct pbs_h2 *h2, enum frame_type type, uint32_t stream, uin
 
     pbs_store_be32(payload, value);
     return put_control(h2, type, 0, stream, payload, sizeof payload);
-}
-
-static int broken(struct pbs_h2 *h2, int status, const char *why)
-{
-    snprintf(h2->error, sizeof h2->error, "%s", why);
-    return status;
 }
 
 const char *pbs_h2_error(const struct pbs_h2 *h2)
@@ -208,6 +209,8 @@ static int put_preface(struct pbs_h2 *h2)
 
 int pbs_h2_new(const struct pbs_h2_options *options, struct pbs_h2 **out)
 {
+    if (options->frame_size == 0 || options->span_size == 0)
+        return PBS_E_INVALID;
     struct pbs_h2 *h2 = calloc(1, sizeof *h2);
     if (!h2)
         return PBS_E_NOMEM;
@@ -370,30 +373,32 @@ static int release_later(struct pbs_h2 *h2, uint64_t slot)
     return PBS_OK;
 }
 
-static int give_up_slot(struct pbs_h2 *h2, struct stream *stream)
+/* Send no more of a stream's body. */
+static void drop_body(struct pbs_h2 *h2, struct stream *stream)
 {
-    if (!stream->holds_slot)
-        return PBS_OK;
-    stream->holds_slot = 0;
-    return release_later(h2, stream->slot);
+    if (!unsent(stream))
+        return;
+    stream->sent = stream->out.body_len;
+    h2->n_sending--;
 }
 
-static int close_stream(struct pbs_h2 *h2, struct stream *stream, uint32_t at)
+/* Only while receiving, when no output is out that the stream's memory could be a part of. */
+static void close_stream(struct pbs_h2 *h2, struct stream *stream, uint32_t at)
 {
-    if (unsent(stream))
-        h2->n_sending--;
-    int status = give_up_slot(h2, stream);
+    drop_body(h2, stream);
+    if (stream->holds_slot)
+        pbs_upload_release(h2->upload, stream->slot);
+    stream->holds_slot = 0;
     h2->state.open_streams--;
     memmove(&h2->streams[at], &h2->streams[at + 1],
             (h2->state.open_streams - at) * sizeof h2->streams[0]);
     if (h2->spare) {
         stream_free(stream);
-        return status;
+        return;
     }
     free(stream->call);
     stream->call = NULL;
     h2->spare = stream;
-    return status;
 }
 
 static int open_stream(struct pbs_h2 *h2, const struct pbs_message *out, struct stream **ret)
@@ -417,6 +422,7 @@ static int open_stream(struct pbs_h2 *h2, const struct pbs_message *out, struct 
         .body = body,
     };
     h2->next_id += 2;
+    h2->state.going_away |= h2->next_id > MAX_STREAM_ID;
     h2->state.requests++;
     h2->streams[h2->state.open_streams++] = stream;
     if (unsent(stream))
@@ -462,8 +468,8 @@ static int answered(struct pbs_h2 *h2, struct stream *stream, uint32_t at, uint3
     }
     if (!status && unsent(stream)) /* the peer answered without waiting for the body */
         status = put_u32(h2, FRAME_RST_STREAM, stream->id, ERROR_CANCEL);
-    int closed = close_stream(h2, stream, at);
-    return status ? status : closed;
+    close_stream(h2, stream, at);
+    return status;
 }
 
 int pbs_h2_next_answer(struct pbs_h2 *h2, struct pbs_h2_answer *out)
@@ -487,7 +493,7 @@ static int may_open(const struct pbs_h2 *h2)
     uint32_t limit = h2->state.peer_max_streams;
 
     return h2->state.open_streams < (limit < MAX_STREAMS ? limit : MAX_STREAMS) &&
-           !h2->state.going_away && h2->next_id <= MAX_STREAM_ID;
+           !h2->state.going_away;
 }
 
 /* How much of a stream's body one frame may carry now. */
@@ -524,7 +530,10 @@ static int count_sent(struct pbs_h2 *h2, struct stream *stream, size_t n)
     if (unsent(stream))
         return PBS_OK;
     h2->n_sending--;
-    return give_up_slot(h2, stream);
+    if (!stream->holds_slot)
+        return PBS_OK;
+    stream->holds_slot = 0;
+    return release_later(h2, stream->slot);
 }
 
 /* Begin a stream: its HEADERS, and if a window is open, its first DATA frame behind them. */
@@ -656,9 +665,13 @@ int pbs_h2_send(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len)
 {
     const uint8_t *data = NULL;
     size_t len = 0;
-    int status = PBS_OK;
+    int status = h2->failed;
 
+    if (status)
+        return status;
     settle(h2);
+    if (h2->upload)
+        pbs_upload_clear_event(h2->upload);
     if (h2->control.len) {
         data = h2->control.data;
         len = h2->control_taken = h2->control.len;
@@ -672,9 +685,9 @@ int pbs_h2_send(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len)
         status = send_more(h2, 0, &data, &len);
     if (!status && !len)
         status = send_uploads(h2, &data, &len);
+    h2->failed = status;
     if (status)
         return status;
-    h2->state.can_send = len != 0;
     *out = data;
     *out_len = len;
     return PBS_OK;
@@ -748,6 +761,8 @@ static int take_body(struct pbs_h2 *h2, struct stream *stream, const struct fram
     int download = stream->call && stream->call->mode == PBS_H2_DOWNLOAD;
     if (stream->unacknowledged < (download ? PBS_H2_DOWNLOAD_WINDOW : PBS_H2_INITIAL_WINDOW) / 2)
         return PBS_OK;
+    if (frame->flags & FLAG_END_STREAM) /* it needs no more */
+        return PBS_OK;
     uint32_t more = (uint32_t)stream->unacknowledged;
     stream->receive_window += more;
     stream->unacknowledged = 0;
@@ -759,10 +774,7 @@ static int cancel(struct pbs_h2 *h2, struct stream *stream, uint32_t at)
     int status = put_u32(h2, FRAME_RST_STREAM, stream->id, ERROR_CANCEL);
     if (status)
         return status;
-    if (unsent(stream)) { /* answered() would reset it once more */
-        h2->n_sending--;
-        stream->sent = stream->out.body_len;
-    }
+    drop_body(h2, stream); /* or answered() would reset it once more */
     return answered(h2, stream, at, 0);
 }
 
@@ -790,6 +802,7 @@ static int on_data(struct pbs_h2 *h2, struct frame *frame)
 
 struct status_reader {
     unsigned status;
+    int seen;
     int bad;
 };
 
@@ -800,10 +813,11 @@ static void read_status(void *context, const uint8_t *name, size_t name_len, con
 
     if (name_len != 7 || memcmp(name, ":status", 7) != 0)
         return;
-    if (value_len != 3 || reader->status) {
+    if (value_len != 3 || reader->seen) {
         reader->bad = 1;
         return;
     }
+    reader->seen = 1;
     for (size_t i = 0; i < 3; i++) {
         if (value[i] < '0' || value[i] > '9')
             reader->bad = 1;
@@ -824,7 +838,7 @@ static int on_header_block(struct pbs_h2 *h2, const uint8_t *block, size_t len, 
     if (!stream)
         return check_known(h2, id);
     if (stream->status) { /* trailers */
-        if (!end_stream || reader.status)
+        if (!end_stream || reader.seen || reader.bad)
             return broken(h2, PBS_E_PROTOCOL, "an answer has headers twice");
         return answered(h2, stream, at, 0);
     }
@@ -880,26 +894,23 @@ static int on_continuation(struct pbs_h2 *h2, struct frame *frame)
 }
 
 /* The peer refused a stream before looking at it, so its request may be made again. */
-static int on_refused(struct pbs_h2 *h2, struct stream *stream, uint32_t at)
+static void on_refused(struct pbs_h2 *h2, struct stream *stream, uint32_t at)
 {
     struct pbs_h2_message *call = stream->call;
     uint64_t job = stream->job;
 
     h2->state.refused++;
     stream->call = NULL;
-    int status = close_stream(h2, stream, at);
+    close_stream(h2, stream, at);
     if (!call) {
-        if (!status)
-            pbs_upload_again(h2->upload, job);
-        return status;
+        pbs_upload_again(h2->upload, job);
+        return;
     }
-    call->message.start[4] = FLAG_END_HEADERS;
     call->next = h2->calls;
     h2->calls = call;
     if (!call->next)
         h2->calls_end = &call->next;
     h2->state.calls_waiting++;
-    return status;
 }
 
 static int on_reset(struct pbs_h2 *h2, struct frame *frame)
@@ -915,12 +926,11 @@ static int on_reset(struct pbs_h2 *h2, struct frame *frame)
     /* Some refusals follow a lowered stream limit; a peer that refuses most of what it gets will
      * not take it later either. */
     if (code == ERROR_REFUSED_STREAM && !stream->status &&
-        h2->state.refused < FEW_REFUSALS + h2->state.requests / 2)
-        return on_refused(h2, stream, at);
-    if (unsent(stream)) {
-        h2->n_sending--;
-        stream->sent = stream->out.body_len; /* no RST_STREAM in return */
+        h2->state.refused < FEW_REFUSALS + h2->state.requests / 2) {
+        on_refused(h2, stream, at);
+        return PBS_OK;
     }
+    drop_body(h2, stream); /* no RST_STREAM in return */
     return answered(h2, stream, at, code ? code : UINT32_MAX);
 }
 
@@ -1003,14 +1013,30 @@ static int on_ping(struct pbs_h2 *h2, struct frame *frame)
     return put_control(h2, FRAME_PING, FLAG_ACK, 0, frame->payload, 8);
 }
 
+/* The peer will not look at streams above last_id; there is no other connection to try them on. */
+static int leave_out(struct pbs_h2 *h2, uint32_t last_id)
+{
+    int status = PBS_OK;
+
+    for (uint32_t at = h2->state.open_streams; !status && at-- > 0;) {
+        struct stream *stream = h2->streams[at];
+        if (stream->id <= last_id)
+            break;
+        drop_body(h2, stream);
+        status = answered(h2, stream, at, ERROR_REFUSED_STREAM);
+    }
+    return status;
+}
+
 static int on_goaway(struct pbs_h2 *h2, struct frame *frame)
 {
     if (frame->stream != 0 || frame->len < 8)
         return broken(h2, PBS_E_PROTOCOL, "a malformed GOAWAY frame");
+    uint32_t last_id = pbs_load_be32(frame->payload) & MAX_STREAM_ID;
     uint32_t code = pbs_load_be32(frame->payload + 4);
     h2->state.going_away = 1;
     if (code == 0)
-        return PBS_OK;
+        return leave_out(h2, last_id);
     size_t len = frame->len - 8 < 100 ? frame->len - 8 : 100;
     char text[101];
     for (size_t i = 0; i < len; i++) { /* shown to people: printable ASCII only */
@@ -1105,12 +1131,10 @@ static int finish_input(struct pbs_h2 *h2, const uint8_t *data, size_t len, size
     return parse_frame(h2, h2->input.data);
 }
 
-int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len)
+static int receive(struct pbs_h2 *h2, const uint8_t *data, size_t len)
 {
     size_t at = 0;
 
-    settle(h2); /* what is freed below may be what the last output lay in */
-    h2->state.received_bytes += len;
     if (h2->input.len) {
         int status = finish_input(h2, data, len, &at);
         if (status)
@@ -1129,4 +1153,14 @@ int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len)
         at += size;
     }
     return append(&h2->input, data + at, len - at);
+}
+
+int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len)
+{
+    if (h2->failed)
+        return h2->failed;
+    settle(h2); /* what is freed below may be what the last output lay in */
+    h2->state.received_bytes += len;
+    h2->failed = receive(h2, data, len);
+    return h2->failed;
 }

@@ -29,7 +29,8 @@ struct pbs_h2_options {
 
 struct pbs_h2;
 
-/* PBS_OK or PBS_E_NOMEM. The preface and our settings are the first output. */
+/* PBS_OK, PBS_E_NOMEM, PBS_E_INVALID (a size of 0). The preface and our settings are the first
+ * output. */
 int pbs_h2_new(const struct pbs_h2_options *options, struct pbs_h2 **out);
 void pbs_h2_free(struct pbs_h2 *h2);
 
@@ -68,12 +69,15 @@ void pbs_h2_submit(struct pbs_h2 *h2, struct pbs_h2_message *message, size_t bod
 /*
  * Bytes of the peer, any number. PBS_E_PROTOCOL, PBS_E_FLOW, PBS_E_NOMEM, PBS_E_TOO_LARGE: the
  * connection is beyond use; pbs_h2_error says why. A GOAWAY with an error code is PBS_E_CLOSED.
+ * After an error this and pbs_h2_send do nothing but return the same again. Answers that were
+ * complete before can still be had.
  */
 int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len);
 
 /*
  * The next bytes for the peer; *out_len 0: there is nothing that may be sent now. All of them must
- * have been sent (or copied, or encrypted) when this, or pbs_h2_receive, is called again.
+ * have been sent (or copied, or encrypted) when this, or pbs_h2_receive, is called again. Errors are
+ * those of pbs_h2_receive.
  */
 int pbs_h2_send(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len);
 
@@ -81,7 +85,8 @@ struct pbs_h2_answer {
     uint32_t tag;
     int is_upload;       /* a chunk upload that failed; job tells which (successes are not told) */
     uint64_t job;
-    unsigned status;     /* of HTTP; 0: the stream was reset, reset_code says how */
+    unsigned status;     /* of HTTP; 0: the stream was reset, reset_code says how (a GOAWAY that
+                          * leaves a stream out counts as REFUSED_STREAM, 7) */
     uint32_t reset_code;
     int body_too_large;  /* the body was longer than max_body, and is cut there */
     uint8_t *body;       /* to be freed with free(); may be NULL */
@@ -105,13 +110,12 @@ struct pbs_h2_state {
     uint32_t peer_initial_window;
     int64_t send_window;         /* of the connection */
     int settings_seen;           /* the peer's first SETTINGS have come */
-    int going_away;              /* a GOAWAY without error has come: no new streams */
-    int can_send;                /* the last pbs_h2_send gave something */
+    int going_away;              /* no new streams: a GOAWAY without error has come, or ids ran out */
 };
 
 void pbs_h2_state(const struct pbs_h2 *h2, struct pbs_h2_state *out);
 
-/* What went wrong, for a message; a static or owned string, "" if nothing did. */
+/* What went wrong, for a message: ASCII, owned by h2; "" if nothing did. */
 const char *pbs_h2_error(const struct pbs_h2 *h2);
 
 #endif

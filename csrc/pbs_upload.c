@@ -14,9 +14,12 @@
 #include "pbs_error.h"
 #include "pbs_hpack.h"
 
-/* Bounds of what is on the way; powers of two. A job is 48 bytes, a slot 48. */
+/* Bounds of what is on the way; powers of two. A job is 44 bytes, a slot 48. */
 #define MAX_JOBS 16384u
 #define MAX_SLOTS 2048u
+
+/* A host's name has 255 bytes at most; the HEADERS frame must fit into the least limit, 16 KiB. */
+#define MAX_AUTHORITY 1024u
 
 #define HEADERS_FRAME 0x1
 #define FLAG_END_HEADERS 0x4
@@ -26,7 +29,7 @@
 struct job {
     uint8_t digest[PBS_DIGEST_SIZE];
     uint32_t plain_size;
-    uint16_t writer_id;
+    uint32_t writer_id;
     uint8_t fixed;
     uint8_t encrypted;
     uint8_t acknowledged;
@@ -43,6 +46,13 @@ struct slot {
     enum slot_state state;
 };
 
+/* A reader that waits for room in the ring: a part of its own stack. */
+struct waiter {
+    pthread_cond_t cond;
+    size_t size;
+    struct waiter *next;
+};
+
 struct pbs_upload {
     int chunks_fd;
     int event_fd;
@@ -50,8 +60,12 @@ struct pbs_upload {
     char *authority;
 
     pthread_mutex_t lock;
-    pthread_cond_t work;  /* readers wait for jobs */
-    pthread_cond_t space; /* readers wait for room in the ring or a slot */
+    pthread_cond_t work; /* readers wait for jobs */
+    /* Readers that wait for room, the first to be served first: a large chunk would otherwise wait
+     * as long as small ones fit. Each has a condition of its own, since chunks may leave the ring
+     * thousands of times a second, and just one reader can use the room. */
+    struct waiter *waiters;
+    struct waiter **waiters_end;
 
     pthread_t *threads;
     unsigned max_threads;
@@ -68,6 +82,7 @@ struct pbs_upload {
 
     uint8_t *ring;
     size_t ring_size;
+    size_t bound; /* what chunks share; a single one that needs more has the ring for itself */
     size_t tail; /* where the next chunk goes, if there is room behind it */
     int wrapped; /* the tail is before the oldest live slot */
     struct slot slots[MAX_SLOTS]; /* slot s at s % MAX_SLOTS; live: [first_slot, end_slot) */
@@ -75,6 +90,7 @@ struct pbs_upload {
     uint64_t next_slot; /* next for the sender */
     uint64_t end_slot;
     int sender_waits;
+    int event_set; /* event_fd is readable */
 
     int failed;
     struct pbs_upload_failure failure;
@@ -123,34 +139,41 @@ static void write_head(const struct pbs_upload *upload, const char *path, size_t
 
 /* ---- the ring; all with the lock held ---- */
 
+static int ring_empty(const struct pbs_upload *upload)
+{
+    return upload->first_slot == upload->end_slot;
+}
+
 /* Find size bytes in one piece behind the newest slot; 0 if there is no room now. */
-static int ring_place(struct pbs_upload *upload, size_t size, size_t *out_start)
+static int ring_find(const struct pbs_upload *upload, size_t size, size_t *out_start)
 {
     if (upload->end_slot - upload->first_slot == MAX_SLOTS)
         return 0;
-    if (upload->first_slot == upload->end_slot) {
-        /* Empty: begin anew, so that a sender that keeps up uses the same, cached, memory. */
-        upload->tail = 0;
-        upload->wrapped = 0;
+    if (ring_empty(upload)) {
+        /* Begin anew, so that a sender that keeps up uses the same, cached, memory. */
         *out_start = 0;
         return 1;
     }
     size_t oldest = upload->slots[upload->first_slot % MAX_SLOTS].start;
-    if (!upload->wrapped) {
-        if (size <= upload->ring_size - upload->tail) {
-            *out_start = upload->tail;
-            return 1;
-        }
-        if (size > oldest)
-            return 0;
-        upload->wrapped = 1;
-        *out_start = 0;
+    size_t end = upload->wrapped ? oldest : upload->bound;
+    if (upload->tail <= end && size <= end - upload->tail) {
+        *out_start = upload->tail;
         return 1;
     }
-    if (size > oldest - upload->tail)
+    if (upload->wrapped || size > oldest)
         return 0;
-    *out_start = upload->tail;
+    *out_start = 0;
     return 1;
+}
+
+/* Make a slot of what ring_find found. */
+static uint64_t ring_take(struct pbs_upload *upload, const struct slot *slot)
+{
+    /* What is taken before the tail, which is not 0 then, is taken from the ring's beginning. */
+    upload->wrapped = !ring_empty(upload) && (upload->wrapped || slot->start < upload->tail);
+    upload->tail = slot->start + slot->size;
+    upload->slots[upload->end_slot % MAX_SLOTS] = *slot;
+    return upload->end_slot++;
 }
 
 static void ring_advance(struct pbs_upload *upload)
@@ -166,15 +189,45 @@ static void ring_advance(struct pbs_upload *upload)
     }
 }
 
+/* ---- who waits for what; all with the lock held ---- */
+
 static void wake_sender(struct pbs_upload *upload)
 {
     uint64_t one = 1;
 
-    if (!upload->sender_waits)
-        return;
     upload->sender_waits = 0;
+    if (upload->event_set)
+        return;
+    upload->event_set = 1;
     while (write(upload->event_fd, &one, sizeof one) < 0 && errno == EINTR)
         continue;
+}
+
+static void clear_event(struct pbs_upload *upload)
+{
+    uint64_t count;
+
+    if (!upload->event_set)
+        return;
+    upload->event_set = 0;
+    while (read(upload->event_fd, &count, sizeof count) < 0 && errno == EINTR)
+        continue;
+}
+
+/* Let the first of those that wait for room go on, if there is enough for it. */
+static void wake_waiter(struct pbs_upload *upload)
+{
+    size_t start;
+
+    if (upload->waiters && ring_find(upload, upload->waiters->size, &start))
+        pthread_cond_signal(&upload->waiters->cond);
+}
+
+static void wake_readers(struct pbs_upload *upload)
+{
+    pthread_cond_broadcast(&upload->work);
+    for (struct waiter *waiter = upload->waiters; waiter; waiter = waiter->next)
+        pthread_cond_signal(&waiter->cond);
 }
 
 static void fail(struct pbs_upload *upload, const struct job *job, int status, int error)
@@ -186,8 +239,7 @@ static void fail(struct pbs_upload *upload, const struct job *job, int status, i
         memcpy(upload->failure.digest, job->digest, PBS_DIGEST_SIZE);
     }
     wake_sender(upload);
-    pthread_cond_broadcast(&upload->work);
-    pthread_cond_broadcast(&upload->space);
+    wake_readers(upload);
 }
 
 /* ---- readers ---- */
@@ -212,14 +264,34 @@ static int take_job(struct pbs_upload *upload, uint64_t *out_number, struct job 
     return 0;
 }
 
+static void leave_queue(struct pbs_upload *upload, struct waiter *me)
+{
+    struct waiter **link = &upload->waiters;
+
+    while (*link != me)
+        link = &(*link)->next;
+    *link = me->next;
+    if (!me->next)
+        upload->waiters_end = link;
+}
+
+/* Wait, behind those who wait already, until ring_find has room. Returns 0 when none is wanted any
+ * more: the object is being freed, or failed. */
 static int wait_for_space(struct pbs_upload *upload, size_t size, size_t *out_start)
 {
-    while (!upload->stopping && !upload->failed) {
-        if (ring_place(upload, size, out_start))
-            return 1;
-        pthread_cond_wait(&upload->space, &upload->lock);
+    struct waiter me = {.cond = PTHREAD_COND_INITIALIZER, .size = size};
+    int found = 0;
+
+    *upload->waiters_end = &me;
+    upload->waiters_end = &me.next;
+    while (!upload->stopping && !upload->failed && !found) {
+        found = upload->waiters == &me && ring_find(upload, size, out_start);
+        if (!found)
+            pthread_cond_wait(&me.cond, &upload->lock);
     }
-    return 0;
+    leave_queue(upload, &me);
+    pthread_cond_destroy(&me.cond);
+    return found;
 }
 
 static void sleep_us(uint32_t us)
@@ -254,10 +326,9 @@ static void read_one(struct pbs_upload *upload, uint64_t number, const struct jo
         close(fd);
         return;
     }
-    uint64_t number_of_slot = upload->end_slot++;
-    struct slot *slot = &upload->slots[number_of_slot % MAX_SLOTS];
-    *slot = (struct slot){start, size, head_len, blob_size, number, SLOT_READING};
-    upload->tail = start + size;
+    uint64_t slot = ring_take(
+        upload, &(struct slot){start, size, head_len, blob_size, number, SLOT_READING});
+    wake_waiter(upload);
     pthread_mutex_unlock(&upload->lock);
 
     uint8_t *memory = upload->ring + start;
@@ -271,8 +342,8 @@ static void read_one(struct pbs_upload *upload, uint64_t number, const struct jo
         fail(upload, job, status, error);
         return;
     }
-    slot->state = SLOT_READY;
-    if (number_of_slot == upload->next_slot)
+    upload->slots[slot % MAX_SLOTS].state = SLOT_READY;
+    if (slot == upload->next_slot && upload->sender_waits)
         wake_sender(upload);
 }
 
@@ -309,11 +380,15 @@ int pbs_upload_new(const struct pbs_upload_options *options, struct pbs_upload *
 {
     if (options->readers == 0)
         return PBS_E_INVALID;
+    if (strlen(options->authority) > MAX_AUTHORITY)
+        return PBS_E_TOO_LARGE;
     struct pbs_upload *upload = calloc(1, sizeof *upload);
     if (!upload)
         return PBS_E_NOMEM;
-    size_t least = PBS_CHUNK_FILE_MAX + 1024 + strlen(options->authority);
+    size_t least = PBS_CHUNK_FILE_MAX + 1024 + MAX_AUTHORITY; /* of the head: some 300 bytes more */
+    upload->waiters_end = &upload->waiters;
     upload->ring_size = options->buffer_bytes > least ? options->buffer_bytes : least;
+    upload->bound = options->buffer_bytes ? options->buffer_bytes : upload->ring_size;
     upload->chunks_fd = options->chunks_fd;
     upload->open_delay_us = options->open_delay_us;
     upload->max_threads = options->readers;
@@ -325,7 +400,6 @@ int pbs_upload_new(const struct pbs_upload_options *options, struct pbs_upload *
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     pthread_mutex_init(&upload->lock, NULL);
     pthread_cond_init(&upload->work, NULL);
-    pthread_cond_init(&upload->space, NULL);
     if (!upload->authority || !upload->threads || upload->ring == MAP_FAILED ||
         upload->event_fd < 0) {
         int status = upload->event_fd < 0 ? PBS_E_IO : PBS_E_NOMEM;
@@ -342,12 +416,10 @@ void pbs_upload_free(struct pbs_upload *upload)
         return;
     pthread_mutex_lock(&upload->lock);
     upload->stopping = 1;
-    pthread_cond_broadcast(&upload->work);
-    pthread_cond_broadcast(&upload->space);
+    wake_readers(upload);
     pthread_mutex_unlock(&upload->lock);
     for (unsigned i = 0; i < upload->n_threads; i++)
         pthread_join(upload->threads[i], NULL);
-    pthread_cond_destroy(&upload->space);
     pthread_cond_destroy(&upload->work);
     pthread_mutex_destroy(&upload->lock);
     if (upload->ring != MAP_FAILED)
@@ -364,6 +436,13 @@ int pbs_upload_event_fd(const struct pbs_upload *upload)
     return upload->event_fd;
 }
 
+void pbs_upload_clear_event(struct pbs_upload *upload)
+{
+    pthread_mutex_lock(&upload->lock);
+    clear_event(upload);
+    pthread_mutex_unlock(&upload->lock);
+}
+
 int pbs_upload_add(struct pbs_upload *upload, const struct pbs_upload_archive *archive,
                    const uint32_t *positions, size_t n, size_t *out_added)
 {
@@ -377,11 +456,16 @@ int pbs_upload_add(struct pbs_upload *upload, const struct pbs_upload_archive *a
             status = PBS_E_INVALID;
             break;
         }
+        uint64_t plain_size = pbs_entry_size(&archive->entries, pos);
+        if (plain_size > UINT32_MAX) { /* or ends before it starts: the index file was cut */
+            status = PBS_E_TOO_LARGE;
+            break;
+        }
         struct job *job = &upload->jobs[upload->added % MAX_JOBS];
         memcpy(job->digest, archive->entries.digests + pos * archive->entries.stride,
                PBS_DIGEST_SIZE);
-        job->plain_size = (uint32_t)pbs_entry_size(&archive->entries, pos);
-        job->writer_id = (uint16_t)archive->writer_id;
+        job->plain_size = (uint32_t)plain_size;
+        job->writer_id = archive->writer_id;
         job->fixed = archive->entries.chunk_size != 0;
         job->encrypted = archive->encrypted != 0;
         job->acknowledged = 0;
@@ -423,9 +507,7 @@ int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after,
         out->slot = upload->next_slot++;
         slot->state = SLOT_OUT;
     } else {
-        uint64_t count;
-        while (read(upload->event_fd, &count, sizeof count) < 0 && errno == EINTR)
-            continue;
+        clear_event(upload);
         upload->sender_waits = 1;
     }
     pthread_mutex_unlock(&upload->lock);
@@ -437,7 +519,7 @@ void pbs_upload_release(struct pbs_upload *upload, uint64_t slot)
     pthread_mutex_lock(&upload->lock);
     upload->slots[slot % MAX_SLOTS].state = SLOT_FREE;
     ring_advance(upload);
-    pthread_cond_broadcast(&upload->space);
+    wake_waiter(upload);
     pthread_mutex_unlock(&upload->lock);
 }
 

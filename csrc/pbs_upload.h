@@ -36,22 +36,28 @@ struct pbs_message {
 struct pbs_upload_options {
     int chunks_fd;           /* the folder `.chunks`; borrowed, open as long as the object lives */
     unsigned readers;        /* threads that read ahead, at least 1 */
-    size_t buffer_bytes;     /* bound of the ring; raised to what the largest chunk needs */
+    size_t buffer_bytes;     /* bound of what is in memory; one chunk alone may need more. 0: as
+                              * much as the largest chunk needs */
     uint32_t open_delay_us;  /* every open takes this much longer: a slow disk, for tests */
     const char *authority;   /* `:authority` of the requests; copied */
 };
 
 struct pbs_upload;
 
-/* PBS_E_NOMEM, PBS_E_IO (no eventfd), PBS_E_INVALID (no readers). */
+/* PBS_E_NOMEM, PBS_E_IO (no eventfd), PBS_E_INVALID (no readers), PBS_E_TOO_LARGE (authority). */
 int pbs_upload_new(const struct pbs_upload_options *options, struct pbs_upload **out);
 
 /* Stops the readers, waiting for those inside a system call. */
 void pbs_upload_free(struct pbs_upload *upload);
 
-/* The file descriptor that becomes readable when, after pbs_upload_next found nothing, a chunk is
- * ready or reading failed; pbs_upload_next clears it. Owned by the object. */
+/*
+ * The file descriptor that becomes readable when, after pbs_upload_next found nothing, a chunk is
+ * ready; and when reading failed. Owned by the object. It is cleared by pbs_upload_next where that
+ * finds nothing, and by pbs_upload_clear_event: to be called before each decision whether to look
+ * for a chunk, or a sender that may not send now would be woken by it again and again.
+ */
 int pbs_upload_event_fd(const struct pbs_upload *upload);
+void pbs_upload_clear_event(struct pbs_upload *upload);
 
 /* How the chunks of one archive are uploaded. */
 struct pbs_upload_archive {
@@ -63,7 +69,8 @@ struct pbs_upload_archive {
 /*
  * Add the chunks at these positions of an archive's index. As many are taken as there is room for;
  * *out_added tells how many. Digests are copied.
- * PBS_E_INVALID: a position outside of the index, PBS_E_NOMEM: no thread.
+ * PBS_E_INVALID: a position outside of the index, PBS_E_TOO_LARGE: an entry of 4 GiB or more (the
+ * jobs before it are added), PBS_E_NOMEM: no thread.
  */
 int pbs_upload_add(struct pbs_upload *upload, const struct pbs_upload_archive *archive,
                    const uint32_t *positions, size_t n, size_t *out_added);

@@ -1,9 +1,8 @@
 # cython: language_level=3, embedsignature=True
 """The wire side of a backup session: HTTP/2 and chunk uploads in C (csrc/pbs_http2.h, pbs_upload.h)."""
 
-from cpython.buffer cimport PyBUF_READ
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -12,7 +11,7 @@ import os
 from typing import NamedTuple
 
 from pbs_push._native.status import native_error
-from pbs_push.errors import ChunkError, ProtocolError
+from pbs_push.errors import ChunkError, ConnectError, ProtocolError
 
 cdef extern from "pbs_error.h" nogil:
     enum:
@@ -23,6 +22,8 @@ cdef extern from "pbs_error.h" nogil:
 cdef extern from "pbs_chunks.h" nogil:
     size_t PBS_CHUNK_NAME_SIZE
     void pbs_chunk_name(const uint8_t *digest, char *out)
+    void pbs_chunk_inodes(int chunks_fd, const uint8_t *digests, size_t stride,
+                          const uint32_t *positions, size_t n, uint64_t *out)
 
 cdef extern from "pbs_entries.h" nogil:
     struct pbs_entries:
@@ -110,7 +111,6 @@ cdef extern from "pbs_http2.h" nogil:
         int64_t send_window
         int settings_seen
         int going_away
-        int can_send
     int pbs_h2_new(const pbs_h2_options *options, pbs_h2 **out)
     void pbs_h2_free(pbs_h2 *h2)
     void pbs_h2_attach(pbs_h2 *h2, pbs_upload *upload)
@@ -196,7 +196,8 @@ cdef class EntryTable:
     def changed(self, EntryTable previous not None):
         """Positions at which this index differs from ``previous``, which has as many entries.
 
-        Returns a memoryview of u32. Raises ValueError if the lengths differ. O(n), GIL released.
+        Returns a memoryview of u32. Raises ValueError unless both are fixed, and of the same length
+        and chunk size. O(n), GIL released.
         """
         cdef size_t count = 0
         cdef int status
@@ -206,23 +207,53 @@ cdef class EntryTable:
             status = pbs_entries_changed(&self._entries, &previous._entries,
                                          <uint32_t *>&out[0], &count)
         if status:
-            raise ValueError("two indexes of different length cannot be compared")
+            raise ValueError("only two fixed indexes of the same length can be compared")
         return memoryview(storage)[: 4 * count].cast("I")
+
+    def inodes(self, int chunks_fd, const uint32_t[::1] positions not None):
+        """Inode numbers of the chunks at ``positions`` (u32), in the folder ``.chunks`` that is
+        open as ``chunks_fd``; 0 where there is no such file.
+
+        Returns a memoryview of u64. Raises ValueError for a position outside of the index. One
+        system call each, GIL released.
+        """
+        cdef size_t n = positions.shape[0]
+        cdef size_t i
+        cdef bytearray storage = bytearray(8 * max(1, <Py_ssize_t>n))
+        cdef uint8_t[::1] out = storage
+        for i in range(n):
+            if positions[i] >= self._entries.n:
+                raise ValueError(f"position {positions[i]} is outside of the index")
+        if n:
+            with nogil:
+                pbs_chunk_inodes(chunks_fd, self._entries.digests, self._entries.stride,
+                                 &positions[0], n, <uint64_t *>&out[0])
+        return memoryview(storage)[: 8 * n].cast("Q")
 
 
 cdef class Transport:
     """One HTTP/2 connection, without I/O, that uploads chunks.
 
-    Used by one thread at a time; reader threads of its own read chunk files ahead. The GIL is
-    released in every call that does more than look something up.
+    Used by one thread at a time; reader threads of its own read chunk files ahead, until it is
+    closed or freed. The GIL is released in every call that does more than look something up.
+    Once closed, only ``close``, ``state`` and the counts can be asked for; all else raises
+    ValueError.
     """
 
     cdef pbs_h2 *_h2
     cdef pbs_upload *_upload
     cdef bytes _authority
+    # What send() gave, and how many views of it are out: then its memory must not change.
+    cdef const uint8_t *_output
+    cdef size_t _output_size
+    cdef Py_ssize_t _views
+    # Kept for after close().
+    cdef pbs_h2_state _last_state
+    cdef uint64_t _last_added
+    cdef uint64_t _last_acknowledged
 
-    def __cinit__(self, str authority not None, *, size_t frame_size=256 << 10,
-                  size_t span_size=256 << 10) -> None:
+    def __cinit__(self, str authority not None, *, size_t frame_size=FRAME_SIZE,
+                  size_t span_size=FRAME_SIZE) -> None:
         cdef pbs_h2_options options
         options.frame_size = frame_size
         options.span_size = span_size
@@ -232,21 +263,64 @@ cdef class Transport:
             raise native_error(status, "setting up an HTTP/2 connection")
 
     def __dealloc__(self):
-        # The connection first: it gives memory back to the upload buffer.
+        self._free()
+
+    cdef void _free(self) noexcept:
+        cdef pbs_h2 *h2 = self._h2
+        cdef pbs_upload *upload = self._upload
+        self._h2 = NULL
+        self._upload = NULL
         with nogil:
-            pbs_h2_free(self._h2)
-            pbs_upload_free(self._upload)
+            pbs_h2_free(h2)
+            pbs_upload_free(upload)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if self._output is NULL:
+            raise BufferError("nothing was sent")
+        PyBuffer_FillInfo(buffer, self, <void *>self._output, self._output_size, 1, flags)
+        self._views += 1
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self._views -= 1
+
+    cdef int _check_open(self) except -1:
+        if self._h2 is NULL:
+            raise ValueError("the transport is closed")
+        return 0
+
+    cdef int _check_unseen(self) except -1:
+        if self._views:
+            raise BufferError("the bytes that send() gave are still in use: release the view first")
+        self._output = NULL
+        return 0
+
+    def close(self) -> None:
+        """Stop the readers, waiting for those inside a system call, and free all memory.
+
+        What was not answered stays so. May be called again. Raises BufferError while a view that
+        ``send`` gave is in use.
+        """
+        if self._h2 is NULL:
+            return
+        self._check_unseen()
+        pbs_h2_state_get(self._h2, &self._last_state)
+        self._last_added = self.chunks_added
+        self._last_acknowledged = self.chunks_acknowledged
+        self._free()
 
     def attach_uploads(self, int chunks_fd, *, unsigned readers, size_t buffer_bytes,
                        double open_delay_s=0.0) -> None:
         """Upload chunks from the folder ``.chunks`` that is open as ``chunks_fd``; once at most.
 
         ``readers`` threads read up to ``buffer_bytes`` ahead. The descriptor is borrowed for the
-        transport's life. ``open_delay_s`` makes every open slower: a slow disk, for tests and
+        transport's life, until it is closed. ``open_delay_s`` makes every open slower: a slow disk, for tests and
         benchmarks.
         """
+        self._check_open()
         if self._upload is not NULL:
             raise ValueError("uploads are attached already")
+        if not 0 <= open_delay_s <= 3600:
+            raise ValueError("open_delay_s is not between 0 and an hour")
         cdef pbs_upload_options options
         options.chunks_fd = chunks_fd
         options.readers = readers
@@ -268,8 +342,9 @@ cdef class Transport:
         """Queue a request; its answer comes from ``answers`` under ``tag``.
 
         ``path`` holds the query, percent-encoded. ``body`` is any contiguous buffer, copied.
-        Raises ProtocolError if the path is too long to send.
+        Raises FormatError if the path is too long to send.
         """
+        self._check_open()
         cdef const uint8_t[::1] view
         cdef uint8_t *memory = NULL
         cdef size_t size = 0
@@ -285,6 +360,8 @@ cdef class Transport:
     cdef pbs_h2_message *_message(self, uint32_t tag, str method, str path, str content_type,
                                   int mode, size_t max_body, size_t size,
                                   uint8_t **memory) except NULL:
+        if mode not in (PBS_H2_COLLECT, PBS_H2_DOWNLOAD, PBS_H2_DISCARD):
+            raise ValueError(f"{mode} is no mode of an answer")
         cdef pbs_h2_call call
         cdef pbs_h2_message *message = NULL
         cdef bytes method_bytes = method.encode("ascii")
@@ -309,8 +386,10 @@ cdef class Transport:
                     size_t count=0) -> int:
         """Queue a PUT of entries: of ``positions`` (u32, in order), or ``count`` from ``first`` on.
 
-        As many as fit into a body of ``limit`` bytes; returns how many that are.
+        As many as fit into a body of ``limit`` bytes; returns how many that are. Raises ValueError
+        where not even one fits, there is none, or one is not in the index.
         """
+        self._check_open()
         cdef const uint32_t[::1] chosen
         cdef const uint32_t *pointer = NULL
         if positions is not None:
@@ -318,6 +397,8 @@ cdef class Transport:
             count = chosen.shape[0]
             if count:
                 pointer = &chosen[0]
+        elif first > table._entries.n or count > table._entries.n - first:
+            raise ValueError("these entries are not in the index")
         if count == 0:
             raise ValueError("no entries to put")
         cdef size_t size = PBS_ENTRIES_TEXT_AROUND + count * PBS_ENTRY_TEXT_MAX
@@ -342,13 +423,15 @@ cdef class Transport:
         """Upload the chunks at ``positions`` (u32) of an index; returns how many were taken.
 
         Fewer than given means that enough are under way: give the rest later. Chunk files are
-        checked to be ``encrypted`` or not.
+        checked to be ``encrypted`` or not. Raises ValueError for a position that is not in the
+        index, FormatError for an entry of 4 GiB or more.
         """
         cdef const uint32_t[::1] chosen = positions
         cdef pbs_upload_archive archive
         cdef size_t added = 0
         cdef size_t n = chosen.shape[0]
         cdef int status = PBS_OK
+        self._check_open()
         if self._upload is NULL:
             raise ValueError("no uploads are attached")
         if n == 0:
@@ -365,48 +448,63 @@ cdef class Transport:
     @property
     def chunks_added(self) -> int:
         """How many chunks were given to ``add_chunks`` and taken, so far."""
-        return 0 if self._upload is NULL else pbs_upload_added(self._upload)
+        return self._last_added if self._upload is NULL else pbs_upload_added(self._upload)
 
     @property
     def chunks_acknowledged(self) -> int:
         """How many of these, from the first on, the target has acknowledged."""
-        return 0 if self._upload is NULL else pbs_upload_acknowledged(self._upload)
+        if self._upload is NULL:
+            return self._last_acknowledged
+        return pbs_upload_acknowledged(self._upload)
 
     def send(self):
         """The next bytes for the target as a memoryview; None: there is nothing to send now.
 
-        The view is valid until the next call of ``send`` or ``receive``, which may only be made
-        once all of it was sent or copied.
+        Release the view (it is a context manager) once all of it was sent or copied: until then
+        ``send``, ``receive`` and ``close`` raise BufferError. Raises ProtocolError, ConnectError:
+        those of ``receive``, again.
         """
-        cdef const uint8_t *data = NULL
-        cdef size_t size = 0
         cdef int status
+        self._check_open()
+        self._check_unseen()
         with nogil:
-            status = pbs_h2_send(self._h2, &data, &size)
+            status = pbs_h2_send(self._h2, &self._output, &self._output_size)
         if status:
-            raise native_error(status, "sending to the target")
-        if size == 0:
+            self._output = NULL
+            raise self._failure(status, "sending to the target")
+        if self._output_size == 0:
+            self._output = NULL
             return None
-        return PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ)
+        return memoryview(self)
 
     def receive(self, const uint8_t[::1] data not None) -> None:
-        """Take bytes of the target. Raises ProtocolError when they are not HTTP/2 as agreed."""
+        """Take bytes of the target, any number.
+
+        Raises ProtocolError when they are not HTTP/2 as agreed, ConnectError when the target gives
+        the connection up (GOAWAY with an error). After an error the connection is beyond use.
+        """
         cdef int status
+        self._check_open()
+        self._check_unseen()
         cdef size_t size = data.shape[0]
         if size == 0:
             return
         with nogil:
             status = pbs_h2_receive(self._h2, &data[0], size)
         if status:
-            reason = pbs_h2_error(self._h2).decode("ascii", "replace")
-            if reason:
-                raise ProtocolError(f"HTTP/2: {reason}")
-            raise native_error(status, "receiving from the target")
+            raise self._failure(status, "receiving from the target")
+
+    cdef object _failure(self, int status, str doing):
+        reason = pbs_h2_error(self._h2).decode("ascii", "replace")
+        if not reason:
+            return native_error(status, doing)
+        return (ConnectError if status == PBS_E_CLOSED else ProtocolError)(f"HTTP/2: {reason}")
 
     def answers(self) -> list[Answer]:
         """The answers that came since the last call, in the order in which they were complete."""
         cdef pbs_h2_answer answer
         cdef uint8_t digest[32]
+        self._check_open()
         found = []
         while pbs_h2_next_answer(self._h2, &answer):
             try:
@@ -437,8 +535,9 @@ cdef class Transport:
 
     def state(self) -> TransportState:
         """Counts and limits as they are now."""
-        cdef pbs_h2_state state
-        pbs_h2_state_get(self._h2, &state)
+        cdef pbs_h2_state state = self._last_state
+        if self._h2 is not NULL:
+            pbs_h2_state_get(self._h2, &state)
         return TransportState(
             state.sent_bytes, state.received_bytes, state.uploads_done, state.uploads_bytes,
             state.requests, state.refused, state.open_streams, state.calls_waiting,

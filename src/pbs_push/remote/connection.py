@@ -188,7 +188,9 @@ def _answer(stream: TlsStream, http: h11.Connection, what: str) -> tuple[int, by
         if event is h11.NEED_DATA:
             data = _some_bytes(stream, deadline, what)
             if not data and not status:
-                raise ConnectError(f"{what}: {stream.netloc} closed the connection without an answer")
+                raise ConnectError(
+                    f"{what}: {stream.netloc} closed the connection without an answer"
+                )
             http.receive_data(data)
         elif isinstance(event, h11.InformationalResponse):
             if event.status_code == HTTPStatus.SWITCHING_PROTOCOLS:

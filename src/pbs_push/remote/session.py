@@ -18,6 +18,8 @@ from pbs_push.remote.rest import raise_for_status, shown_reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import Buffer
 
     from pbs_push._native.transport import Answer, EntryTable, Transport, TransportState
@@ -82,6 +84,7 @@ class BackupSession:
 
     ``flight`` numbers sets of requests that did not wait for an answer to each other; who makes
     calls raises it when what follows depends on answers. ``flights`` is the highest number used.
+    ``answered`` tells whether anything was answered at all.
     """
 
     def __init__(self, upgraded: Upgraded, label: str, chunks_path: str) -> None:
@@ -93,6 +96,7 @@ class BackupSession:
         self._next_tag = 1
         self.flight = 1
         self.flights = 1
+        self.answered = False
         self._upload_error: RemoteError | None = None
 
     # -- the protocol's calls --
@@ -129,7 +133,7 @@ class BackupSession:
         table: EntryTable,
         *,
         limit: int,
-        positions: Buffer | None = None,
+        positions: Buffer | NDArray[np.uint32] | None = None,
         first: int = 0,
         count: int = 0,
     ) -> tuple[Call, int]:
@@ -179,7 +183,12 @@ class BackupSession:
         return self._call("POST", "/speedtest", {}, body=body)
 
     def add_chunks(
-        self, table: EntryTable, positions: Buffer, *, writer_id: int, encrypted: bool
+        self,
+        table: EntryTable,
+        positions: Buffer | NDArray[np.uint32],
+        *,
+        writer_id: int,
+        encrypted: bool,
     ) -> int:
         """Upload the chunks at these positions (u32) of an index; returns how many were taken.
 
@@ -233,6 +242,7 @@ class BackupSession:
         return False
 
     def _on_answer(self, answer: Answer) -> None:
+        self.answered = True
         if answer.tag != UPLOAD_TAG:
             self._calls.pop(answer.tag).answer = answer
             return

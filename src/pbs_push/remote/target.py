@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
+from time import sleep
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -34,13 +35,20 @@ UPGRADE_PATH: Final = "//api2/json/backup"
 """With two slashes, as PBS's own client sends it: some servers know no other form (spec 03)."""
 
 
+PREFACE_PAUSE_S: Final = 0.1
+"""Some servers lose the first byte that follows their 101 at once (spec 03)."""
+
+
 class Target:
     """A datastore on a remote server.
 
     ``repository`` is a Repository or its text, ``secret`` an API token's secret or a user's
     password, ``fingerprint`` the SHA-256 of the certificate to trust (``ab:cd:…``), or None to
-    trust the system's CAs. Nothing is sent before it is needed. Safe for threads; close it, or use it in
-    ``with``.
+    trust the system's CAs. Nothing is sent before it is needed. Safe for threads; close it, or use
+    it in ``with``.
+
+    ``pauses`` makes backup sessions wait a little between the 101 and the HTTP/2 preface, and
+    ``plain_only`` says that shortcuts are of no use: what a push found out about this server.
 
     Raises InvalidName for a repository or fingerprint that is none.
     """
@@ -67,6 +75,8 @@ class Target:
             else TicketAuth(repository.auth_id, secret, self.rest.login)
         )
         self.rest.use(self._auth)
+        self.pauses = False
+        self.plain_only = False
         self._tls_lock = threading.Lock()
         self._tls_session: ssl.SSLSession | None = None
 
@@ -156,6 +166,8 @@ class Target:
             raise
         with self._tls_lock:
             self._tls_session = stream.session or self._tls_session
+        if self.pauses:
+            sleep(PREFACE_PAUSE_S)
         return BackupSession(upgraded, label, chunks_path)
 
     def transport(self) -> Transport:

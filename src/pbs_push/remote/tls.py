@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pbs_push.errors import TlsError
+from pbs_push.errors import ConnectError, RemoteError, TlsError
 from pbs_push.names import format_fingerprint
 
 if TYPE_CHECKING:
     from typing import Self
-
-
-class _Peer(Protocol):
-    """A socket or TLS object after its handshake."""
-
-    def getpeercert(self, binary_form: bool = False) -> Any: ...
 
 
 class TrustContext(ssl.SSLContext):
@@ -36,6 +30,8 @@ class TrustContext(ssl.SSLContext):
         """Make a client context; ``fingerprint`` is the SHA-256 of the DER certificate."""
         context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A handshake in mid-connection would make a write wait for reads.
+        context.options |= ssl.OP_NO_RENEGOTIATION
         # A real server names no protocol; one that offers HTTP/2 would then fail the upgrade.
         context.set_alpn_protocols(["http/1.1"])
         if fingerprint is None:
@@ -46,7 +42,7 @@ class TrustContext(ssl.SSLContext):
         context.fingerprint = fingerprint
         return context
 
-    def check_peer(self, peer: _Peer) -> None:
+    def check_peer(self, peer: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Compare the certificate with the fingerprint, if there is one. Raises TlsError."""
         if self.fingerprint is None:
             return  # the handshake has verified it
@@ -71,8 +67,13 @@ class TrustContext(ssl.SSLContext):
         return wrapped
 
 
-def explain_tls_error(error: ssl.SSLError, netloc: str) -> TlsError:
+def explain_tls_error(error: ssl.SSLError, netloc: str) -> RemoteError:
     """The error to raise for a failed handshake with ``netloc``."""
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return ConnectError(
+            f"{netloc} closed the connection during the TLS handshake; "
+            "is it a Proxmox Backup Server?"
+        )
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsError(
             f"the certificate of {netloc} is not trusted ({error.verify_message}); if it is "

@@ -7,13 +7,15 @@ leaves the waiting to one loop of ours. One thread at a time.
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from pbs_push.errors import Cancelled, ConnectError, TlsError
+from pbs_push.errors import Cancelled, ConnectError
 from pbs_push.remote.tls import explain_tls_error
 
 if TYPE_CHECKING:
@@ -59,9 +61,12 @@ class TlsStream:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._unsent = memoryview(b"")
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=host, session=session
-        )
+        try:
+            self._tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_hostname=host, session=session
+            )
+        except ValueError as error:  # a label of a name too long, say
+            raise ConnectError(f"cannot connect to {self.netloc}: {error}") from error
         self._plain = bytearray(RECEIVE_BYTES)
         self.closed_by_target = False
         self._poll = select.poll()
@@ -73,16 +78,46 @@ class TlsStream:
             raise
 
     def _connected(self, host: str, port: int) -> socket.socket:
+        """A socket that is connected to one of the host's addresses."""
         try:
-            connection = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
-        except OSError as error:
-            raise ConnectError(
-                f"cannot connect to {self.netloc}: {error.strerror or error}"
-            ) from error
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConnectError(f"cannot find {self.netloc}: {reason}") from error
+        failure: OSError | None = None
+        for family, kind, protocol, _name, address in addresses:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                self._connect(connection, address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        reason = (failure.strerror or failure) if failure else "it has no address"
+        raise ConnectError(f"cannot connect to {self.netloc}: {reason}") from failure
+
+    def _connect(self, connection: socket.socket, address: Any) -> None:
+        """Connect, ready to be cancelled all the while. Raises OSError, Cancelled."""
+        connection.setblocking(False)
         for level, option, value in _KEEPALIVE:
             connection.setsockopt(level, option, value)
-        connection.setblocking(False)
-        return connection
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        code = connection.connect_ex(address)
+        poll = select.poll()
+        poll.register(connection, select.POLLOUT)
+        while code == errno.EINPROGRESS:
+            self._check_cancelled()
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                code = errno.ETIMEDOUT
+            elif poll.poll(min(remaining_s, CANCEL_POLL_S) * 1000):
+                code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
 
     def _handshake(self, context: TrustContext) -> None:
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
@@ -107,11 +142,7 @@ class TlsStream:
         while not self.wait(deadline - time.monotonic()):
             self._check(deadline)
         self._check(deadline)
-        if not self._receive():
-            raise TlsError(
-                f"{self.netloc} closed the connection during the TLS handshake; "
-                "is it a Proxmox Backup Server?"
-            )
+        self.receive()  # where it ends, the handshake says so
 
     def _check(self, deadline: float) -> None:
         if time.monotonic() > deadline:
@@ -139,7 +170,7 @@ class TlsStream:
     def write(self, data: Buffer) -> None:
         """Encrypt all of ``data`` into memory. Nothing is sent until ``flush``."""
         try:
-            self._tls.write(data)
+            self._tls.write(data)  # all of it: a memory BIO takes any amount
         except ssl.SSLError as error:
             raise ConnectError(f"sending to {self.netloc}: {error.reason or error}") from error
 
@@ -166,8 +197,7 @@ class TlsStream:
         Ends early, with False, when unsent bytes can be sent or ``extra_fd`` is readable. Raises
         Cancelled.
         """
-        if self._cancelled.is_set():
-            raise Cancelled("stopped as asked")
+        self._check_cancelled()
         self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self.pending else 0))
         if extra_fd >= 0:
             self._poll.register(extra_fd, select.POLLIN)
@@ -179,22 +209,25 @@ class TlsStream:
         own = self._socket.fileno()
         return any(fd == own and events & ~select.POLLOUT for fd, events in ready)
 
-    def _receive(self) -> bool:
-        """Take what has come from the socket; False if the target closed it."""
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled("stopped as asked")
+
+    def receive(self) -> None:
+        """Take what the socket has; ``read`` gives it decrypted."""
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return True
+            return
         except OSError as error:
             raise ConnectError(
                 f"connection to {self.netloc} broke: {error.strerror or error}"
             ) from error
-        if not data:
+        if data:
+            self._incoming.write(data)
+        else:
             self._incoming.write_eof()
             self.closed_by_target = True
-            return False
-        self._incoming.write(data)
-        return True
 
     def read(self) -> memoryview | None:
         """Decrypted bytes of what has come, None if there are none (yet).
@@ -204,7 +237,8 @@ class TlsStream:
         """
         while True:
             try:
-                size = self._tls.read(RECEIVE_BYTES, self._plain)
+                # With a buffer given, what it returns is a number.
+                size = cast("int", self._tls.read(RECEIVE_BYTES, self._plain))
             except ssl.SSLWantReadError:
                 return None
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -218,10 +252,6 @@ class TlsStream:
                 self.closed_by_target = True
                 return None
             return memoryview(self._plain)[:size]
-
-    def receive(self) -> None:
-        """Take what the socket has; ``read`` gives it decrypted."""
-        self._receive()
 
     def close(self) -> None:
         """Close the socket at once: what is not sent is lost."""
