@@ -15,7 +15,7 @@ from pbs_push.push.options import PushOptions
 from pbs_push.push.planner import Planner
 from pbs_push.push.removal import Remover
 from pbs_push.push.report import Problem, Report, Result
-from pbs_push.push.schedule import chosen_parallel, largest_first
+from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
 from pbs_push.push.worker import GroupWorker
 from pbs_push.remote.pacing import Pacer
 from pbs_push.remote.supply import ConnectionSupply
@@ -47,10 +47,18 @@ class Push:
         self._listener = listener
         self._listener_lock = threading.Lock()
         self._cancelled = threading.Event()
+        self._buffer_bytes = buffer_share(1)
         self.report = Report()
         rate = self._options.rate_out
         self._pacer = None if rate is None else Pacer(rate, self._options.burst_out)
-        self._remover = Remover(target, self.report, self._notify, self._problem)
+        self._remover = Remover(
+            target,
+            self._options.group_filters,
+            self.report,
+            self._notify,
+            self._problem,
+            self._check_cancelled,
+        )
         self._metadata = MetadataSync(
             source, target, self._options, self.report, self._notify, self._problem
         )
@@ -58,6 +66,10 @@ class Push:
     def cancel(self) -> None:
         """Stop as soon as possible; ``run`` then raises Cancelled."""
         self._cancelled.set()
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled("stopped as asked")
 
     def plan(self) -> Plan:
         """Look at both sides and decide; nothing is changed anywhere.
@@ -89,11 +101,13 @@ class Push:
         groups = [group for item in namespaces for group in item.groups]
         self._notify(Planned(len(groups), sum(len(group.snapshots) for group in groups)))
         failed: set[int] = set()
-        self._run_groups([group for group in groups if group.has_work], removing, failed)
+        self._run_groups([group for group in groups if self._has_work(group)], removing, failed)
         if not removing:
             return
         for item in namespaces:
-            if item.vanished and any(id(group) in failed for group in item.groups):
+            if item.vanished and (
+                item.incomplete or any(id(group) in failed for group in item.groups)
+            ):
                 self._notify(
                     Note(
                         "warning",
@@ -103,10 +117,12 @@ class Push:
                 )
             else:
                 self._remover.groups(item)
-        self._remove_namespaces(plan)
+        self._remove_namespaces(plan, all_begun=len(namespaces) == len(plan.namespaces))
+        self._tell_incomplete_counts()
 
     def _begin_namespace(self, plan: NamespacePlan) -> bool:
         """Create what must be created, and report what is settled. False if it cannot be."""
+        self._check_cancelled()
         for note in plan.notes:
             self._notify(Note("warning", note))
         self.report.groups += len(plan.groups)
@@ -126,14 +142,16 @@ class Push:
                 self._notify(SnapshotEnded(outcome))
         return True
 
-    def _remove_namespaces(self, plan: Plan) -> None:
-        if plan.vanished and self.report.problems:
+    def _remove_namespaces(self, plan: Plan, *, all_begun: bool) -> None:
+        if plan.vanished and not all_begun:
             self._notify(Note("warning", "vanished namespaces stay, since the push had errors"))
             return
         for item in plan.vanished:
             self._remover.namespace(item)
-        features = self._target.features
-        if not features.delete_statistics and any(item.keep is None for item in plan.vanished):
+
+    def _tell_incomplete_counts(self) -> None:
+        features, removed = self._target.features, self.report.removed
+        if not features.delete_statistics and (removed.groups or removed.namespaces):
             self._notify(
                 Note(
                     "info",
@@ -144,6 +162,12 @@ class Push:
 
     # -- groups --
 
+    def _has_work(self, group: GroupPlan) -> bool:
+        """Whether anything is to be done beyond telling; its notes may differ without a snapshot
+        that both sides have."""
+        compares_notes = self._options.sync_metadata and group.at_target is not None
+        return group.has_work or compares_notes
+
     def _run_groups(self, groups: list[GroupPlan], removing: bool, failed: set[int]) -> None:
         if not groups:
             return
@@ -152,6 +176,7 @@ class Push:
             self._target.rest.round_trip_s, len(groups)
         )
         parallel = min(chosen, len(groups))
+        self._buffer_bytes = self._options.buffer_bytes or buffer_share(parallel)
         sessions = sum(len(group.snapshots) for group in groups)
         supply = ConnectionSupply(self._target, self._cancelled, sessions)
         pool = ThreadPoolExecutor(parallel, thread_name_prefix="push")
@@ -185,6 +210,7 @@ class Push:
             notify=self._on_worker_event,
             cancelled=self._cancelled,
             supply=supply,
+            buffer_bytes=self._buffer_bytes,
             pacer=self._pacer,
         )
         outcomes = worker.run()

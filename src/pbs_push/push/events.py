@@ -39,8 +39,8 @@ class SnapshotStarted:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotProgress:
-    """How far a snapshot is: chunk bytes sent so far, chunks acknowledged of those known to be
-    needed by now."""
+    """How far a snapshot is: bytes sent so far, chunks acknowledged, and how many there are to
+    send, counting those of which it is not known yet whether the target has them."""
 
     snapshot: SourceSnapshot
     sent_bytes: int

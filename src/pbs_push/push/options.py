@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from pbs_push.access.filters import GroupFilters
 from pbs_push.access.rights import Access
@@ -11,7 +11,7 @@ from pbs_push.errors import ConfigError
 from pbs_push.names import Namespace
 
 DEFAULT_READ_AHEAD: Final = 8
-DEFAULT_BUFFER_BYTES: Final = 32 << 20
+ChunkOrder = Literal["index", "inode"]
 MAX_PARALLEL: Final = 64
 
 
@@ -22,7 +22,9 @@ class PushOptions:
     ``source_namespace`` is mapped to ``target_namespace``; ``max_depth`` levels below go along (0
     to 7, None: all). ``transfer_last``: only the newest N snapshots of a group. ``parallel``: how
     many groups are pushed at once (None: chosen by machine and link). ``read_ahead``: chunk files
-    read at once, for each of them; ``buffer_bytes``: what these may hold in memory.
+    read at once, for each of them; ``buffer_bytes``: what these may hold in memory (None: a share
+    of 128 MiB); ``chunk_order``: read chunks as the index has them, or by inode, which suits
+    spinning disks and some network file systems.
 
     ``remove_vanished`` forgets at the target what the source no longer has; not where the source is
     empty, unless ``allow_empty_source``, and not more than ``max_removals`` snapshots, or that
@@ -48,7 +50,8 @@ class PushOptions:
     rate_out: int | None = None
     burst_out: int | None = None
     read_ahead: int = DEFAULT_READ_AHEAD
-    buffer_bytes: int = DEFAULT_BUFFER_BYTES
+    buffer_bytes: int | None = None
+    chunk_order: ChunkOrder = "index"
     access: Access = field(default_factory=Access)
     source_name: str | None = None
     """The source datastore's name in the access control list; None for a directory."""
@@ -65,6 +68,7 @@ class PushOptions:
             raise ConfigError("burst-out has no effect without rate-out")
         _in_range("parallel", self.parallel, 1, MAX_PARALLEL)
         _in_range("read-ahead", self.read_ahead, 1, 256)
+        _in_range("buffer-bytes", self.buffer_bytes, 1, None)
 
 
 def _in_range(name: str, value: float | None, least: int, most: int | None) -> None:

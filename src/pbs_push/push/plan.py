@@ -59,6 +59,7 @@ class NamespacePlan:
     """What to do with one source namespace; ``create`` are target namespaces, parents first.
 
     ``vanished`` groups are to be removed at the target, which holds ``target_snapshots`` there now.
+    ``incomplete``: some of its groups at the source could not be looked at, so none is removed.
     """
 
     source: Namespace
@@ -68,6 +69,7 @@ class NamespacePlan:
     vanished: tuple[VanishedGroup, ...] = ()
     notes: tuple[str, ...] = ()
     target_snapshots: int = 0
+    incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,17 @@ class Plan:
 
     @property
     def removals(self) -> int:
-        """How many snapshots are planned to be removed, those of groups and namespaces too."""
+        """How many snapshots are to be removed, those of groups and namespaces too.
+
+        Protected ones do not count: they stay.
+        """
         return (
-            sum(len(group.vanished) for plan in self.namespaces for group in plan.groups)
+            sum(
+                not item.protected
+                for plan in self.namespaces
+                for group in plan.groups
+                for item in group.vanished
+            )
             + sum(group.snapshots for plan in self.namespaces for group in plan.vanished)
             + sum(item.snapshots for item in self.vanished if item.keep is None)
         )
@@ -141,8 +151,15 @@ def plan_group(
             outcomes=outcomes_of(group, found.snapshots, Result.SKIPPED, whole, why),
             notes=tuple(notes),
         )
+    vanished = vanished_snapshots(found, listed) if options.remove_vanished else ()
     if not found.snapshots:
         notes.append(f"{group.label}: the group is empty at the source")
+        if vanished and not options.allow_empty_source:
+            notes.append(
+                f"{group.label}: the target's is not: nothing is removed there "
+                "(--allow-empty-source would)"
+            )
+            vanished = ()
     there = {item.backup_time for item in listed if item.size is not None}
     chosen, outcomes = _choose(group, found.snapshots, newest, there, options, read_manifest)
     wants_metadata = options.sync_metadata or options.sync_protected
@@ -152,7 +169,7 @@ def plan_group(
         newest,
         tuple(chosen),
         tuple(outcomes),
-        vanished=vanished_snapshots(found, listed) if options.remove_vanished else (),
+        vanished=vanished,
         log_for=_late_log(found.snapshots, at_target, listed, has_log),
         common=_common(found.snapshots, listed) if wants_metadata else (),
         at_target=at_target,

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.errors import InvalidName, PbsPushError, ProtocolError
+from pbs_push.access.paths import datastore_path
+from pbs_push.errors import AccessError, InvalidName, PbsPushError, ProtocolError
 from pbs_push.names import CLIENT_LOG_NAME, Namespace
 from pbs_push.push.mapping import check_depths
 from pbs_push.push.plan import (
@@ -20,10 +21,12 @@ from pbs_push.push.plan import (
 from pbs_push.push.report import Result, Skip
 from pbs_push.push.vanished import (
     VanishedNamespace,
+    is_gone,
     judge_namespace,
     namespace_candidates,
     too_many,
     vanished_groups,
+    why_not_to_look,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ class Planner:
             check_depths(
                 options.source_namespace, options.target_namespace, options.max_depth, found
             )
-            visible = [ns for ns in found if self._is_visible(ns)]
+            visible = self._visible(found)
             features.result()
             existing = self._existing(listed.result, visible)
             jobs = [pool.submit(self._namespace, ns, existing) for ns in visible]
@@ -81,8 +84,15 @@ class Planner:
             vanished = self._vanished_namespaces(pool, found, existing, plans)
         return self._limited(Plan(tuple(_created_once(plans)), vanished))
 
-    def _is_visible(self, namespace: Namespace) -> bool:
-        return self._options.access.may_see_namespace(self._options.source_name, namespace)
+    def _visible(self, found: list[Namespace]) -> list[Namespace]:
+        """Those that the local user may see. Raises AccessError where that is none at all."""
+        options = self._options
+        store = options.source_name
+        visible = [ns for ns in found if options.access.may_see_namespace(store, ns)]
+        if not visible:
+            path = datastore_path(store or "", options.source_namespace)
+            raise AccessError(("Datastore.Read", "Datastore.Backup"), path, partial=True)
+        return visible
 
     def _existing(
         self, listed: Callable[[], list[Namespace]], wanted: list[Namespace]
@@ -103,7 +113,8 @@ class Planner:
         try:
             return self._planned_namespace(namespace, existing)
         except PbsPushError as error:
-            self._failed = True
+            # A right that is missing says nothing about what vanished: only this step fails.
+            self._failed = self._failed or not isinstance(error, AccessError)
             self._on_problem(f"source {namespace.label}", error)
             return None
 
@@ -123,8 +134,15 @@ class Planner:
         made = (self._group(group, target, at_target, listed) for group in at_source)
         groups = tuple(group for group in made if group is not None)
         at_target_count = sum(item.backup_count for item in at_target.values())
-        plan = NamespacePlan(namespace, target, create, groups, target_snapshots=at_target_count)
-        return self._with_vanished(plan, at_source, at_target)
+        plan = NamespacePlan(
+            namespace,
+            target,
+            create,
+            groups,
+            target_snapshots=at_target_count,
+            incomplete=len(groups) < len(at_source),
+        )
+        return self._with_vanished(plan, at_source, at_target, listed)
 
     def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
         found = {}
@@ -153,6 +171,7 @@ class Planner:
         plan: NamespacePlan,
         at_source: list[SourceGroup],
         at_target: dict[Group, GroupItem],
+        listed: dict[Group, list[SnapshotItem]],
     ) -> NamespacePlan:
         """Add the groups to remove, or say why none is; likewise without their snapshots."""
         options = self._options
@@ -167,6 +186,7 @@ class Planner:
         gone = vanished_groups(
             {item.group for item in at_source},
             at_target,
+            listed,
             options.group_filters,
             self._target.auth_id,
         )
@@ -251,31 +271,46 @@ class Planner:
         if self._failed or (
             not options.allow_empty_source and not any(plan.groups for plan in plans)
         ):
-            why = "the source could not be read whole" if self._failed else "the source is empty"
+            why = "the push had errors" if self._failed else "the source is empty"
             return tuple(VanishedNamespace(ns, keep=why) for ns in candidates)
-        jobs = [pool.submit(self._target.api.groups, ns) for ns in candidates]
+        looks = [(ns, why_not_to_look(ns, existing, candidates)) for ns in candidates]
+        jobs = {ns: pool.submit(self._inside, ns) for ns, keep in looks if keep is None}
         judged: list[VanishedNamespace] = []
-        for namespace, job in zip(candidates, jobs, strict=True):
-            try:
-                options.access.require_modify(options.remote_name, self._store, namespace)
-                judged.append(
-                    judge_namespace(
-                        namespace,
-                        job.result(),
-                        [other for other in judged if namespace.contains(other.namespace)],
-                        options.group_filters,
-                        self._target.auth_id,
-                    )
-                )
-            except PbsPushError as error:
-                self._on_problem(f"removing {namespace.label} at the target", error)
-                judged.append(VanishedNamespace(namespace, keep=str(error)))
+        for namespace, keep in looks:
+            if keep is not None:
+                judged.append(VanishedNamespace(namespace, keep=keep))
+            else:
+                judged.append(self._judged(namespace, jobs[namespace].result, judged))
         return tuple(judged)
+
+    def _inside(self, namespace: Namespace) -> tuple[list[GroupItem], list[SnapshotItem]]:
+        """What a target namespace holds."""
+        groups = self._target.api.groups(namespace)
+        return groups, self._target.api.snapshots(namespace) if groups else []
+
+    def _judged(
+        self,
+        namespace: Namespace,
+        inside: Callable[[], tuple[list[GroupItem], list[SnapshotItem]]],
+        judged: list[VanishedNamespace],
+    ) -> VanishedNamespace:
+        options = self._options
+        below = [other for other in judged if namespace.contains(other.namespace)]
+        try:
+            options.access.require_modify(options.remote_name, self._store, namespace)
+            groups, listed = inside()
+            return judge_namespace(
+                namespace, groups, listed, below, options.group_filters, self._target.auth_id
+            )
+        except PbsPushError as error:
+            if not is_gone(error):
+                self._on_problem(f"removing target {namespace.label}", error)
+            return VanishedNamespace(namespace, keep=str(error))
 
     def _limited(self, plan: Plan) -> Plan:
         """Forbid all removals where they are more than was allowed."""
         at_target = sum(ns.target_snapshots for ns in plan.namespaces)
-        at_target += sum(item.snapshots for item in plan.vanished)
+        at_target += sum(item.snapshots + item.protected for item in plan.vanished)
         reason = too_many(plan.removals, at_target, self._options) if plan.removals else None
         return replace(plan, no_removals=reason)
 

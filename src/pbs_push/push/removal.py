@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pbs_push.errors import PbsPushError, StatusError
 from pbs_push.push.events import Note
+from pbs_push.push.vanished import is_gone, why_to_keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pbs_push.access.filters import GroupFilters
     from pbs_push.names import Group, Namespace
     from pbs_push.push.events import Listener
     from pbs_push.push.plan import GroupPlan, NamespacePlan
     from pbs_push.push.report import Report
-    from pbs_push.push.vanished import VanishedGroup, VanishedNamespace
-    from pbs_push.remote.models import DeleteStatistics
+    from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
+    from pbs_push.remote.models import DeleteStatistics, SnapshotItem
     from pbs_push.remote.target import Target
 
 
 class Remover:
     """Carries out removals. What fails is a problem, what has to stay is a line; the rest goes on.
 
-    Every method raises only what ends the whole push (Cancelled, from the listener).
+    ``filters`` are those of the push. Every method raises only what ends the whole push: Cancelled,
+    from ``check_cancelled``, which is called before each removal.
     """
 
     def __init__(
         self,
         target: Target,
+        filters: GroupFilters,
         report: Report,
         notify: Listener,
         on_problem: Callable[[str, PbsPushError], None],
+        check_cancelled: Callable[[], None],
     ) -> None:
         self._api = target.api
         self._target = target
+        self._filters = filters
         self._report = report
         self._notify = notify
         self._on_problem = on_problem
+        self._check_cancelled = check_cancelled
+        self._stayed: list[Namespace] = []
 
     def snapshots(self, plan: GroupPlan) -> None:
         """Forget the vanished snapshots of a group that was pushed without an error."""
         for item in plan.vanished:
+            self._check_cancelled()
             where = _place(plan.target_namespace, str(item.snapshot))
             if item.protected:
                 self._report.count_removed(protected=1)
@@ -49,13 +57,8 @@ class Remover:
                 continue
             try:
                 self._api.delete_snapshot(plan.target_namespace, item.snapshot)
-            except StatusError as error:
-                if item.finished:
-                    self._on_problem(f"removing {where}", error)
-                else:
-                    self._info(f"{where}: vanished, but unfinished, it may be in use: {error}")
             except PbsPushError as error:
-                self._on_problem(f"removing {where}", error)
+                self._snapshot_stays(plan.target_namespace, item, where, error)
             else:
                 self._report.count_removed(snapshots=1)
                 self._info(f"{where}: removed, it vanished from the source")
@@ -63,6 +66,7 @@ class Remover:
     def groups(self, plan: NamespacePlan) -> None:
         """Remove the vanished groups of a namespace that was pushed without an error."""
         for item in plan.vanished:
+            self._check_cancelled()
             where = _place(plan.target, str(item.group))
             try:
                 self._group(plan.target, item, where)
@@ -70,49 +74,52 @@ class Remover:
                 self._on_problem(f"removing group {where}", error)
 
     def namespace(self, item: VanishedNamespace) -> None:
-        """Remove a vanished namespace, or say why it stays."""
-        where = item.namespace.label
-        if item.keep is not None:
-            self._info(f"{where}: vanished from the source, but stays at the target: {item.keep}")
-            return
+        """Remove a vanished namespace, or say why it stays; those below it must come before."""
+        self._check_cancelled()
+        where = f"target {item.namespace.label}"
         try:
+            keep = item.keep or self._why_to_keep_now(item)
+            if keep is not None:
+                self._stayed.append(item.namespace)
+                self._info(f"{where}: vanished from the source, but stays: {keep}")
+                return
             statistics = self._api.delete_namespace(
                 item.namespace, self._target.features, delete_groups=True
             )
-        except StatusError as error:
-            if error.status == HTTPStatus.BAD_REQUEST and "ENOENT" in error.text:
-                self._info(f"{where}: gone meanwhile at the target")
-            else:
-                self._on_problem(f"removing {where}", error)
         except PbsPushError as error:
+            self._namespace_stays(item, where, error)
+        else:
+            self._removed_namespace(item, where, statistics)
+
+    # -- snapshots --
+
+    def _snapshot_stays(
+        self, namespace: Namespace, item: VanishedSnapshot, where: str, error: PbsPushError
+    ) -> None:
+        """What a failed removal means: nothing, where it is gone; little, where it is in use."""
+        if not isinstance(error, StatusError):
+            self._on_problem(f"removing {where}", error)
+        elif self._is_gone(namespace, item):
+            self._info(f"{where}: gone meanwhile at the target")
+        elif item.finished:
             self._on_problem(f"removing {where}", error)
         else:
-            self._removed_namespace(where, statistics)
+            self._info(f"{where}: vanished, but unfinished, it may be in use: {error}")
 
-    def _removed_namespace(self, where: str, statistics: DeleteStatistics) -> None:
-        protected = statistics.protected_snapshots
-        self._report.count_removed(
-            namespaces=0 if protected else 1,
-            groups=statistics.removed_groups,
-            snapshots=statistics.removed_snapshots,
-            protected=protected,
-        )
-        if protected:
-            self._info(f"{where}: vanished, but stays: it holds {protected} protected snapshots")
-        else:
-            self._info(f"{where}: removed, it vanished from the source")
+    def _is_gone(self, namespace: Namespace, item: VanishedSnapshot) -> bool:
+        try:
+            left = self._api.snapshots(namespace, item.snapshot.group)
+        except PbsPushError:
+            return False
+        return all(other.backup_time != item.snapshot.backup_time for other in left)
+
+    # -- groups --
 
     def _group(self, namespace: Namespace, item: VanishedGroup, where: str) -> None:
         try:
             statistics = self._api.delete_group(namespace, item.group, self._target.features)
-        except StatusError:
-            # A refused delete has removed what was not protected (spec 02): look what is gone.
-            left = self._protected_left(namespace, item.group)
-            gone = max(0, item.snapshots - left)
-            self._report.count_removed(snapshots=gone, protected=left)
-            if not gone and not left:
-                raise
-            self._info(f"{where}: vanished, {gone} snapshots removed, {left} protected ones stay")
+        except StatusError as error:
+            self._group_stays(namespace, item, where, error)
             return
         protected = statistics.protected_snapshots
         self._report.count_removed(
@@ -125,10 +132,82 @@ class Remover:
         else:
             self._info(f"{where}: removed, it vanished from the source")
 
-    def _protected_left(self, namespace: Namespace, group: Group) -> int:
-        """How many protected snapshots a group still has; 0 if others are left too."""
-        left = self._api.snapshots(namespace, group)
-        return len(left) if all(item.protected for item in left) else 0
+    def _group_stays(
+        self, namespace: Namespace, item: VanishedGroup, where: str, error: StatusError
+    ) -> None:
+        """A refused removal has removed what was not protected (spec 02): look what is left."""
+        left = self._left(namespace, item.group, error)
+        if not left:
+            self._info(f"{where}: gone meanwhile at the target")
+            return
+        protected = sum(snapshot.protected for snapshot in left)
+        gone = max(0, item.snapshots + item.protected - len(left))
+        self._report.count_removed(snapshots=gone, protected=protected)
+        if protected < len(left):
+            raise error
+        self._info(f"{where}: vanished, {gone} snapshots removed, {protected} protected ones stay")
+
+    def _left(
+        self, namespace: Namespace, group: Group | None, error: StatusError
+    ) -> list[SnapshotItem]:
+        """What is left after a removal was refused; raises that error where it cannot be asked."""
+        try:
+            return self._api.snapshots(namespace, group)
+        except PbsPushError:
+            raise error from None
+
+    # -- namespaces --
+
+    def _why_to_keep_now(self, item: VanishedNamespace) -> str | None:
+        """A push takes hours: look again at what would be deleted, whoever owns it."""
+        for below in self._stayed:
+            if item.namespace.contains(below):
+                return f"{below.label} below it stays"
+        groups = self._api.groups(item.namespace)
+        if keep := why_to_keep(groups, self._filters, self._target.auth_id):
+            return keep
+        count = sum(group.backup_count for group in groups)
+        if count > item.snapshots + item.protected:
+            return "a backup came into it since the push began"
+        return None
+
+    def _namespace_stays(self, item: VanishedNamespace, where: str, error: PbsPushError) -> None:
+        """As with groups: what was not protected may be gone all the same."""
+        if is_gone(error):
+            self._info(f"{where}: gone meanwhile at the target")
+            return
+        self._stayed.append(item.namespace)
+        try:
+            left = self._left(item.namespace, None, error) if isinstance(error, StatusError) else []
+        except StatusError:
+            left = []
+        protected = sum(snapshot.protected for snapshot in left)
+        gone = max(0, item.snapshots + item.protected - len(left)) if left else 0
+        self._report.count_removed(snapshots=gone, protected=protected)
+        if left and protected == len(left):
+            self._say_protected(where, protected)
+        else:
+            self._on_problem(f"removing {where}", error)
+
+    def _removed_namespace(
+        self, item: VanishedNamespace, where: str, statistics: DeleteStatistics
+    ) -> None:
+        protected = statistics.protected_snapshots
+        self._report.count_removed(
+            namespaces=0 if protected else 1,
+            groups=statistics.removed_groups,
+            snapshots=statistics.removed_snapshots,
+            protected=protected,
+        )
+        if protected:
+            self._stayed.append(item.namespace)
+            self._say_protected(where, protected)
+        else:
+            self._info(f"{where}: removed, it vanished from the source")
+
+    def _say_protected(self, where: str, number: int) -> None:
+        text = f"{where}: vanished, but stays: it holds {number} protected snapshots"
+        self._notify(Note("warning", text))
 
     def _info(self, text: str) -> None:
         self._notify(Note("info", text))

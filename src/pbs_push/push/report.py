@@ -35,6 +35,7 @@ class Skip(enum.Enum):
     NO_RIGHT = "the local user may not read its group"
     UNSUPPORTED = "the target cannot take such a group or time"
     VANISHED = "gone since it was listed"
+    NOT_TRIED = "an older snapshot of its group failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,14 @@ EXIT_FAILED: Final = 1
 EXIT_PARTIAL: Final = 3
 EXIT_NOTHING: Final = 5
 
-_COULD_NOT: Final = (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.NO_RIGHT, Skip.UNSUPPORTED)
+_COULD_NOT: Final = (
+    Skip.NOT_OWNED,
+    Skip.NO_OWNER,
+    Skip.NO_RIGHT,
+    Skip.UNSUPPORTED,
+    Skip.NOT_NEWER,
+)
+"""Reasons that no option asked for: where they are all there is, nothing could be pushed."""
 
 
 class Report:
@@ -203,8 +211,8 @@ class Report:
     def exit_status(self) -> int:
         """0: everything that should be pushed was; see docs/exit-status.md for the others."""
         good = self.counts[Result.PUSHED] + self.counts[Result.ALREADY_THERE]
-        good += self.skips[Skip.NOT_NEWER]
         if self.failed:
+            good += self.skips[Skip.NOT_NEWER]
             return EXIT_PARTIAL if good else self._worst_exit()
         if not good and any(self.skips[skip] for skip in _COULD_NOT):
             return EXIT_NOTHING

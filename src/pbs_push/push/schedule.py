@@ -18,6 +18,10 @@ _SECONDS_PER_GROUP: Final = 0.002
 """Round trip that one more group at once makes up for: a small snapshot keeps a core busy for some
 15 ms in about 7 round trips (docs/performance.md)."""
 
+BUFFERS_TOGETHER: Final = 128 << 20
+LEAST_BUFFER: Final = 12 << 20
+"""Three chunks of 4 MiB, less what is in front of them."""
+
 _KNOWN_PART: Final = 20
 """A group that the target knows is expected to have changed in one part of so many."""
 
@@ -30,6 +34,11 @@ def chosen_parallel(round_trip_s: float, groups: int) -> int:
     cores = len(os.sched_getaffinity(0))
     wanted = _GROUPS_PER_CORE * cores + int(round_trip_s / _SECONDS_PER_GROUP)
     return max(1, min(groups, MOST_PARALLEL, max(LEAST_PARALLEL, wanted)))
+
+
+def buffer_share(parallel: int) -> int:
+    """Bytes that each of so many groups may hold in memory for chunks read ahead."""
+    return max(LEAST_BUFFER, BUFFERS_TOGETHER // parallel)
 
 
 def largest_first(groups: Iterable[GroupPlan], source: Datastore) -> list[GroupPlan]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.errors import FormatError, RemoteError, StatusError
+from pbs_push.errors import FormatError, ProtocolError, RemoteError, StatusError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.index import Index, parse_index
 from pbs_push.formats.manifest import Manifest
@@ -93,7 +93,8 @@ class SnapshotTransfer:
     ``previous`` are the source's own indexes of the target's newest snapshot, if it has that;
     ``expects_previous`` says that the target has one at all. ``plain``: take no shortcut but
     downloading previous indexes. ``on_progress(done, known)`` is called often, with numbers of
-    chunks, ``on_closing`` when two flights are left.
+    chunks, ``on_closing`` when two flights are left. ``order`` says in which order the chunks at
+    some positions of an index are best read.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class SnapshotTransfer:
         previous: Archives | None,
         expects_previous: bool,
         body_limit: int,
+        order: Callable[[EntryTable, Positions], Positions],
         plain: bool = False,
         on_progress: Callable[[int, int], None] = lambda _done, _known: None,
         on_closing: Callable[[], None] = lambda: None,
@@ -119,6 +121,7 @@ class SnapshotTransfer:
         self._plain = plain
         self._on_progress = on_progress
         self._on_closing = on_closing
+        self._order = order
         self._writers: list[_Writer] = []
         self._registered: dict[str, Index] = {}
         self._at_target: Manifest | None = None
@@ -220,7 +223,7 @@ class SnapshotTransfer:
 
         Its chunks are registered, if that is possible, so that they need not be sent.
         """
-        refused = [w for w in self._writers if w.reuses and w.create.refused]
+        refused = [w for w in self._writers if w.reuses and _no_writer(w.create)]
         if not refused:
             return
         self._fallbacks += len(refused)
@@ -301,7 +304,7 @@ class SnapshotTransfer:
 
     def _share_known(self) -> None:
         """Fill the set of known digests: one for all writers, or in the plain way one for each."""
-        self._shortcuts += len(self._registered)
+        self._shortcuts += len(self._registered) + len(self._writers) - 1
         if self._plain:
             for writer in self._writers:
                 writer.known = DigestSet(writer.total)
@@ -328,12 +331,21 @@ class SnapshotTransfer:
             if not self._schedule(writer):
                 break
         acknowledged = self._session.chunks_acknowledged
-        self._on_progress(acknowledged, self._session.chunks_added)
+        self._on_progress(acknowledged, self._chunks_at_most())
         done = True
         for writer in self._writers:
             self._append(writer, acknowledged, first_flight)
             done = done and writer.done
         return done
+
+    def _chunks_at_most(self) -> int:
+        """How many chunks there are to send, if none of the entries not yet looked at is known."""
+        return self._session.chunks_added + sum(
+            writer.total - writer.scheduled + len(writer.unfinished_block)
+            if writer.unfinished_block is not None
+            else writer.total - writer.scheduled
+            for writer in self._writers
+        )
 
     def _schedule(self, writer: _Writer) -> bool:
         """Give chunks to the uploads, as many as there is room for; True if that was all."""
@@ -363,7 +375,7 @@ class SnapshotTransfer:
         rows = rows[contiguous] if writer.positions is None else rows[block]
         missing = block[writer.known.difference(rows, insert=True)]
         self._sent_plain += writer.archive.plain_size(missing)
-        return missing
+        return self._order(writer.archive.table, missing)
 
     def _append(self, writer: _Writer, acknowledged: int, first_flight: int) -> None:
         """Send entry lists: full ones, or the last, whose chunks are all acknowledged."""
@@ -444,6 +456,17 @@ class SnapshotTransfer:
             flights=self._session.flights,
             fallbacks=self._fallbacks,
         )
+
+
+def _no_writer(call: Call) -> bool:
+    """Whether the target opened no writer; some say so with an empty answer (spec 03)."""
+    if call.refused or call.answer is None or call.answer.status == 0:
+        return call.refused
+    try:
+        call.writer_id()
+    except ProtocolError:
+        return True
+    return False
 
 
 def _manifest_of(calls: list[Call]) -> Manifest | None:

@@ -5,10 +5,12 @@ Every rule that keeps something says why, in a line for people. When in doubt, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from pbs_push.access.filters import GroupFilters
+from pbs_push.errors import PbsPushError, StatusError
 from pbs_push.names import AuthId, Group, Namespace, Snapshot
 from pbs_push.push.options import PushOptions
 from pbs_push.remote.models import GroupItem, SnapshotItem
@@ -26,22 +28,28 @@ class VanishedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class VanishedGroup:
-    """A group at the target that the source does not have, with its number of snapshots."""
+    """A group at the target that the source does not have.
+
+    ``snapshots`` of it would go; ``protected`` ones stay, and with them the group.
+    """
 
     group: Group
     snapshots: int
+    protected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class VanishedNamespace:
     """A target namespace that the source does not have; ``keep`` says why it stays, if it does.
 
-    ``groups`` and ``snapshots`` are those that would go with it, of itself alone.
+    ``groups`` are those in it, ``snapshots`` those that would go, of itself alone; ``protected``
+    snapshots stay, and with them the namespace.
     """
 
     namespace: Namespace
     groups: int = 0
     snapshots: int = 0
+    protected: int = 0
     keep: str | None = None
 
 
@@ -64,12 +72,16 @@ def vanished_snapshots(
 def vanished_groups(
     at_source: set[Group],
     at_target: Mapping[Group, GroupItem],
+    listed: Mapping[Group, Sequence[SnapshotItem]],
     filters: GroupFilters,
     remote_user: AuthId,
 ) -> tuple[VanishedGroup, ...]:
-    """The target's groups that the source does not have: only owned ones that the filters take."""
+    """The target's groups that the source does not have: only owned ones that the filters take.
+
+    ``listed`` are the target's snapshots by group, which tell what is protected.
+    """
     gone = [
-        VanishedGroup(group, item.backup_count)
+        _vanished_group(item, listed.get(group, ()))
         for group, item in at_target.items()
         if group not in at_source
         and filters.accepts(group)
@@ -79,8 +91,13 @@ def vanished_groups(
     return tuple(sorted(gone, key=lambda item: item.group.sort_key))
 
 
+def _vanished_group(item: GroupItem, listed: Sequence[SnapshotItem]) -> VanishedGroup:
+    protected = sum(snapshot.protected for snapshot in listed)
+    return VanishedGroup(item.group, max(item.backup_count, len(listed)) - protected, protected)
+
+
 def namespace_candidates(
-    at_target: Iterable[Namespace],
+    at_target: Collection[Namespace],
     mapped: set[Namespace],
     options: PushOptions,
 ) -> list[Namespace]:
@@ -102,31 +119,67 @@ def namespace_candidates(
     return sorted(gone, key=lambda namespace: (-namespace.depth, namespace))
 
 
-def judge_namespace(
-    namespace: Namespace,
-    groups: Sequence[GroupItem],
-    below: Sequence[VanishedNamespace],
-    filters: GroupFilters,
-    remote_user: AuthId,
-) -> VanishedNamespace:
-    """Whether a vanished namespace may go: the server deletes all in it, whoever owns it."""
-    count = sum(item.backup_count for item in groups)
-    keep = None
+def why_not_to_look(
+    namespace: Namespace, at_target: Collection[Namespace], candidates: Collection[Namespace]
+) -> str | None:
+    """Why a candidate stays, as the list of the target's namespaces alone tells; None: look at it.
+
+    A server that does not show the parent would not let us remove what is in it either. (One that
+    has no namespaces, but lists one, does not show the root: spec 03.)
+    """
+    if namespace.parent not in at_target:
+        return f"the target does not show the {namespace.parent.label} above it"
+    for other in sorted(at_target):
+        if namespace.contains(other) and other not in candidates:
+            return f"{other.label} below it is beyond max-depth"
+    return None
+
+
+def why_to_keep(
+    groups: Iterable[GroupItem], filters: GroupFilters, remote_user: AuthId
+) -> str | None:
+    """Why a namespace with these groups must stay: the server deletes all, whoever owns them."""
     for item in groups:
         if item.owner is None or not remote_user.owns(item.owner):
-            keep = (
+            return (
                 f"it holds {item.backup_type}/{item.backup_id}, owned by {item.owner or 'nobody'}, "
                 f"not by the remote user {remote_user}"
             )
-            break
         if not filters.accepts(item.group):
-            keep = f"it holds {item.group}, which the group filters leave out"
-            break
+            return f"it holds {item.group}, which the group filters leave out"
+    return None
+
+
+def judge_namespace(
+    namespace: Namespace,
+    groups: Sequence[GroupItem],
+    listed: Sequence[SnapshotItem],
+    below: Iterable[VanishedNamespace],
+    filters: GroupFilters,
+    remote_user: AuthId,
+) -> VanishedNamespace:
+    """Whether a vanished namespace may go, with these groups and snapshots in it.
+
+    ``below`` are the judged ones below it: where one stays, this one does.
+    """
+    keep = why_to_keep(groups, filters, remote_user)
     if keep is None:
-        kept_below = [other for other in below if other.keep is not None]
-        if kept_below:
-            keep = f"{kept_below[0].namespace.label} below it stays"
-    return VanishedNamespace(namespace, len(groups), count, keep)
+        for other in below:
+            if other.keep is not None or other.protected:
+                keep = f"{other.namespace.label} below it stays"
+                break
+    protected = sum(item.protected for item in listed)
+    count = max(sum(item.backup_count for item in groups), len(listed)) - protected
+    return VanishedNamespace(namespace, len(groups), count, protected, keep)
+
+
+def is_gone(error: PbsPushError) -> bool:
+    """Whether a target says that what was to be looked at or removed is not there (any more)."""
+    return (
+        isinstance(error, StatusError)
+        and error.status == HTTPStatus.BAD_REQUEST
+        and "ENOENT" in error.text
+    )
 
 
 def too_many(planned: int, at_target: int, options: PushOptions) -> str | None:

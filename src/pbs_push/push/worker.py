@@ -6,20 +6,27 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from pbs_push.errors import (
     Cancelled,
     ConnectError,
     ManifestError,
     PbsPushError,
+    ProtocolError,
     SnapshotVanished,
+    SourceError,
+    SourceLocked,
     StatusError,
 )
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.names import Snapshot
 from pbs_push.push.archives import Archives
 from pbs_push.push.events import Note, SnapshotEnded, SnapshotProgress, SnapshotStarted
+from pbs_push.push.plan import outcomes_of
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
 from pbs_push.push.transfer import ReuseRefused, SnapshotTransfer
 from pbs_push.source.items import SourceSnapshot
@@ -27,6 +34,9 @@ from pbs_push.source.items import SourceSnapshot
 if TYPE_CHECKING:
     import threading
 
+    from numpy.typing import NDArray
+
+    from pbs_push._native.transport import EntryTable
     from pbs_push.push.events import Listener
     from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import GroupPlan
@@ -36,6 +46,8 @@ if TYPE_CHECKING:
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.snapshot import OpenSnapshot
+
+    Positions = NDArray[np.uint32]
 
 PROGRESS_INTERVAL_S: Final = 0.1
 _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
@@ -59,6 +71,7 @@ class GroupWorker:
         notify: Listener,
         cancelled: threading.Event,
         supply: ConnectionSupply,
+        buffer_bytes: int,
         pacer: Pacer | None = None,
     ) -> None:
         self._source = source
@@ -68,6 +81,7 @@ class GroupWorker:
         self._notify = notify
         self._cancelled = cancelled
         self._supply = supply
+        self._buffer_bytes = buffer_bytes
         self._pacer = pacer
         self._newest = plan.newest_at_target
         self._previous: Archives | None = None
@@ -76,21 +90,29 @@ class GroupWorker:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
         outcomes: list[Outcome] = []
         try:
-            for item in self._plan.snapshots:
+            for number, item in enumerate(self._plan.snapshots):
                 if self._cancelled.is_set():
                     raise Cancelled("stopped as asked")
                 self._notify(SnapshotStarted(item))
                 outcome = self._push(item)
-                self._notify(SnapshotEnded(outcome))
-                outcomes.append(outcome)
+                self._settle(outcome, outcomes)
                 if outcome.result is Result.PUSHED:
                     self._newest = item.snapshot.backup_time
                 elif outcome.result is Result.FAILED and not _may_go_on(outcome.error):
+                    left = self._plan.snapshots[number + 1 :]
+                    for rest in outcomes_of(
+                        self._plan.source, left, Result.SKIPPED, Skip.NOT_TRIED
+                    ):
+                        self._settle(rest, outcomes)
                     break
         finally:
             if self._previous is not None:
                 self._previous.close()
         return outcomes
+
+    def _settle(self, outcome: Outcome, outcomes: list[Outcome]) -> None:
+        self._notify(SnapshotEnded(outcome))
+        outcomes.append(outcome)
 
     def _push(self, item: SourceSnapshot) -> Outcome:
         namespace, snapshot = item.namespace, item.snapshot
@@ -106,23 +128,40 @@ class GroupWorker:
 
     def _push_open(self, item: SourceSnapshot) -> TransferStats:
         with ExitStack() as stack:
-            opened = stack.enter_context(self._source.open_snapshot(item))
+            opened = stack.enter_context(self._opened(item))
             archives = Archives.load(opened)
             keep = stack.enter_context(ExitStack())
             keep.callback(archives.close)
             chunks_fd = os.open(self._source.chunk_path, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, chunks_fd)
             source = _Open(item, opened, archives, chunks_fd)
-            try:
-                stats = self._transfer(source, self._previous_archives(item), plain=False)
-            except ReuseRefused as error:
-                self._notify(
-                    Note("warning", f"{item.label}: {error}; trying again without shortcuts")
-                )
-                stats = self._transfer(source, None, plain=True) + TransferStats(fallbacks=1)
+            stats = self._pushed(source)
             keep.pop_all()
             self._keep(archives)
             return stats
+
+    def _opened(self, item: SourceSnapshot) -> OpenSnapshot:
+        """Open a snapshot. Raises ManifestError for whatever keeps its manifest from being read."""
+        try:
+            return self._source.open_snapshot(item)
+        except (SourceLocked, SnapshotVanished):
+            raise
+        except SourceError as error:
+            raise ManifestError(str(error)) from error
+
+    def _pushed(self, source: _Open) -> TransferStats:
+        """Transfer with all shortcuts; where the target refuses them, without, from then on."""
+        again = False
+        if not self._target.plain_only:
+            try:
+                return self._transfer(source, self._previous_archives(source.item))
+            except ReuseRefused as error:
+                text = f"{source.item.label}: {error}; trying again without shortcuts"
+                self._notify(Note("warning", text))
+                again = True
+        stats = self._transfer(source, None, plain=True, again=again)
+        self._target.plain_only = True
+        return stats + TransferStats(fallbacks=1)
 
     def _previous_archives(self, item: SourceSnapshot) -> Archives | None:
         """The source's copy of the target's newest snapshot, if it can be had."""
@@ -142,10 +181,19 @@ class GroupWorker:
             self._previous.close()
         self._previous = archives
 
-    def _transfer(self, source: _Open, previous: Archives | None, *, plain: bool) -> TransferStats:
+    def _transfer(
+        self,
+        source: _Open,
+        previous: Archives | None,
+        *,
+        plain: bool = False,
+        again: bool = False,
+    ) -> TransferStats:
         log = source.opened.client_log()
         late_log = log if log is not None and len(log) > MAX_PROTOCOL_BLOB else None
-        session = self._begin(source, again=plain)
+        paused = self._target.pauses
+        session = self._begin(source, again=again)
+        by_inode = self._options.chunk_order == "inode"
         try:
             transfer = SnapshotTransfer(
                 session,
@@ -157,10 +205,20 @@ class GroupWorker:
                 plain=plain,
                 on_progress=_Throttled(self._notify, source.item, session),
                 on_closing=self._supply.open_ahead,
+                order=partial(_by_inode, source.chunks_fd) if by_inode else _as_given,
             )
             stats = transfer.run()
+        except (ConnectError, ProtocolError) as error:
+            if session.answered or paused:
+                raise
+            # Some servers lose the first byte that comes at once (spec 03).
+            self._target.pauses = True
+            text = f"{source.item.label}: {error}; trying again with a pause before the first byte"
+            self._notify(Note("info", text))
         finally:
             session.close()
+        if not session.answered:
+            return self._transfer(source, previous, plain=plain, again=True)
         if late_log is not None:
             namespace = self._plan.target_namespace
             self._target.api.upload_log(namespace, source.item.snapshot, late_log)
@@ -175,7 +233,7 @@ class GroupWorker:
             transport.attach_uploads(
                 source.chunks_fd,
                 readers=self._options.read_ahead,
-                buffer_bytes=self._options.buffer_bytes,
+                buffer_bytes=self._buffer_bytes,
             )
             try:
                 return self._target.begin_backup(
@@ -189,7 +247,7 @@ class GroupWorker:
             except ConnectError:
                 if fresh:  # one that waited may have been closed by the target
                     raise
-            except StatusError:
+            except (StatusError, ProtocolError):
                 if not waits:
                     raise
                 time.sleep(waits.pop(0))
@@ -203,6 +261,16 @@ class _Open:
     opened: OpenSnapshot
     archives: Archives
     chunks_fd: int
+
+
+def _as_given(_table: EntryTable, positions: Positions) -> Positions:
+    return positions
+
+
+def _by_inode(chunks_fd: int, table: EntryTable, positions: Positions) -> Positions:
+    """Positions in the order in which a spinning disk likes to read their chunks."""
+    inodes = np.frombuffer(table.inodes(chunks_fd, positions), dtype=np.uint64)
+    return positions[np.argsort(inodes, kind="stable")]
 
 
 class _Throttled:

@@ -1,0 +1,104 @@
+"""How a push's outcomes add up to an exit status (issue 4, "Outcome of every snapshot")."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pbs_push.errors import (
+    AccessError,
+    AuthError,
+    ConnectError,
+    DeniedError,
+    PbsPushError,
+    StatusError,
+    TlsError,
+)
+from pbs_push.names import Group, Namespace, Snapshot
+from pbs_push.push.report import Outcome, Problem, Report, Result, Skip, TransferStats
+
+from .world import time
+
+ROOT = Namespace()
+SNAPSHOT = Snapshot(Group("vm", "100"), time(0))
+PUSHED = Outcome.of(ROOT, SNAPSHOT, Result.PUSHED)
+THERE = Outcome.of(ROOT, SNAPSHOT, Result.ALREADY_THERE)
+BROKEN, REFUSED = StatusError("PUT", 400, "no"), ConnectError("no way")
+DENIED = DeniedError("PUT", 403, "no")
+
+
+def skipped(skip: Skip) -> Outcome:
+    return Outcome.of(ROOT, SNAPSHOT, Result.SKIPPED, skip=skip)
+
+
+def failed(error: PbsPushError) -> Outcome:
+    return Outcome.of(ROOT, SNAPSHOT, Result.FAILED, error=error)
+
+
+STATUSES: dict[str, tuple[list[Outcome], list[PbsPushError], int]] = {
+    "nothing to do": ([], [], 0),
+    "pushed": ([PUSHED], [], 0),
+    "all is there": ([THERE, skipped(Skip.NOT_NEWER)], [], 0),
+    "left out as asked": ([skipped(Skip.FILTERED), skipped(Skip.NOT_VERIFIED)], [], 0),
+    "encrypted only, and none is": ([skipped(Skip.NOT_ENCRYPTED)], [], 0),
+    "still running at the source": ([skipped(Skip.IN_PROGRESS)], [], 0),
+    "gone meanwhile": ([skipped(Skip.VANISHED)], [], 0),
+    "nothing could be: not owned": ([skipped(Skip.NOT_OWNED)], [], 5),
+    "nothing could be: no right": ([skipped(Skip.NO_RIGHT)], [], 5),
+    "nothing could be: no owner": ([skipped(Skip.NO_OWNER)], [], 5),
+    "nothing could be: time 0": ([skipped(Skip.UNSUPPORTED)], [], 5),
+    "nothing could be: the target is ahead of all": ([skipped(Skip.NOT_NEWER)], [], 5),
+    "one group could not, another did": ([skipped(Skip.NOT_OWNED), PUSHED], [], 0),
+    "one failed of two": ([PUSHED, failed(BROKEN)], [], 3),
+    "one failed, the rest is there": ([THERE, failed(BROKEN)], [], 3),
+    "a step failed": ([PUSHED], [BROKEN], 3),
+    "one failed, older ones are known": ([skipped(Skip.NOT_NEWER), failed(BROKEN)], [], 3),
+    "all failed": ([failed(BROKEN)], [], 1),
+    "all failed in different ways": ([failed(DENIED), failed(BROKEN)], [], 1),
+    "all failed: no right there": ([failed(DENIED)], [DENIED], 4),
+    "all failed: no right here": ([], [AccessError(("Remote.X",), "/remote")], 4),
+    "all failed: credentials": ([failed(AuthError("no"))], [], 4),
+    "all failed: trust": ([failed(TlsError("no"))], [], 4),
+    "all failed: connection": ([failed(REFUSED)], [REFUSED], 1),
+}
+
+
+@pytest.mark.parametrize("case", STATUSES)
+def test_exit_status(case: str) -> None:
+    outcomes, problems, status = STATUSES[case]
+    report = Report()
+    for outcome in outcomes:
+        report.add(outcome)
+    for error in problems:
+        report.add_problem(Problem("doing", error))
+    assert report.exit_status == status
+
+
+@pytest.mark.parametrize("skip", Skip)
+def test_every_reason_is_text_for_people(skip: Skip) -> None:
+    assert len(skip.value) > 5
+    report = Report()
+    report.add(skipped(skip))
+    assert report.exit_status in (0, 5)
+    assert report.skips[skip] == 1
+
+
+def test_outcomes_of_many_count_as_many() -> None:
+    report = Report()
+    report.add(replace(PUSHED, stats=TransferStats(sent_chunks=2, flights=5, requests=7)))
+    report.add(replace(PUSHED, stats=TransferStats(sent_chunks=3, flights=4, fallbacks=1)))
+    report.add(replace(skipped(Skip.NOT_NEWER), count=4, newest=time(3)))
+    report.add(replace(THERE, count=9))
+    assert (report.counts[Result.PUSHED], report.skips[Skip.NOT_NEWER]) == (2, 4)
+    assert report.counts[Result.ALREADY_THERE] == 9
+    stats = report.stats
+    assert (stats.sent_chunks, stats.flights, stats.requests, stats.fallbacks) == (5, 5, 7, 1)
+    assert len(report.outcomes) == 3, "what is there already is only counted"
+
+
+def test_labels_name_the_place() -> None:
+    assert PUSHED.label == "vm/100/2026-05-28T20:26:40Z"
+    assert "a/b: vm/100" in replace(PUSHED, namespace=Namespace(("a", "b"))).label
+    many = replace(skipped(Skip.NOT_NEWER), count=2, newest=time(1))
+    assert "2 snapshots, 2026-05-28T20:26:40Z … 2026-05-29T20:26:40Z" in many.label
