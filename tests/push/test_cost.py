@@ -1,0 +1,176 @@
+"""What a push costs, counted by the target and by the session: cost follows change (issue 5)."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from pbs_push._native.transport import EntryTable
+from pbs_push.demo.pieces import ZEROS, Piece
+from pbs_push.names import Group, Namespace
+from pbs_push.push.plan import GroupPlan
+from pbs_push.push.schedule import (
+    BUFFERS_TOGETHER,
+    LEAST_BUFFER,
+    MOST_PARALLEL,
+    buffer_share,
+    chosen_parallel,
+    largest_first,
+)
+from pbs_push.push.worker import _by_inode
+from pbs_push.source.datastore import Datastore
+from pbs_push.source.items import SourceGroup
+
+from .world import World, whole
+
+IMAGE = "disk.img.fidx"
+
+
+def _image(*changed: int, length: int = 300) -> dict[str, tuple[Piece, ...]]:
+    pieces = [whole(f"piece {i % 7}") for i in range(length)]
+    for number in changed:
+        pieces[number] = whole(f"changed {number} {changed}")
+    return {IMAGE: tuple(pieces)}
+
+
+def test_nothing_new_is_one_request_a_namespace(world: World) -> None:
+    for ns in ("", "a", "a/b"):
+        for number in range(8):
+            world.source.add(f"vm/{number}", 1, 2, ns=ns)
+    world.push()
+    again = world.push()
+    assert again.counted.requests == {"GET version": 1, "GET namespace": 1, "GET groups": 3}
+
+
+def test_remove_vanished_adds_one_request_a_namespace(world: World) -> None:
+    for ns in ("", "a"):
+        for number in range(8):
+            world.source.add(f"vm/{number}", 1, ns=ns)
+    world.push()
+    again = world.push(remove_vanished=True)
+    assert again.counted.requests == {
+        "GET version": 1,
+        "GET namespace": 1,
+        "GET groups": 2,
+        "GET snapshots": 2,
+    }
+
+
+def test_an_unchanged_image_needs_no_entry_list_and_no_old_index(world: World) -> None:
+    world.source.add("vm/1", 1, 2, archives=_image())
+    world.push()
+    world.source.add("vm/1", 3, archives=_image())
+    pushed = world.push()
+    requests = pushed.counted.requests
+    assert "PUT fixed_index" not in requests
+    assert "POST fixed_chunk" not in requests
+    assert requests["previous"] == 1  # the manifest
+    assert pushed.report.stats.flights == 3
+
+
+def test_few_changes_are_one_entry_list(world: World) -> None:
+    world.source.add("vm/1", 1, archives=_image())
+    world.push()
+    world.source.add("vm/1", 2, archives=_image(3, 100, 299))
+    pushed = world.push()
+    assert pushed.counted.requests["POST fixed_chunk"] == 3
+    assert pushed.counted.requests["PUT fixed_index"] == 1
+    assert pushed.counted.requests["previous"] == 1
+    assert pushed.report.stats.fallbacks == 0
+
+
+def test_a_chunk_that_moved_is_registered_and_not_sent(world: World) -> None:
+    world.source.add("vm/1", 1, archives=_image())
+    world.push()
+    moved = list(_image()[IMAGE])
+    moved[0], moved[1] = moved[1], moved[0]
+    world.source.add("vm/1", 2, archives={IMAGE: tuple(moved)})
+    pushed = world.push()
+    assert "POST fixed_chunk" not in pushed.counted.requests
+    assert pushed.counted.requests["previous"] == 2  # the manifest, and the index for registering
+    assert pushed.counted.bytes_out < 20_000  # its body is not read to the end
+
+
+def test_a_snapshot_with_new_chunks_takes_five_flights(world: World) -> None:
+    world.source.add("vm/1", 1)
+    assert world.push().report.stats.flights == 5
+    world.source.add("vm/1", 2, archives={IMAGE: ("new",), "root.pxar.didx": ("b", "newer")})
+    assert world.push().report.stats.flights == 5
+
+
+def test_connections_are_opened_ahead_and_resumed(world: World) -> None:
+    world.source.add("vm/1", 1, 2, 3, 4)
+    pushed = world.push()
+    assert pushed.counted.sessions == 4
+    assert pushed.counted.tls_resumed >= 3
+
+
+def test_zero_chunks_cross_once(world: World) -> None:
+    world.source.add("vm/1", 1, archives={IMAGE: tuple(ZEROS for _ in range(40))})
+    pushed = world.push()
+    assert pushed.counted.requests["POST fixed_chunk"] == 1
+    assert pushed.counted.requests["PUT fixed_index"] == 1
+
+
+# -- the schedule --
+
+
+@pytest.mark.parametrize(
+    ("round_trip_s", "groups", "least", "most"),
+    [(0.0, 100, 4, 8), (0.0, 3, 3, 3), (0.05, 100, 20, MOST_PARALLEL), (5.0, 1000, 32, 32)],
+)
+def test_more_groups_at_once_on_longer_links(
+    round_trip_s: float, groups: int, least: int, most: int
+) -> None:
+    assert least <= chosen_parallel(round_trip_s, groups) <= most
+
+
+def test_buffers_share_a_bound() -> None:
+    assert buffer_share(1) == BUFFERS_TOGETHER
+    assert buffer_share(4) * 4 <= BUFFERS_TOGETHER
+    assert buffer_share(1000) == LEAST_BUFFER
+
+
+def test_the_largest_group_goes_first(world: World) -> None:
+    world.source.add("vm/1", 1)
+    world.source.add("vm/2", 1, archives=_image())
+    world.source.add("vm/3", 1, 2)
+    source = Datastore(world.source.path)
+
+    def plan(name: str, newest: int | None) -> GroupPlan:
+        group = SourceGroup(Namespace(), Group.parse(name), None)
+        snapshots = source.snapshots(group).snapshots
+        return GroupPlan(group, Namespace(), newest, snapshots)
+
+    plans = [plan("vm/1", None), plan("vm/3", None), plan("vm/2", None)]
+    ordered = [str(item.source.group) for item in largest_first(plans, source)]
+    assert ordered == ["vm/2", "vm/3", "vm/1"]
+    known = [plan("vm/1", None), plan("vm/2", 1)]
+    assert str(largest_first(known, source)[0].source.group) == "vm/1"
+
+
+def test_chunks_in_the_order_of_inodes(world: World) -> None:
+    world.source.add("vm/1", 1, archives=_image())
+    opened = Datastore(world.source.path)
+    group = opened.groups(Namespace())[0]
+    with opened.open_snapshot(opened.snapshots(group).snapshots[0]) as snapshot:
+        index = snapshot.open_index(IMAGE)
+    chunks_fd = os.open(world.source.path / ".chunks", os.O_RDONLY)
+    try:
+        positions = np.array([6, 0, 3, 5], dtype=np.uint32)
+        ordered = _by_inode(chunks_fd, EntryTable(index), positions)
+    finally:
+        os.close(chunks_fd)
+    assert sorted(ordered) == sorted(positions)
+
+    def inode(position: int) -> int:
+        name = index.digests[position].tobytes().hex()
+        return (world.source.path / ".chunks" / name[:4] / name).stat().st_ino
+
+    inodes = [inode(int(position)) for position in ordered]
+    assert inodes == sorted(inodes)
+    index.close()
+    pushed = world.push(chunk_order="inode")
+    assert pushed.report.exit_status == 0
