@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import select
 import shutil
 import time
 from collections.abc import Iterator
@@ -535,3 +536,24 @@ def test_goaway_ends_it_gently_or_not() -> None:
         peer.give_input()
     with pytest.raises(ConnectError, match="error 2, overload"):
         transport.send()
+
+
+def test_a_window_that_is_not_given_back_gets_full(world: World) -> None:
+    """On a long link: all that the server allows is under way, to the byte."""
+    allowed = 32 << 20
+    transport = world.transport()
+    peer = Peer(transport, window=allowed, frame=4 << 20)
+    peer.open_window(allowed - 65535)
+    peer.grants = False
+    table = world.folder.dynamic(noise(2 << 20, i) for i in range(20))
+    transport.add_chunks(table, all_of(table), writer_id=1, encrypted=False)
+    ready = select.poll()
+    ready.register(transport.event_fd, select.POLLIN)
+    while transport.state().sent_bytes < allowed:
+        peer.settle()
+        transport.check_source("/store/.chunks")
+        if transport.state().sent_bytes < allowed:
+            assert ready.poll(60_000), "nothing happens any more"
+    peer.settle()
+    state = transport.state()
+    assert (state.sent_bytes, state.send_window) == (allowed, 0)

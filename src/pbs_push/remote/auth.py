@@ -43,7 +43,9 @@ class TokenAuth:
         self._secret = secret
 
     def headers(self, *, writing: bool = True) -> dict[str, str]:  # noqa: ARG002
-        """The ``Authorization`` header."""
+        """The ``Authorization`` header. Raises AuthError for a name that cannot be sent in one."""
+        if not str(self.auth_id).isascii():
+            raise AuthError(f"{self.auth_id}: a token's user can only have a name in ASCII")
         secret = quote(self._secret.get_secret_value(), safe="")
         return {"Authorization": f"PBSAPIToken={self.auth_id}:{secret}"}
 

@@ -30,7 +30,6 @@ class Pacer:
         self._lock = threading.Lock()
         self._level = 0.0
         self._filled_at = clock()
-        self._waiting = 0
 
     def allowance(self, wanted: int) -> tuple[int, float]:
         """How many bytes may be sent now, and if none, seconds after which to ask again."""

@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -14,6 +15,7 @@ from pbs_push.errors import (
     AuthError,
     ConnectError,
     DeniedError,
+    InvalidName,
     ProtocolError,
     StatusError,
     TlsError,
@@ -78,20 +80,37 @@ def _encoded(params: Params | None) -> dict[str, str | int]:
     }
 
 
+def _sendable(text: object) -> str:
+    """A part of a ticket, if a header can hold it. Raises ValueError, which does not show it."""
+    if not isinstance(text, str) or not text.isascii() or not text.isprintable() or not text:
+        raise ValueError("not printable ASCII")
+    return text
+
+
 class Rest:
-    """REST requests to one server. Safe for threads; close it, or use it in ``with``."""
+    """REST requests to one server. Safe for threads; close it, or use it in ``with``.
+
+    Raises InvalidName for a host whose name cannot be sent.
+    """
 
     def __init__(self, repository: Repository, context: TrustContext) -> None:
         self.repository = repository
         self._netloc = repository.netloc
-        self._client = httpx.Client(
-            base_url=f"https://{repository.netloc}/api2/json/",
-            verify=context,
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=8, max_keepalive_connections=8),
-            headers={"Accept": "application/json"},
-            trust_env=False,  # the backup protocol's connections use no proxy either
-        )
+        try:
+            self._client = httpx.Client(
+                base_url=f"https://{repository.netloc}/api2/json/",
+                verify=context,
+                timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                limits=httpx.Limits(max_connections=8, max_keepalive_connections=8),
+                headers={"Accept": "application/json"},
+                # None is kept: a ticket goes into a header of our own making.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                trust_env=False,  # the backup protocol's connections use no proxy either
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InvalidName(f"'{repository.host}' is no host name ({error})") from None
+        self.host: Final = self._client.base_url.raw_host.decode("ascii")
+        """The host as it is written in requests: in ASCII."""
         self._auth: Auth | None = None
         self._round_trip_s = float("inf")
 
@@ -146,13 +165,12 @@ class Rest:
         response = self._send(request, "POST", "access/ticket", {"data": form})
         raise_for_status(request, response.status_code, response.content)
         data = parse_data(request, response.content)
-        self._client.cookies.clear()  # the ticket goes into a header of our own making
         try:
-            csrf_token = str(data["CSRFPreventionToken"])
+            csrf_token = _sendable(data["CSRFPreventionToken"])
             if host_ticket := response.cookies.get(HOST_COOKIE):
-                return Ticket(HOST_COOKIE, host_ticket, csrf_token)
-            return Ticket(PLAIN_COOKIE, str(data["ticket"]), csrf_token)
-        except (KeyError, TypeError):
+                return Ticket(HOST_COOKIE, _sendable(host_ticket), csrf_token)
+            return Ticket(PLAIN_COOKIE, _sendable(data["ticket"]), csrf_token)
+        except (KeyError, TypeError, ValueError, httpx.CookieConflict):
             raise ProtocolError(f"{request}: the answer holds no ticket") from None
 
     def _data(
@@ -196,16 +214,15 @@ class Rest:
             raise
         except httpx.HTTPError as error:
             raise self._explained(request, error) from error
-        self._client.cookies.clear()
         self._round_trip_s = min(self._round_trip_s, response.elapsed.total_seconds())
         return response
 
     def _explained(self, request: str, error: httpx.HTTPError) -> Exception:
         cause: BaseException | None = error
-        while cause is not None:
+        while cause is not None and isinstance(error, httpx.ConnectError):
             if isinstance(cause, ssl.SSLError):
                 return explain_tls_error(cause, self._netloc)
             cause = cause.__cause__ or cause.__context__
-        if isinstance(error, httpx.RemoteProtocolError):
+        if isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
             return ProtocolError(f"{request}: {error}; is it a Proxmox Backup Server?")
         return ConnectError(f"{request}: {error or type(error).__name__}")

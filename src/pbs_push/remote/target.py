@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import cached_property
 from time import sleep
 from typing import TYPE_CHECKING, Final
@@ -115,9 +116,7 @@ class Target:
         """
         with self._tls_lock:
             session = self._tls_session
-        return TlsStream(
-            self.repository.host, self.repository.port, self._context, cancelled, session
-        )
+        return TlsStream(self.rest.host, self.repository.port, self._context, cancelled, session)
 
     def begin_backup(
         self,
@@ -172,4 +171,4 @@ class Target:
 
     def transport(self) -> Transport:
         """A transport for one session with this target."""
-        return Transport(self.repository.netloc)
+        return Transport(replace(self.repository, host=self.rest.host).netloc)
