@@ -368,17 +368,25 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_as_many_readers_as_asked_for_work_at_once(world: World) -> None:
+def test_readers_are_started_as_they_are_needed(world: World) -> None:
+    """One, then two, and more only where the sender has to wait; never more than were asked for."""
     table = world.folder.dynamic(noise(10, i) for i in range(20))
     before = threads()
     transport = world.transport(readers=5, delay_s=0.02)
-    assert threads() == before
-    transport.add_chunks(table, positions(0, 1), writer_id=1, encrypted=False)
-    assert threads() == before + 2  # as many as there is work for
+    counts = [threads()]
+    transport.add_chunks(table, positions(0), writer_id=1, encrypted=False)
+    counts.append(threads())
     transport.add_chunks(table, all_of(table), writer_id=1, encrypted=False)
-    assert threads() == before + 5
+    counts.append(threads())
     peer = Peer(transport)
-    peer.serve(lambda _: (200, b""), lambda: transport.chunks_acknowledged == 22)
+
+    def answered(_request: Request) -> tuple[int, bytes]:
+        counts.append(threads())
+        return 200, b""
+
+    peer.serve(answered, lambda: transport.chunks_acknowledged == 21)
+    assert [count - before for count in counts[:3]] == [0, 1, 2]
+    assert max(counts) == before + 5
     transport.close()
     assert threads() == before
 

@@ -30,8 +30,10 @@ SILENCE_TIMEOUT_S: Final = 900.0
 LONG_WAIT_S: Final = 60.0
 """A wait that something else ends."""
 MAX_ERROR_BODY: Final = 64 << 10
-SEND_AT_ONCE: Final = 256 << 10
-"""Bytes encrypted into memory before they are sent."""
+SEND_AT_ONCE: Final = 1 << 20
+"""Bytes sent before it is looked whether something has come."""
+ENCRYPT_AT_ONCE: Final = 192 << 10
+"""Bytes encrypted into memory before they are sent; a full frame is more (docs/performance.md)."""
 
 
 class _Wait(NamedTuple):
@@ -97,16 +99,19 @@ class Upgraded:
             if budget == 0:
                 return _Wait(pause_s)
         filled = 0
-        while filled < budget and (span := self.transport.send()) is not None:
+        flushed = True
+        while flushed and filled < budget and (span := self.transport.send()) is not None:
             with span:
                 stream.write(span)
                 filled += len(span)
+            if stream.pending >= ENCRYPT_AT_ONCE:
+                flushed = stream.flush()
         if self._pacer is not None:
             self._pacer.sent(filled)
         if filled == 0:
             return _Wait(LONG_WAIT_S, self.transport.event_fd)
         self._moved_at = time.monotonic()
-        return _Wait(0.0 if stream.flush() else LONG_WAIT_S)
+        return _Wait(0.0 if flushed and stream.flush() else LONG_WAIT_S)
 
     def _receive(self) -> bool:
         """Take all that has come; True if there was something."""

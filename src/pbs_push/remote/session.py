@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MAX_PREVIOUS_BYTES: Final = 4 << 30
 """Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
 
+REFUSED_STREAM: Final = 7
+"""HTTP/2's error code for a request that was not looked at; also of those a GOAWAY leaves out."""
+
 _OCTETS: Final = "application/octet-stream"
 
 
@@ -45,10 +48,15 @@ class Call:
         return self.answer is not None
 
     def body(self) -> bytes:
-        """The body of a successful answer. Raises StatusError and its kin, ProtocolError."""
+        """The body of a successful answer.
+
+        Raises StatusError and its kin, ProtocolError, ConnectError.
+        """
         answer = self.answer
         if answer is None:
             raise ProtocolError(f"{self.request}: not answered")
+        if answer.status == 0 and answer.reset_code == REFUSED_STREAM:
+            raise ConnectError(f"{self.request}: the target did not take the request; try later")
         if answer.status == 0:
             raise ProtocolError(
                 f"{self.request}: the target reset the request (HTTP/2 error {answer.reset_code})"

@@ -1,0 +1,113 @@
+"""Answers of a real server, recorded, as values; and answers that are none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from pbs_push.names import AuthId
+from pbs_push.remote.features import Features, Version
+from pbs_push.remote.models import (
+    DeleteStatistics,
+    GroupItem,
+    NamespaceItem,
+    SnapshotItem,
+    VersionAnswer,
+)
+
+GROUP: dict[str, Any] = {"backup-type": "vm", "backup-id": "100"}
+
+
+def recorded(fixtures_dir: Path, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The recorded answers to GETs of this kind that were a success."""
+    for path in sorted((fixtures_dir / "rest").glob(f"{prefix}*.json")):
+        record = json.loads(path.read_text())
+        if record["status"] == 200 and record["request"]["method"] == "GET":
+            yield path.name, record["body"]["data"]
+
+
+def test_recorded_groups(fixtures_dir: Path) -> None:
+    adapter = TypeAdapter(list[GroupItem])
+    total = 0
+    for name, data in recorded(fixtures_dir, "groups-"):
+        for item, raw in zip(adapter.validate_python(data), data, strict=True):
+            total += 1
+            assert (item.group.backup_type, item.group.backup_id) == (
+                raw["backup-type"],
+                raw["backup-id"],
+            ), name
+            assert item.last_backup == raw["last-backup"]
+            assert item.backup_count == raw["backup-count"]
+            assert item.owner == AuthId.parse(raw["owner"])
+            assert item.comment == raw.get("comment")
+            assert item.newest_finished == raw["last-backup"]
+    assert total > 10
+
+
+def test_recorded_snapshots(fixtures_dir: Path) -> None:
+    adapter = TypeAdapter(list[SnapshotItem])
+    sizes = set()
+    for _name, data in recorded(fixtures_dir, "snapshots-"):
+        for item, raw in zip(adapter.validate_python(data), data, strict=True):
+            sizes.add(item.size is None)
+            assert item.snapshot.backup_time == raw["backup-time"]
+            assert item.protected == raw["protected"]
+            assert item.has_file("index.json.blob") == (
+                "index.json.blob" in [file["filename"] for file in raw["files"]]
+            )
+            assert not item.has_file("other")
+            state = raw.get("verification", {}).get("state")
+            assert (item.verification and item.verification.state) == state
+            assert item.fingerprint == raw.get("fingerprint")
+    assert sizes == {True, False}  # an unfinished one is among them
+
+
+def test_recorded_namespaces_and_version(fixtures_dir: Path) -> None:
+    adapter = TypeAdapter(list[NamespaceItem])
+    for _name, data in recorded(fixtures_dir, "ns-list-"):
+        assert [item.ns for item in adapter.validate_python(data)] == [raw["ns"] for raw in data]
+    ((_, data),) = [pair for pair in recorded(fixtures_dir, "version") if pair[0] == "version.json"]
+    answer = VersionAnswer.model_validate(data)
+    features = Features.of(Version.parse(answer.version, answer.release))
+    assert features.version == Version(4, 2, 3)
+
+
+def test_a_group_with_just_an_unfinished_snapshot_has_none() -> None:
+    item = GroupItem.model_validate({**GROUP, "last-backup": 5, "files": ["a.fidx"]})
+    assert item.newest_finished is None
+    item = GroupItem.model_validate({**GROUP, "last-backup": 5, "files": ["index.json.blob"]})
+    assert item.newest_finished == 5
+    assert GroupItem.model_validate(GROUP).newest_finished is None
+
+
+@pytest.mark.parametrize("owner", [None, "", "nobody", "@", "a b@pam", 7])
+def test_an_owner_that_is_no_auth_id_owns_nothing(owner: object) -> None:
+    assert GroupItem.model_validate({**GROUP, "owner": owner}).owner is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backup-type": None},
+        {"backup-id": 7},
+        {"last-backup": "soon"},
+        {"last-backup": None},
+        {"files": "index.json.blob"},
+        {"files": [1]},
+        {"comment": {}},
+    ],
+)
+def test_odd_groups_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        GroupItem.model_validate({**GROUP, **change})
+
+
+def test_delete_statistics_count_from_nothing() -> None:
+    assert DeleteStatistics.model_validate({}) == DeleteStatistics()
+    counted = DeleteStatistics.model_validate({"removed-groups": 1, "protected-snapshots": 2})
+    assert (counted.removed_groups, counted.protected_snapshots) == (1, 2)
