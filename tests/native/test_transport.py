@@ -369,7 +369,7 @@ def threads() -> int:
 
 
 def test_readers_are_started_as_they_are_needed(world: World) -> None:
-    """One, then two, and more only where the sender has to wait; never more than were asked for."""
+    """As many as there is work for, and never more than were asked for."""
     table = world.folder.dynamic(noise(10, i) for i in range(20))
     before = threads()
     transport = world.transport(readers=5, delay_s=0.02)
@@ -385,7 +385,7 @@ def test_readers_are_started_as_they_are_needed(world: World) -> None:
         return 200, b""
 
     peer.serve(answered, lambda: transport.chunks_acknowledged == 21)
-    assert [count - before for count in counts[:3]] == [0, 1, 2]
+    assert [count - before for count in counts[:2]] == [0, 1]
     assert max(counts) == before + 5
     transport.close()
     assert threads() == before

@@ -522,7 +522,7 @@ def test_before_3_2_11_deletes_tell_nothing(world: World, monkeypatch: pytest.Mo
     assert done.report.exit_status == 0
     assert world.there.snapshots() == {"vm/1/2026-05-28T20:26:40Z"}
     removed = done.report.removed
-    assert (removed.groups, removed.namespaces, removed.snapshots) == (2, 1, 0)
+    assert (removed.groups, removed.namespaces, removed.snapshots) == (4, 1, 0)
     assert done.told("the counts are incomplete") == 1, "once, not for each call"
     assert done.told("3.2.10") == 1
 

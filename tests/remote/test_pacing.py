@@ -31,7 +31,7 @@ class Simulation:
             if budget:
                 frames = -(-budget // self._frames[taker])
                 self.sent[taker] += frames * self._frames[taker]
-                self.pacer.sent(frames * self._frames[taker])
+                self.pacer.sent(budget, frames * self._frames[taker])
             heapq.heappush(self._due, (self.now + pause_s, next(self._order), taker))
 
 
@@ -54,14 +54,14 @@ def test_what_was_not_used_is_a_burst_at_most() -> None:
     simulation.now = 100.0
     sent = 0
     while (budget := simulation.pacer.allowance(1 << 20)[0]) > 0:
-        simulation.pacer.sent(budget)
+        simulation.pacer.sent(budget, budget)
         sent += budget
     assert sent == 200_000
 
 
 def test_debt_is_waited_for() -> None:
     simulation = Simulation(1000, [1])
-    simulation.pacer.sent(5000)
+    simulation.pacer.sent(0, 5000)
     budget, pause_s = simulation.pacer.allowance(100)
     assert budget == 0
     assert pause_s == pytest.approx(5.02)

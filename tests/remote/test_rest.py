@@ -110,7 +110,7 @@ def test_the_calls_of_a_datastore(identity: Identity) -> None:
         it.api.upload_log(inner, SNAPSHOT, b"blob")
         assert it.api.delete_group(inner, GROUP, NEW).removed_snapshots == 0
         it.api.delete_group(inner, GROUP, OLD)
-        it.api.delete_namespace(inner, NEW, delete_groups=False)
+        it.api.delete_empty_namespace(inner)
     base = "/api2/json/admin/datastore/store1"
     group = {"ns": "a/b", "backup-type": "vm", "backup-id": "100"}
     snapshot = {**group, "backup-time": "1795000000"}
@@ -132,7 +132,7 @@ def test_the_calls_of_a_datastore(identity: Identity) -> None:
         ("PUT", "/protected", {**snapshot, "protected": "1"}),
         ("DELETE", "/groups", {**group, "error-on-protected": "0"}),
         ("DELETE", "/groups", group),
-        ("DELETE", "/namespace", {"ns": "a/b", "delete-groups": "0", "error-on-protected": "0"}),
+        ("DELETE", "/namespace", {"ns": "a/b", "delete-groups": "0"}),
     ]
     (log,) = [r for r in it.asked if "upload" in r.path]
     assert (log.path, log.query, log.body) == (f"{base}/upload-backup-log", snapshot, b"blob")

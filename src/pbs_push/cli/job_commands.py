@@ -14,7 +14,7 @@ from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.job_push import job_options
 from pbs_push.cli.options import config_dir, json_flag, make_output, output_options
-from pbs_push.cli.places import find_source, remote_target
+from pbs_push.cli.places import configured_source, remote_target
 from pbs_push.cli.pushing import Work, carry_out
 from pbs_push.errors import ConfigError
 from pbs_push.names import Namespace
@@ -74,7 +74,7 @@ def _prepare(job_id: str, directory: Path | None) -> Work:
     host = HostConfig.load(directory)
     job = host.job(job_id)
     options = job_options(job, host.access(job.owner))
-    source = find_source(job.store, host)
+    source = configured_source(job.store, host)
     place = remote_target(host, job.require_push(), job.remote_store)
     return Work(source.datastore, place.target, options)
 

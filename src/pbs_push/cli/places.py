@@ -40,18 +40,30 @@ def find_source(text: str, host: HostConfig) -> SourcePlace:
     A directory that datastore.cfg knows is that datastore: PBS's locks and access control go by its
     name, and its maintenance mode counts. Raises SourceError, ConfigError.
     """
-    if "/" not in text and not Path(text).is_dir():
-        if SectionConfig.load(host.directory / "datastore.cfg").find("datastore", text) is None:
+    if "/" not in text:
+        known = SectionConfig.load(host.directory / "datastore.cfg").find("datastore", text)
+        if known is not None and Path(text).is_dir():
+            raise ConfigError(
+                f"source '{text}' is a directory here and a datastore of this host: write "
+                f"'./{text}' for the one, or go elsewhere for the other"
+            )
+        if known is not None:
+            return configured_source(text, host)
+        if not Path(text).is_dir():
             raise SourceError(
                 f"source '{text}': there is no such directory, and no datastore of this name in "
                 f"{host.directory / 'datastore.cfg'}"
             )
-        return _configured(host.datastore(text))
     for section in SectionConfig.load(host.directory / "datastore.cfg").of_type("datastore"):
         config = DatastoreConfig.from_section(section)
         if _base_directory(config) == Path(text).resolve():
             return _configured(config)
     return SourcePlace(Datastore(text), None)
+
+
+def configured_source(name: str, host: HostConfig) -> SourcePlace:
+    """A datastore of this host by its name, and nothing else. Raises ConfigError, SourceError."""
+    return _configured(host.datastore(name))
 
 
 def _configured(config: DatastoreConfig) -> SourcePlace:

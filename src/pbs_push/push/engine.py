@@ -52,6 +52,7 @@ class Push:
         rate = self._options.rate_out
         self._pacer = None if rate is None else Pacer(rate, self._options.burst_out)
         self._remover = Remover(
+            source,
             target,
             self._options.group_filters,
             self.report,
@@ -99,6 +100,8 @@ class Push:
             self._problem("removing what vanished", PbsPushError(f"{plan.no_removals}; none was"))
         namespaces = [item for item in plan.namespaces if self._begin_namespace(item)]
         groups = [group for item in namespaces for group in item.groups]
+        if not any(group.finished for group in groups):
+            self._notify(Note("warning", "the source holds no finished snapshot to push"))
         self._notify(Planned(len(groups), sum(len(group.snapshots) for group in groups)))
         failed: set[int] = set()
         self._run_groups([group for group in groups if self._has_work(group)], removing, failed)

@@ -47,6 +47,8 @@ class GroupPlan:
     common: tuple[tuple[SourceSnapshot, SnapshotItem], ...] = ()
     at_target: GroupItem | None = None
     notes: tuple[str, ...] = ()
+    finished: int = 0
+    """Finished snapshots at the source, to be pushed or not."""
 
     @property
     def has_work(self) -> bool:
@@ -152,8 +154,9 @@ def plan_group(
             notes=tuple(notes),
         )
     vanished = vanished_snapshots(found, listed) if options.remove_vanished else ()
-    if not found.snapshots:
-        notes.append(f"{group.label}: the group is empty at the source")
+    finished = sum(item.finished for item in found.snapshots)
+    if not finished:
+        notes.append(f"{group.label}: the group is empty at the source: no finished snapshot")
         if vanished and not options.allow_empty_source:
             notes.append(
                 f"{group.label}: the target's is not: nothing is removed there "
@@ -174,6 +177,7 @@ def plan_group(
         common=_common(found.snapshots, listed) if wants_metadata else (),
         at_target=at_target,
         notes=tuple(notes),
+        finished=finished,
     )
 
 

@@ -14,6 +14,7 @@ from pbs_push.push.plan import (
     GroupPlan,
     NamespacePlan,
     Plan,
+    is_owned,
     namespaces_to_create,
     outcomes_of,
     plan_group,
@@ -63,6 +64,7 @@ class Planner:
         self._on_problem = on_problem
         self._store = target.repository.datastore
         self._failed = False
+        self._links = False
 
     def plan(self) -> Plan:
         """Decide about everything. Raises PbsPushError where nothing can be planned at all."""
@@ -133,7 +135,11 @@ class Planner:
         at_source = self._source.groups(namespace)
         made = (self._group(group, target, at_target, listed) for group in at_source)
         groups = tuple(group for group in made if group is not None)
-        at_target_count = sum(item.backup_count for item in at_target.values())
+        at_target_count = sum(
+            item.backup_count
+            for group, item in at_target.items()
+            if is_owned(item, self._target.auth_id) and options.group_filters.accepts(group)
+        )
         plan = NamespacePlan(
             namespace,
             target,
@@ -177,12 +183,22 @@ class Planner:
         options = self._options
         if not options.remove_vanished:
             return plan
-        if not at_source and at_target and not options.allow_empty_source:
+        if links := self._source.links_in(plan.source):
+            self._links = True
             note = (
-                f"source {plan.source.label} is empty and the target's is not: nothing is removed "
-                "there (--allow-empty-source would)"
+                f"source {plan.source.label}: {links[0]} is a symbolic link, and not "
+                "followed: nothing is removed at the target for what may lie behind it"
             )
-            return replace(plan, notes=(note,))
+            groups = tuple(replace(group, vanished=()) for group in plan.groups)
+            return replace(plan, groups=groups, notes=(note,))
+        empty = not any(group.finished for group in plan.groups)
+        if empty and at_target and not options.allow_empty_source:
+            note = (
+                f"source {plan.source.label} is empty (no finished snapshot) and the target's is "
+                "not: nothing is removed there (--allow-empty-source would)"
+            )
+            groups = tuple(replace(group, vanished=()) for group in plan.groups)
+            return replace(plan, groups=groups, notes=(note,))
         gone = vanished_groups(
             {item.group for item in at_source},
             at_target,
@@ -235,7 +251,8 @@ class Planner:
         self, group: SourceGroup, found: SnapshotList, target: Namespace, skip: Skip
     ) -> GroupPlan:
         outcomes = outcomes_of(group, found.snapshots, Result.SKIPPED, skip)
-        return GroupPlan(group, target, None, outcomes=outcomes)
+        finished = sum(item.finished for item in found.snapshots)
+        return GroupPlan(group, target, None, outcomes=outcomes, finished=finished)
 
     def _may_read(self, group: SourceGroup) -> bool:
         if group.owner is None:
@@ -268,10 +285,16 @@ class Planner:
             return ()
         mapped = {ns.mapped(options.source_namespace, options.target_namespace) for ns in found}
         candidates = namespace_candidates(existing, mapped, options)
-        if self._failed or (
-            not options.allow_empty_source and not any(plan.groups for plan in plans)
+        if (
+            self._failed
+            or self._links
+            or (
+                not options.allow_empty_source
+                and not any(group.finished for plan in plans for group in plan.groups)
+            )
         ):
             why = "the push had errors" if self._failed else "the source is empty"
+            why = "the source has symbolic links" if self._links else why
             return tuple(VanishedNamespace(ns, keep=why) for ns in candidates)
         looks = [(ns, why_not_to_look(ns, existing, candidates)) for ns in candidates]
         jobs = {ns: pool.submit(self._inside, ns) for ns, keep in looks if keep is None}

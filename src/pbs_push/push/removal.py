@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pbs_push.errors import PbsPushError, StatusError
+from pbs_push.errors import InvalidName, PbsPushError, StatusError
 from pbs_push.push.events import Note
-from pbs_push.push.vanished import is_gone, why_to_keep
+from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
     from pbs_push.push.events import Listener
     from pbs_push.push.plan import GroupPlan, NamespacePlan
     from pbs_push.push.report import Report
-    from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
-    from pbs_push.remote.models import DeleteStatistics, SnapshotItem
+    from pbs_push.push.vanished import VanishedNamespace, VanishedSnapshot
+    from pbs_push.remote.models import GroupItem, SnapshotItem
     from pbs_push.remote.target import Target
+    from pbs_push.source.datastore import Datastore
 
 
 class Remover:
@@ -30,6 +33,7 @@ class Remover:
 
     def __init__(
         self,
+        source: Datastore,
         target: Target,
         filters: GroupFilters,
         report: Report,
@@ -37,6 +41,7 @@ class Remover:
         on_problem: Callable[[str, PbsPushError], None],
         check_cancelled: Callable[[], None],
     ) -> None:
+        self._source = source
         self._api = target.api
         self._target = target
         self._filters = filters
@@ -65,31 +70,74 @@ class Remover:
 
     def groups(self, plan: NamespacePlan) -> None:
         """Remove the vanished groups of a namespace that was pushed without an error."""
+        if not plan.vanished:
+            return
+        try:
+            there = self._groups_at_target(plan.target)
+            here = {item.group for item in self._source.groups(plan.source)}
+        except PbsPushError as error:
+            self._on_problem(f"removing groups of target {plan.target.label}", error)
+            return
         for item in plan.vanished:
             self._check_cancelled()
             where = _place(plan.target, str(item.group))
+            if keep := self._why_to_keep_group(item, there.get(item.group), here):
+                self._info(f"{where}: vanished from the source, but stays: {keep}")
+                continue
             try:
                 self._group(plan.target, item, where)
             except PbsPushError as error:
                 self._on_problem(f"removing group {where}", error)
 
     def namespace(self, item: VanishedNamespace) -> None:
-        """Remove a vanished namespace, or say why it stays; those below it must come before."""
+        """Remove a vanished namespace, or say why it stays; those below it must come before.
+
+        Its groups are removed one by one, and then the namespace only if it is empty: the target
+        would remove with it what we were never shown (spec 05: whoever owns it).
+        """
         self._check_cancelled()
         where = f"target {item.namespace.label}"
         try:
-            keep = item.keep or self._why_to_keep_now(item)
+            groups = [] if item.keep else list(self._groups_at_target(item.namespace).values())
+            keep = item.keep or self._why_to_keep_now(item, groups)
             if keep is not None:
-                self._stayed.append(item.namespace)
-                self._info(f"{where}: vanished from the source, but stays: {keep}")
+                self._stays(item.namespace, f"{where}: vanished from the source, but stays: {keep}")
                 return
-            statistics = self._api.delete_namespace(
-                item.namespace, self._target.features, delete_groups=True
-            )
+            protected = sum(self._group_of_vanished(item.namespace, group) for group in groups)
+            if protected:
+                text = f"{where}: vanished, but stays: it holds {protected} protected snapshots"
+                self._stays(item.namespace, text)
+                return
+            self._api.delete_empty_namespace(item.namespace)
         except PbsPushError as error:
-            self._namespace_stays(item, where, error)
-        else:
-            self._removed_namespace(item, where, statistics)
+            if is_gone(error):
+                self._info(f"{where}: gone meanwhile at the target")
+            elif isinstance(error, StatusError) and error.status == HTTPStatus.BAD_REQUEST:
+                self._stays(item.namespace, f"{where}: vanished, but the target keeps it: {error}")
+            else:
+                self._stayed.append(item.namespace)
+                self._on_problem(f"removing {where}", error)
+            return
+        self._report.count_removed(namespaces=1)
+        self._info(f"{where}: removed, it vanished from the source")
+
+    def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
+        found = {}
+        for item in self._api.groups(namespace):
+            with suppress(InvalidName):
+                found[item.group] = item
+        return found
+
+    def _group_of_vanished(self, namespace: Namespace, item: GroupItem) -> int:
+        """Remove a group of a vanished namespace; how many protected snapshots stay."""
+        listed = self._api.snapshots(namespace, item.group)
+        protected = sum(snapshot.protected for snapshot in listed)
+        group = VanishedGroup(item.group, len(listed) - protected, protected)
+        return self._group(namespace, group, _place(namespace, str(item.group)))
+
+    def _stays(self, namespace: Namespace, text: str) -> None:
+        self._stayed.append(namespace)
+        self._notify(Note("warning", text))
 
     # -- snapshots --
 
@@ -115,12 +163,26 @@ class Remover:
 
     # -- groups --
 
-    def _group(self, namespace: Namespace, item: VanishedGroup, where: str) -> None:
+    def _why_to_keep_group(
+        self, item: VanishedGroup, now: GroupItem | None, here: set[Group]
+    ) -> str | None:
+        """A push takes hours: look again, on both sides, at what would be deleted."""
+        if item.group in here:
+            return "the source has it again"
+        if now is None:
+            return "it is gone meanwhile at the target"
+        if keep := why_to_keep([now], self._filters, self._target.auth_id):
+            return keep
+        if now.last_backup != item.newest or now.backup_count > item.snapshots + item.protected:
+            return "a backup came into it since the push began"
+        return None
+
+    def _group(self, namespace: Namespace, item: VanishedGroup, where: str) -> int:
+        """Remove a group; how many protected snapshots stay, and the group with them."""
         try:
             statistics = self._api.delete_group(namespace, item.group, self._target.features)
         except StatusError as error:
-            self._group_stays(namespace, item, where, error)
-            return
+            return self._group_stays(namespace, item, where, error)
         protected = statistics.protected_snapshots
         self._report.count_removed(
             groups=0 if protected else max(1, statistics.removed_groups),
@@ -131,25 +193,25 @@ class Remover:
             self._info(f"{where}: vanished, but stays: {protected} snapshots are protected")
         else:
             self._info(f"{where}: removed, it vanished from the source")
+        return protected
 
     def _group_stays(
         self, namespace: Namespace, item: VanishedGroup, where: str, error: StatusError
-    ) -> None:
+    ) -> int:
         """A refused removal has removed what was not protected (spec 02): look what is left."""
         left = self._left(namespace, item.group, error)
         if not left:
             self._info(f"{where}: gone meanwhile at the target")
-            return
+            return 0
         protected = sum(snapshot.protected for snapshot in left)
         gone = max(0, item.snapshots + item.protected - len(left))
         self._report.count_removed(snapshots=gone, protected=protected)
         if protected < len(left):
             raise error
         self._info(f"{where}: vanished, {gone} snapshots removed, {protected} protected ones stay")
+        return protected
 
-    def _left(
-        self, namespace: Namespace, group: Group | None, error: StatusError
-    ) -> list[SnapshotItem]:
+    def _left(self, namespace: Namespace, group: Group, error: StatusError) -> list[SnapshotItem]:
         """What is left after a removal was refused; raises that error where it cannot be asked."""
         try:
             return self._api.snapshots(namespace, group)
@@ -158,56 +220,17 @@ class Remover:
 
     # -- namespaces --
 
-    def _why_to_keep_now(self, item: VanishedNamespace) -> str | None:
-        """A push takes hours: look again at what would be deleted, whoever owns it."""
+    def _why_to_keep_now(self, item: VanishedNamespace, groups: list[GroupItem]) -> str | None:
+        """Look again at what would be deleted, whoever owns it."""
         for below in self._stayed:
             if item.namespace.contains(below):
                 return f"{below.label} below it stays"
-        groups = self._api.groups(item.namespace)
         if keep := why_to_keep(groups, self._filters, self._target.auth_id):
             return keep
         count = sum(group.backup_count for group in groups)
         if count > item.snapshots + item.protected:
             return "a backup came into it since the push began"
         return None
-
-    def _namespace_stays(self, item: VanishedNamespace, where: str, error: PbsPushError) -> None:
-        """As with groups: what was not protected may be gone all the same."""
-        if is_gone(error):
-            self._info(f"{where}: gone meanwhile at the target")
-            return
-        self._stayed.append(item.namespace)
-        try:
-            left = self._left(item.namespace, None, error) if isinstance(error, StatusError) else []
-        except StatusError:
-            left = []
-        protected = sum(snapshot.protected for snapshot in left)
-        gone = max(0, item.snapshots + item.protected - len(left)) if left else 0
-        self._report.count_removed(snapshots=gone, protected=protected)
-        if left and protected == len(left):
-            self._say_protected(where, protected)
-        else:
-            self._on_problem(f"removing {where}", error)
-
-    def _removed_namespace(
-        self, item: VanishedNamespace, where: str, statistics: DeleteStatistics
-    ) -> None:
-        protected = statistics.protected_snapshots
-        self._report.count_removed(
-            namespaces=0 if protected else 1,
-            groups=statistics.removed_groups,
-            snapshots=statistics.removed_snapshots,
-            protected=protected,
-        )
-        if protected:
-            self._stayed.append(item.namespace)
-            self._say_protected(where, protected)
-        else:
-            self._info(f"{where}: removed, it vanished from the source")
-
-    def _say_protected(self, where: str, number: int) -> None:
-        text = f"{where}: vanished, but stays: it holds {number} protected snapshots"
-        self._notify(Note("warning", text))
 
     def _info(self, text: str) -> None:
         self._notify(Note("info", text))

@@ -83,13 +83,9 @@ class TargetApi:
             f"{self._base}/namespace", {"name": namespace.components[-1], "parent": parent}
         )
 
-    def delete_namespace(
-        self, namespace: Namespace, features: Features, *, delete_groups: bool
-    ) -> DeleteStatistics:
-        """Delete a namespace and all below it; protected snapshots stay, and are counted."""
-        return self._delete(
-            "namespace", {"ns": str(namespace), "delete-groups": delete_groups}, features
-        )
+    def delete_empty_namespace(self, namespace: Namespace) -> None:
+        """Delete a namespace that holds no group; one that does is refused (StatusError)."""
+        self.rest.delete(f"{self._base}/namespace", {"ns": str(namespace), "delete-groups": False})
 
     def groups(self, namespace: Namespace) -> list[GroupItem]:
         """The groups of one namespace, in no order."""

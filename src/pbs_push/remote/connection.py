@@ -107,7 +107,7 @@ class Upgraded:
             if stream.pending >= ENCRYPT_AT_ONCE:
                 flushed = stream.flush()
         if self._pacer is not None:
-            self._pacer.sent(filled)
+            self._pacer.sent(budget, filled)
         if filled == 0:
             return _Wait(LONG_WAIT_S, self.transport.event_fd)
         self._moved_at = time.monotonic()

@@ -42,10 +42,11 @@ class Pacer:
             # Small shares, so that no connection takes a whole second's worth from the others.
             share = max(1.0, min(float(wanted), self._rate / 50))
             if self._level >= min(share, self._burst):
+                self._level -= int(share)  # taken at once: others may ask before it is sent
                 return int(share), 0.0
             return 0, max(0.001, (share - self._level) / self._rate)
 
-    def sent(self, count: int) -> None:
-        """Account for bytes that were sent."""
+    def sent(self, allowed: int, count: int) -> None:
+        """Account for the bytes that were sent of an allowance: fewer, or a little more."""
         with self._lock:
-            self._level -= count
+            self._level -= count - allowed

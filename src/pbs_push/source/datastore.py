@@ -137,6 +137,29 @@ class Datastore:
         locks = SnapshotLocks(self._lock_root, self.name) if lock else None
         return open_snapshot(self.path, snapshot, locks)
 
+    def links_in(self, namespace: Namespace) -> list[str]:
+        """Symbolic links where a namespace's folders, groups or snapshots should be.
+
+        They are not followed (spec 01), so what they lead to seems not to be there.
+        """
+        base = self.path / namespace.disk_path
+        kinds = [base / name for name in (*BACKUP_TYPES, "ns")]
+        found = [path for path in kinds if path.is_symlink()]
+        for kind in kinds:
+            if kind.is_symlink() or not kind.is_dir():
+                continue
+            inside = list(kind.iterdir())
+            found += [path for path in inside if path.is_symlink()]
+            if kind.name != "ns":
+                groups = [path for path in inside if not path.is_symlink() and path.is_dir()]
+                found += [
+                    path
+                    for group in groups
+                    for path in group.iterdir()
+                    if _TIME_SHAPE.fullmatch(path.name) and path.is_symlink()
+                ]
+        return [str(path.relative_to(self.path)) for path in found]
+
     def archive_names(self, snapshot: SourceSnapshot) -> list[str]:
         """Names of the archives and blobs that lie in a snapshot's folder, finished or not."""
         with (

@@ -1,0 +1,84 @@
+"""Removals that a second look forbids: each of these once deleted what should stay."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from .world import World
+
+
+def test_a_source_with_only_a_running_backup_counts_as_empty(world: World) -> None:
+    folder = world.source.add("vm/1", 5)
+    (folder / "index.json.blob").unlink()
+    for name in ("vm/1", "vm/2", "ct/3"):
+        world.there.add(name, 0, 1)
+    world.there.add("vm/5", 0, ns="prod")
+    before = world.there.snapshots()
+    done = world.push(remove_vanished=True)
+    assert world.there.snapshots() == before
+    assert done.told("no finished snapshot") >= 1
+
+
+def test_an_empty_group_does_not_make_a_source_full(world: World) -> None:
+    world.source.group("vm/1")
+    world.there.add("vm/1", 0)
+    world.there.add("vm/2", 0)
+    world.there.add("vm/9", 0, ns="old")
+    before = world.there.snapshots()
+    world.push(remove_vanished=True)
+    assert world.there.snapshots() == before
+
+
+def test_a_namespace_with_a_group_that_is_not_shown_stays(world: World) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/9", 0, ns="old")
+    hidden = world.there.add("vm/7", 0, ns="old")
+    (hidden.parent / "owner").unlink()  # a server does not list it
+    done = world.push(remove_vanished=True)
+    assert hidden.is_dir()
+    assert not world.there.has("vm/9", ns="old")
+    assert done.told("the target keeps it") == 1
+    assert done.report.removed.namespaces == 0
+
+
+@pytest.mark.parametrize("link", ["vm", "ns", "vm/1", "vm/1/2026-05-28T20:26:40Z"])
+def test_what_lies_behind_a_link_has_not_vanished(world: World, link: str) -> None:
+    world.source.add("vm/1", 0, 1)
+    world.source.add("ct/2", 0)
+    world.source.add("vm/3", 0, ns="a")
+    world.push()
+    before = world.there.snapshots()
+    place = world.source.path / link
+    moved = world.folder / "elsewhere"
+    shutil.move(place, moved)
+    place.symlink_to(moved, target_is_directory=True)
+    done = world.push(remove_vanished=True)
+    assert world.there.snapshots() == before
+    assert done.told("symbolic link") >= 1
+
+
+def test_a_group_that_changed_since_the_plan_stays(world: World) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/2", 0)
+    world.there.add("vm/3", 0)
+    world.there.add("vm/4", 0)
+
+    plan, _ = world.plan(remove_vanished=True)
+    world.there.add("vm/2", 1)
+    (world.there.path / "vm/3/owner").write_text("stranger@pbs\n")
+    world.source.add("vm/4", 0)
+    done = world.push(plan=plan, remove_vanished=True)
+    for name in ("vm/2", "vm/3", "vm/4"):
+        assert world.there.has(name), name
+    assert done.report.removed.groups == 0
+
+
+def test_a_percentage_is_of_what_could_be_removed(world: World) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/2", 0, 1)
+    world.there.add("vm/3", *range(20), owner="stranger@pbs")
+    before = world.there.snapshots()
+    world.push(remove_vanished=True, max_removals_percent=10.0)
+    assert before <= world.there.snapshots()
