@@ -1,0 +1,8 @@
+"""Lets the benchmarks import their neighbours, which pytest's importlib mode does not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

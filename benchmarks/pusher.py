@@ -1,0 +1,97 @@
+"""One push in a fresh process; says what it took.
+
+    python pusher.py SOURCE PORT FINGERPRINT [--read-ahead N] [--parallel N] [--open-delay-ms N]
+
+Starting Python and importing is not counted as time, but counts as memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pbs_push.push.engine import push
+from pbs_push.push.options import DEFAULT_READ_AHEAD, PushOptions
+from pbs_push.remote.target import Target
+from processes import cpu_seconds, memory_mib
+from target_process import SECRET, TOKEN
+
+if TYPE_CHECKING:
+    from pbs_push._native.transport import Transport
+    from pbs_push.push.report import Report
+
+
+class SlowDisk:
+    """A transport that opens every chunk file later than it could."""
+
+    def __init__(self, transport: Transport, open_delay_s: float) -> None:
+        self._transport = transport
+        self._open_delay_s = open_delay_s
+
+    def attach_uploads(self, chunks_fd: int, *, readers: int, buffer_bytes: int) -> None:
+        """As the transport's, with the delay."""
+        self._transport.attach_uploads(
+            chunks_fd, readers=readers, buffer_bytes=buffer_bytes, open_delay_s=self._open_delay_s
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class SlowDiskTarget(Target):
+    """A target whose sessions read from a slow disk: the delay is made where chunks are read."""
+
+    open_delay_s = 0.0
+
+    def transport(self) -> Transport:
+        transport = super().transport()
+        return cast("Transport", SlowDisk(transport, self.open_delay_s))
+
+
+def facts(report: Report, seconds: float, cpu_s: float) -> dict[str, object]:
+    """What is told of a push."""
+    stats = report.stats
+    return {
+        "seconds": seconds,
+        "cpu_s": cpu_s,
+        "peak_mib": memory_mib("VmHWM"),
+        "anon_mib": memory_mib("RssAnon"),
+        "exit_status": report.exit_status,
+        "pushed": sum(
+            outcome.count for outcome in report.outcomes if outcome.result.value == "pushed"
+        ),
+        "problems": [str(outcome.error) for outcome in report.outcomes if outcome.error],
+        "sent_chunks": stats.sent_chunks,
+        "sent_bytes": stats.sent_bytes,
+        "flights": stats.flights,
+        "fallbacks": stats.fallbacks,
+    }
+
+
+def main() -> None:
+    """Push once."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("port", type=int)
+    parser.add_argument("fingerprint")
+    parser.add_argument("--read-ahead", type=int, default=DEFAULT_READ_AHEAD)
+    parser.add_argument("--parallel", type=int)
+    parser.add_argument("--open-delay-ms", type=float, default=0.0)
+    asked = parser.parse_args()
+    options = PushOptions(read_ahead=asked.read_ahead, parallel=asked.parallel)
+    base = memory_mib("VmHWM")
+    began, cpu = time.monotonic(), cpu_seconds()
+    repository = f"{TOKEN}@127.0.0.1:{asked.port}:store"
+    kind = SlowDiskTarget if asked.open_delay_ms else Target
+    SlowDiskTarget.open_delay_s = asked.open_delay_ms / 1000
+    with kind(repository, SECRET, asked.fingerprint) as target:
+        report = push(asked.source, target, options)
+    told = facts(report, time.monotonic() - began, cpu_seconds() - cpu)
+    print(json.dumps({**told, "base_mib": base}))
+
+
+if __name__ == "__main__":
+    main()
