@@ -71,7 +71,14 @@ def world(identity: Identity, script: Handler | Script, *, raw: bool = False) ->
 
 def test_requests_carry_parameters_and_a_token(identity: Identity) -> None:
     with world(identity, lambda _: data(None)) as it:
-        params = {"ns": "a/b", "flag": True, "off": False, "n": 7, "not": None, "empty": ""}
+        params: dict[str, str | int | bool | None] = {
+            "ns": "a/b",
+            "flag": True,
+            "off": False,
+            "n": 7,
+            "not": None,
+            "empty": "",
+        }
         it.rest.get("some/path", params)
         it.rest.delete("some/path", params)
         it.rest.post("some/path", params)
