@@ -34,7 +34,9 @@ def test_cancelling_leaves_no_half_snapshot(world: World, kind: type[Event]) -> 
     pushed = push.report.counts[Result.PUSHED]
     assert pushed < 6
     there = world.there.snapshots()
-    assert len(there) == pushed + 2, "no half snapshot, and nothing was removed"
+    # A finish that was under way may have been carried out unseen, once in each group at work.
+    assert pushed + 2 <= len(there) <= pushed + 2 + 3
+    assert sum("host/gone" in path for path in there) == 2, "nothing was removed"
     assert all((world.there.path / path / "index.json.blob").is_file() for path in there)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from pbs_push import Datastore, Event, Note, Push, PushOptions, Report, SnapshotEnded, Target
@@ -280,6 +281,8 @@ class World:
         It has removed then what was not finished.
         """
         for thread in list(self.server._threads):
+            while thread.ident is None:  # in the list, and about to be started
+                sleep(0.001)
             thread.join()
 
     def plan(self, auth_id: str = ME, **options: Any) -> tuple[Plan, Report]:
