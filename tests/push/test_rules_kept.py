@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from typing import Any
 
 import pytest
+
+from pbs_push import Datastore
+from pbs_push.errors import SourceError
 
 from .world import World
 
@@ -82,3 +87,22 @@ def test_a_percentage_is_of_what_could_be_removed(world: World) -> None:
     before = world.there.snapshots()
     world.push(remove_vanished=True, max_removals_percent=10.0)
     assert before <= world.there.snapshots()
+
+
+def test_a_passing_error_leaves_the_snapshot_to_the_next_push(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.add("vm/1", 0, 1, 2)
+    real = Datastore.open_snapshot
+    failures = [OSError(errno.EIO, "Input/output error")]
+
+    def open_snapshot(self: Datastore, *arguments: Any, **more: Any) -> Any:
+        if failures:
+            raise SourceError("read index.json.blob: Input/output error") from failures.pop()
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(Datastore, "open_snapshot", open_snapshot)
+    assert world.push().report.exit_status != 0
+    assert world.there.snapshots() == set()
+    assert world.push().report.exit_status == 0
+    assert len(world.there.snapshots()) == 3

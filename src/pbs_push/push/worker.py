@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import ExitStack
@@ -52,6 +53,12 @@ if TYPE_CHECKING:
 PROGRESS_INTERVAL_S: Final = 0.1
 _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
 """A broken connection's lock is released about 10 ms later (spec 03)."""
+
+
+_PASSING: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN)
+)
+"""Errors of this moment, and not of the manifest that could not be read."""
 
 
 class GroupWorker:
@@ -147,6 +154,9 @@ class GroupWorker:
         except (SourceLocked, SnapshotVanished):
             raise
         except SourceError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _PASSING:
+                raise  # the group stops, so that a later push can still take this snapshot
             raise ManifestError(str(error)) from error
 
     def _pushed(self, source: _Open) -> TransferStats:
