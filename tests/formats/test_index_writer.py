@@ -115,13 +115,13 @@ def test_uuid_and_time_are_made_up_if_not_given(tmp_path: Path) -> None:
 def test_fixed_entries_must_fit_the_size(
     tmp_path: Path, digests: bytes, size: int, chunk_size: int
 ) -> None:
-    with pytest.raises(IndexFormatError, match=r"a\.fidx"):
+    with pytest.raises(IndexFormatError, match=r"do not fit|no power of two"):
         write_fixed_index(tmp_path / "a.fidx", digests, size, chunk_size=chunk_size)
     assert not (tmp_path / "a.fidx").exists()
 
 
 @pytest.mark.parametrize("ends", [[1], [1, 2, 3], [2, 2], [2, 1], [0, 1]])
 def test_dynamic_offsets_must_increase_and_fit(tmp_path: Path, ends: list[int]) -> None:
-    with pytest.raises(IndexFormatError, match=r"a\.didx"):
+    with pytest.raises(IndexFormatError, match=r"do not fit|do not increase"):
         write_dynamic_index(tmp_path / "a.didx", np.array(ends, dtype=np.uint64), DIGESTS)
     assert not (tmp_path / "a.didx").exists()

@@ -96,15 +96,19 @@ def check_blob(data: Buffer, *, crc: bool = True) -> BlobKind:
 
 
 def decode_blob(
-    data: Buffer, *, key: CryptKey | None = None, max_size: int = MAX_BLOB_FILE
+    data: Buffer,
+    *,
+    key: CryptKey | None = None,
+    max_size: int = MAX_BLOB_FILE,
+    crc: bool = True,
 ) -> bytes:
-    """Return the content of an encoded blob, its CRC-32 checked.
+    """Return the content of an encoded blob, its CRC-32 checked (unless that was done before).
 
     ``key`` is needed for (and only looked at for) encrypted kinds. Never inflates beyond
     ``max_size`` bytes. Raises BlobFormatError for a damaged blob, a missing or another key, and a
     content longer than that.
     """
-    kind = check_blob(data)
+    kind = check_blob(data, crc=crc)
     view = memoryview(data).cast("B")
     payload: bytes | memoryview = view[kind.header_size :]
     if kind.encrypted:
@@ -140,6 +144,26 @@ def encode_blob(
         deflated = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(plain)
         compressed = len(deflated) < len(plain)
         payload = deflated if compressed else plain
+    return _blob(payload, compressed=compressed, key=key, iv=iv)
+
+
+def encrypt_blob(blob: Buffer, key: CryptKey, *, crc: bool = True) -> bytes:
+    """Encrypt an encoded blob that is not: its data, compressed or not, goes along as it is.
+
+    Its CRC-32 is checked unless that was done before. Raises BlobFormatError for a damaged blob,
+    and one that is encrypted already.
+    """
+    kind = check_blob(blob, crc=crc)
+    if kind.encrypted:
+        raise BlobFormatError("the blob is encrypted already")
+    payload = memoryview(blob).cast("B")[kind.header_size :]
+    return _blob(payload, compressed=kind.compressed, key=key, iv=None)
+
+
+def _blob(
+    payload: bytes | memoryview, *, compressed: bool, key: CryptKey | None, iv: bytes | None
+) -> bytes:
+    """An encoded blob of data that is compressed already, or is not to be."""
     kind = BlobKind.of(compressed=compressed, encrypted=key is not None)
     seal = b""
     if key is not None:

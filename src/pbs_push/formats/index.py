@@ -1,7 +1,7 @@
 """Index files, the lists of chunks that archives consist of (spec 01, "Index files").
 
-Reading maps the file and gives views into it; that part is native. Writing is for samples, tests
-and the embedded target.
+Reading maps the file and gives views into it; that part is native. Making them is for copies
+encrypted on the way, samples, tests and the embedded target.
 """
 
 from pbs_push._native.index import Index, open_index, parse_index
@@ -10,6 +10,8 @@ from pbs_push.formats.index_writer import (
     FIXED_CHUNK_SIZE,
     FIXED_MAGIC,
     HEADER_SIZE,
+    dynamic_index_bytes,
+    fixed_index_bytes,
     write_dynamic_index,
     write_fixed_index,
 )
@@ -20,6 +22,8 @@ __all__ = [
     "FIXED_MAGIC",
     "HEADER_SIZE",
     "Index",
+    "dynamic_index_bytes",
+    "fixed_index_bytes",
     "open_index",
     "parse_index",
     "write_dynamic_index",

@@ -1,4 +1,4 @@
-"""Writing whole index files (spec 01): for samples, tests and the embedded target."""
+"""Making whole index files (spec 01): of encrypted copies, samples, tests, the embedded target."""
 
 from __future__ import annotations
 
@@ -44,15 +44,27 @@ def write_fixed_index(
     power of two. ``uuid``: 16 bytes, random unless given; ``ctime``: seconds, now unless given.
     Raises IndexFormatError where the number of digests does not fit the size.
     """
+    made = fixed_index_bytes(digests, size, chunk_size=chunk_size, uuid=uuid, ctime=ctime)
+    return _write(path, made)
+
+
+def fixed_index_bytes(
+    digests: Buffer | NDArray[np.uint8],
+    size: int,
+    *,
+    chunk_size: int = FIXED_CHUNK_SIZE,
+    uuid: bytes | None = None,
+    ctime: int | None = None,
+) -> bytes:
+    """The content of a ``.fidx`` file; arguments and errors as for ``write_fixed_index``."""
     entries = _bytes(digests)
     if chunk_size < 1 or chunk_size & (chunk_size - 1):
-        raise IndexFormatError(f"write {path}: chunk size {chunk_size} is no power of two")
+        raise IndexFormatError(f"chunk size {chunk_size} is no power of two")
     if len(entries) != -(-size // chunk_size) * _DIGEST_SIZE:
         raise IndexFormatError(
-            f"write {path}: {len(entries)} bytes of digests do not fit {size} bytes "
-            f"in chunks of {chunk_size}"
+            f"{len(entries)} bytes of digests do not fit {size} bytes in chunks of {chunk_size}"
         )
-    return _write(path, FIXED_MAGIC, entries, (size, chunk_size), uuid=uuid, ctime=ctime)
+    return _file(FIXED_MAGIC, entries, (size, chunk_size), uuid=uuid, ctime=ctime)
 
 
 def write_dynamic_index(
@@ -69,26 +81,34 @@ def write_dynamic_index(
     32 bytes an entry, in the same order. ``uuid`` and ``ctime`` as for a fixed index. Raises
     IndexFormatError where the two do not fit each other or an offset does not increase.
     """
+    return _write(path, dynamic_index_bytes(end_offsets, digests, uuid=uuid, ctime=ctime))
+
+
+def dynamic_index_bytes(
+    end_offsets: NDArray[np.uint64],
+    digests: Buffer | NDArray[np.uint8],
+    *,
+    uuid: bytes | None = None,
+    ctime: int | None = None,
+) -> bytes:
+    """The content of a ``.didx`` file; arguments and errors as for ``write_dynamic_index``."""
     ends = np.asarray(end_offsets, dtype=np.uint64)
     rows = np.frombuffer(_bytes(digests), dtype=np.uint8)
     if rows.size != ends.size * _DIGEST_SIZE:
-        raise IndexFormatError(
-            f"write {path}: {rows.size} bytes of digests do not fit {ends.size} offsets"
-        )
+        raise IndexFormatError(f"{rows.size} bytes of digests do not fit {ends.size} offsets")
     if ends.size and (ends[0] == 0 or np.any(ends[1:] <= ends[:-1])):
-        raise IndexFormatError(f"write {path}: end offsets do not increase")
+        raise IndexFormatError("end offsets do not increase")
     entries = np.empty(ends.size, dtype=_DYNAMIC_ENTRY)
     entries["end_offset"] = ends
     entries["digest"] = rows.view("V32")
-    return _write(path, DYNAMIC_MAGIC, entries.tobytes(), (0, 0), uuid=uuid, ctime=ctime)
+    return _file(DYNAMIC_MAGIC, entries.tobytes(), (0, 0), uuid=uuid, ctime=ctime)
 
 
 def _bytes(digests: Buffer | NDArray[np.uint8]) -> bytes:
     return digests.tobytes() if isinstance(digests, np.ndarray) else bytes(digests)
 
 
-def _write(
-    path: str | os.PathLike[str],
+def _file(
     magic: bytes,
     entries: bytes,
     sizes: tuple[int, int],
@@ -96,12 +116,16 @@ def _write(
     uuid: bytes | None,
     ctime: int | None,
 ) -> bytes:
-    """Write header and entries; ``sizes`` of image and chunks are zero in a dynamic index."""
+    """Header and entries; ``sizes`` of image and chunks are zero in a dynamic index."""
     uuid = uuid_module.uuid4().bytes if uuid is None else uuid
     ctime = int(time.time()) if ctime is None else ctime
     csum = hashlib.sha256(entries).digest()
     header = _HEADER.pack(magic, uuid, ctime, csum, *sizes).ljust(HEADER_SIZE, b"\0")
-    with Path(path).open("wb") as file:
-        file.write(header)
-        file.write(entries)
+    return header + entries
+
+
+def _write(path: str | os.PathLike[str], content: bytes) -> bytes:
+    """Write an index file and return the csum in its header."""
+    Path(path).write_bytes(content)
+    csum: bytes = _HEADER.unpack_from(content)[3]
     return csum

@@ -63,9 +63,14 @@ class CryptKey:
 
     def digest(self, content: Buffer) -> bytes:
         """Digest of an encrypted chunk with this plain ``content``."""
+        return self.both_digests(content)[1]
+
+    def both_digests(self, content: Buffer) -> tuple[bytes, bytes]:
+        """Digests of a chunk with this plain ``content``: of the plain one, and encrypted."""
         hasher = hashlib.sha256(content)
+        plain = hasher.digest()
         hasher.update(self.id_key)
-        return hasher.digest()
+        return plain, hasher.digest()
 
     def sign(self, text: Buffer) -> bytes:
         """HMAC-SHA256 of ``text`` under the id key, 32 bytes."""

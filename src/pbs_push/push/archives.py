@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FIXED_CHUNK_SIZE: Final = 4 << 20
 """The only one that the protocol can write (spec 01)."""
+MAX_INDEXES: Final = 256
+"""Writer ids that requests take (spec 03)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Archives:
                 else:
                     archive = archives._load_index(snapshot, info)
                     _check_protocol_limits(archive.index, info)
+            _check_number(len(archives.indexes))
         except BaseException:
             archives.close()
             raise
@@ -150,6 +153,13 @@ def check_csum(index: Index, info: FileInfo) -> None:
         raise FormatError(
             f"{info.filename}: the index is damaged: its csum is {csum.hex()}, "
             f"the manifest says {info.csum.hex()}"
+        )
+
+
+def _check_number(indexes: int) -> None:
+    if indexes > MAX_INDEXES:
+        raise FormatError(
+            f"the snapshot has {indexes} indexes; a backup session can write {MAX_INDEXES}"
         )
 
 

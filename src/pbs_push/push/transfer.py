@@ -19,12 +19,13 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.errors import FormatError, ProtocolError, RemoteError, StatusError
+from pbs_push.errors import FormatError, RemoteError, StatusError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.index import Index, parse_index
 from pbs_push.formats.manifest import Manifest
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
 from pbs_push.push.report import TransferStats
+from pbs_push.push.writers import IndexWriter, alike, create_call, opened_no_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 
 _SCHEDULE_BLOCK: Final = 4096
 """Entries looked at in one go: small enough that uploads begin at once."""
-_PIPELINED_LISTS: Final = 4
-"""Entry lists of a fixed index under way at once; each is up to 512 KiB in memory."""
-_LEAST_ENTRY_TEXT: Final = 69
+_FEW: Final = 0.25
+"""Below this share of needed chunks, not all of a previous index becomes known."""
 
 
 class ReuseRefused(StatusError):
@@ -48,36 +48,18 @@ class ReuseRefused(StatusError):
 
 
 @dataclass(slots=True)
-class _Writer:
-    """One index being written at the target.
+class _Writer(IndexWriter):
+    """An index writer whose chunks are sent block by block.
 
-    ``positions`` are the entries to append (None: all), ``ready`` says up to which of these all
-    chunks are acknowledged, ``appended`` up to which they were sent.
+    ``known`` are the digests that need not be sent for it, ``scheduled`` is up to which entries
+    that was looked at; ``blocks`` say for each block where it ends, and which chunk must be
+    acknowledged for it to be ready.
     """
 
-    archive: IndexArchive
-    create: Call
-    reuses: bool
-    positions: Positions | None = None
     known: DigestSet = field(default_factory=DigestSet)
-    writer_id: int = 0
     scheduled: int = 0
-    ready: int = 0
-    appended: int = 0
     blocks: list[tuple[int, int]] = field(default_factory=list)
     unfinished_block: Positions | None = None
-    lists: list[Call] = field(default_factory=list)
-    n_lists: int = 0
-
-    @property
-    def total(self) -> int:
-        """How many entries are to be appended."""
-        return len(self.archive.index) if self.positions is None else len(self.positions)
-
-    @property
-    def done(self) -> bool:
-        """Whether all are appended, with the answers received."""
-        return self.appended == self.total and not self.lists
 
     def block(self) -> Positions:
         """The positions of the next block to look at."""
@@ -85,6 +67,11 @@ class _Writer:
         if self.positions is None:
             return np.arange(self.scheduled, end, dtype=np.uint32)
         return self.positions[self.scheduled : end]
+
+    def note_acknowledged(self, acknowledged: int) -> None:
+        """Chunks up to this number are at the target."""
+        while self.blocks and self.blocks[0][1] <= acknowledged:
+            self.ready = self.blocks.pop(0)[0]
 
 
 class SnapshotTransfer:
@@ -125,6 +112,7 @@ class SnapshotTransfer:
         self._writers: list[_Writer] = []
         self._registered: dict[str, Index] = {}
         self._at_target: Manifest | None = None
+        self._needed: DigestSet | None = None
         self._downloaded: list[Index] = []
         self._shortcuts = 0
         self._fallbacks = 0
@@ -143,6 +131,10 @@ class SnapshotTransfer:
             self._session.wait([finish])
             finish.body()
             return self._stats()
+        except RemoteError:
+            # An index cut short by somebody is the reason, whatever the target said of it.
+            self._archives.check_unchanged()
+            raise
         finally:
             for index in self._downloaded:
                 index.close()
@@ -190,12 +182,7 @@ class SnapshotTransfer:
         session.wait([*registrations.values(), *creates, *manifest_call])
         self._at_target = _manifest_of(manifest_call)
         stale = [name for name in registrations if not self._is_same_at_target(name)]
-        for name, call in registrations.items():
-            if call.refused:
-                self._fallbacks += 1
-            elif name not in stale and self._previous is not None:
-                call.body()
-                self._registered[name] = self._previous.indexes[name].index
+        self._take_from_source({n: call for n, call in registrations.items() if n not in stale})
         if self._at_target is not None and stale:
             self._next_flight()
             self._register_by_download(
@@ -213,7 +200,7 @@ class SnapshotTransfer:
             old = self._registered.get(archive.info.filename)
             info = manifest.file(archive.info.filename) if manifest is not None else None
             reuse = None
-            if old is not None and info is not None and _alike(archive.index, old):
+            if old is not None and info is not None and alike(archive.index, old):
                 reuse = None if self._plain else (EntryTable(old), info.csum)
             self._writers.append(self._create(archive, reuse))
         self._session.wait([writer.create for writer in self._writers])
@@ -223,7 +210,8 @@ class SnapshotTransfer:
 
         Its chunks are registered, if that is possible, so that they need not be sent.
         """
-        refused = [w for w in self._writers if w.reuses and _no_writer(w.create)]
+        copies = [writer for writer in self._writers if writer.positions is not None]
+        refused = [writer for writer in copies if opened_no_writer(writer.create)]
         if not refused:
             return
         self._fallbacks += len(refused)
@@ -231,14 +219,19 @@ class SnapshotTransfer:
         registrations: dict[str, Call] = {}
         for writer in refused:
             name = writer.archive.info.filename
-            writer.reuses = False
             writer.positions = None
-            writer.create = self._create_call(writer.archive, None)
+            writer.create = create_call(self._session, writer.archive, None)
             if name not in self._registered and self._is_same_at_target(name):
                 registrations[name] = self._session.register_previous(name)
         self._session.wait(registrations.values())
+        self._take_from_source(registrations)
+
+    def _take_from_source(self, registrations: dict[str, Call]) -> None:
+        """Previous indexes that the target has registered, and that the source has too."""
         for name, call in registrations.items():
-            if not call.refused and self._previous is not None:
+            if call.refused:
+                self._fallbacks += 1
+            elif self._previous is not None:
                 call.body()
                 self._registered[name] = self._previous.indexes[name].index
 
@@ -268,23 +261,17 @@ class SnapshotTransfer:
         if self._previous is None:
             return None
         old = self._previous.indexes.get(archive.info.filename)
-        if old is None or not _alike(archive.index, old.index):
+        if old is None or not alike(archive.index, old.index):
             return None
         return old.table, old.info.csum
 
     def _create(self, archive: IndexArchive, reuse: tuple[EntryTable, bytes] | None) -> _Writer:
         if reuse is None:
-            return _Writer(archive, self._create_call(archive, None), reuses=False)
+            return _Writer(archive, create_call(self._session, archive, None))
         old, csum = reuse
         changed = np.frombuffer(archive.table.changed(old), dtype=np.uint32)
         self._shortcuts += 1
-        return _Writer(archive, self._create_call(archive, csum), reuses=True, positions=changed)
-
-    def _create_call(self, archive: IndexArchive, reuse_csum: bytes | None) -> Call:
-        name = archive.info.filename
-        if archive.kind == "fixed":
-            return self._session.create_fixed(name, archive.index.size, reuse_csum)
-        return self._session.create_dynamic(name)
+        return _Writer(archive, create_call(self._session, archive, csum), changed)
 
     def _worth_registering(self) -> list[str]:
         """The previous indexes that hold a chunk that is needed; the copied entries need none."""
@@ -296,6 +283,7 @@ class SnapshotTransfer:
             needed.insert(rows if writer.positions is None else rows[writer.positions])
         if not len(needed):
             return []
+        self._needed = needed
         return [
             name
             for name, old in self._previous.indexes.items()
@@ -313,7 +301,12 @@ class SnapshotTransfer:
             return
         known = DigestSet(sum(writer.total for writer in self._writers))
         for index in self._registered.values():
-            known.insert(index.digests)
+            rows = index.digests
+            if self._needed is not None and len(self._needed) < len(rows) * _FEW:
+                # Of a large image that changed little, only what is asked for.
+                rows = rows[self._needed.contains(rows)]
+            known.insert(rows)
+        self._needed = None
         for writer in self._writers:
             writer.known = known
 
@@ -378,40 +371,12 @@ class SnapshotTransfer:
         return self._order(writer.archive.table, missing)
 
     def _append(self, writer: _Writer, acknowledged: int, first_flight: int) -> None:
-        """Send entry lists: full ones, or the last, whose chunks are all acknowledged."""
-        for call in [call for call in writer.lists if call.done]:
-            writer.lists.remove(call)
+        """Send the entries whose chunks are acknowledged."""
+        for call in writer.answered():
             self._checked(call)
-        while writer.blocks and writer.blocks[0][1] <= acknowledged:
-            writer.ready = writer.blocks.pop(0)[0]
-        limit = self._body_limit
-        in_flight = 1 if writer.archive.kind == "dynamic" else _PIPELINED_LISTS
-        while writer.appended < writer.ready and len(writer.lists) < in_flight:
-            due = writer.ready - writer.appended
-            if due < limit // _LEAST_ENTRY_TEXT and writer.ready < writer.total:
-                return
-            self._send_list(writer, due, first_flight)
-
-    def _send_list(self, writer: _Writer, due: int, first_flight: int) -> None:
-        session = self._session
-        waited = 1 if session.chunks_added else 0
-        serial = writer.n_lists if writer.archive.kind == "dynamic" else 0
-        session.flight = first_flight + waited + serial
-        positions = None
-        if writer.positions is not None:
-            positions = writer.positions[writer.appended : writer.ready]
-        call, taken = session.append(
-            writer.archive.kind,
-            writer.writer_id,
-            writer.archive.table,
-            limit=self._body_limit,
-            positions=positions,
-            first=writer.appended,
-            count=due,
-        )
-        writer.lists.append(call)
-        writer.n_lists += 1
-        writer.appended += taken
+        writer.note_acknowledged(acknowledged)
+        waited = 1 if self._session.chunks_added else 0
+        writer.send_lists(self._session, limit=self._body_limit, flight=first_flight + waited)
 
     def _checked(self, call: Call) -> None:
         """Raise the error of a call, as ReuseRefused where a shortcut may be the reason."""
@@ -427,16 +392,7 @@ class SnapshotTransfer:
     def _close(self) -> None:
         session = self._session
         self._next_flight()
-        closes = [
-            session.close_writer(
-                writer.archive.kind,
-                writer.writer_id,
-                chunk_count=writer.total,
-                size=writer.archive.index.size,
-                csum=writer.archive.info.csum,
-            )
-            for writer in self._writers
-        ]
+        closes = [writer.close(session) for writer in self._writers]
         session.wait(closes)
         for call in closes:
             self._checked(call)
@@ -458,17 +414,6 @@ class SnapshotTransfer:
         )
 
 
-def _no_writer(call: Call) -> bool:
-    """Whether the target opened no writer; some say so with an empty answer (spec 03)."""
-    if call.refused or call.answer is None or call.answer.status == 0:
-        return call.refused
-    try:
-        call.writer_id()
-    except ProtocolError:
-        return True
-    return False
-
-
 def _manifest_of(calls: list[Call]) -> Manifest | None:
     """The target's previous manifest, None where it has none or it cannot be used."""
     for call in calls:
@@ -478,12 +423,3 @@ def _manifest_of(calls: list[Call]) -> Manifest | None:
             except (FormatError, RemoteError):
                 continue
     return None
-
-
-def _alike(new: Index, old: Index) -> bool:
-    """Whether an index can start as a copy of another (spec 03, "reuse-csum")."""
-    return (
-        old.kind == new.kind == "fixed"
-        and len(old) == len(new)
-        and old.chunk_size == new.chunk_size
-    )

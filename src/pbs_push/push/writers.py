@@ -1,0 +1,122 @@
+"""Index writers at the target: their entry lists, and closing them (spec 03)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from pbs_push.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pbs_push.formats.index import Index
+    from pbs_push.push.archives import IndexArchive
+    from pbs_push.remote.session import BackupSession, Call
+
+    Positions = NDArray[np.uint32]
+
+_PIPELINED_LISTS: Final = 4
+"""Entry lists of a fixed index under way at once; each is up to 512 KiB in memory."""
+_LEAST_ENTRY_TEXT: Final = 69
+
+
+@dataclass(slots=True)
+class IndexWriter:
+    """One index being written at the target.
+
+    ``positions`` are the entries to append (None: all, else it started as a copy of the previous
+    one), ``ready`` says up to which of these all chunks are acknowledged, ``appended`` up to which
+    they were sent. ``lists`` are under way.
+    """
+
+    archive: IndexArchive
+    create: Call
+    positions: Positions | None = None
+    writer_id: int = 0
+    ready: int = 0
+    appended: int = 0
+    lists: list[Call] = field(default_factory=list)
+    n_lists: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many entries are to be appended."""
+        return len(self.archive.index) if self.positions is None else len(self.positions)
+
+    @property
+    def done(self) -> bool:
+        """Whether all are appended, with the answers received."""
+        return self.appended == self.total and not self.lists
+
+    def answered(self) -> list[Call]:
+        """The lists that were answered since the last call, with success or not."""
+        found = [call for call in self.lists if call.done]
+        self.lists = [call for call in self.lists if not call.done]
+        return found
+
+    def send_lists(self, session: BackupSession, *, limit: int, flight: int) -> None:
+        """Send what is ready in lists of less than ``limit`` bytes: full ones, or the last.
+
+        Those of a dynamic index one after another, since a server may swap two; ``flight`` is that
+        of the first.
+        """
+        dynamic = self.archive.kind == "dynamic"
+        while self.appended < self.ready and len(self.lists) < (1 if dynamic else _PIPELINED_LISTS):
+            due = self.ready - self.appended
+            if due < limit // _LEAST_ENTRY_TEXT and self.ready < self.total:
+                return
+            session.flight = flight + (self.n_lists if dynamic else 0)
+            chosen = None if self.positions is None else self.positions[self.appended : self.ready]
+            call, taken = session.append(
+                self.archive.kind,
+                self.writer_id,
+                self.archive.table,
+                limit=limit,
+                positions=chosen,
+                first=self.appended,
+                count=due,
+            )
+            self.lists.append(call)
+            self.n_lists += 1
+            self.appended += taken
+
+    def close(self, session: BackupSession) -> Call:
+        """Close it, when all entries are appended."""
+        return session.close_writer(
+            self.archive.kind,
+            self.writer_id,
+            chunk_count=self.total,
+            size=self.archive.index.size,
+            csum=self.archive.info.csum,
+        )
+
+
+def create_call(session: BackupSession, archive: IndexArchive, reuse_csum: bytes | None) -> Call:
+    """Open a writer; ``reuse_csum`` is of the previous index that it starts from as a copy."""
+    name = archive.info.filename
+    if archive.kind == "fixed":
+        return session.create_fixed(name, archive.index.size, reuse_csum)
+    return session.create_dynamic(name)
+
+
+def opened_no_writer(call: Call) -> bool:
+    """Whether the target opened no writer; some say so with an empty answer (spec 03)."""
+    if call.refused or call.answer is None or call.answer.status == 0:
+        return call.refused
+    try:
+        call.writer_id()
+    except ProtocolError:
+        return True
+    return False
+
+
+def alike(new: Index, old: Index) -> bool:
+    """Whether an index can start as a copy of another (spec 03, "reuse-csum")."""
+    return (
+        old.kind == new.kind == "fixed"
+        and len(old) == len(new)
+        and old.chunk_size == new.chunk_size
+    )
