@@ -1,5 +1,7 @@
 """The extension modules; everything else about the package is in pyproject.toml."""
 
+import os
+
 from setuptools import Extension, setup
 
 
@@ -22,5 +24,6 @@ setup(
         native("digests", "digests"),
         native("index", "index", "map"),
         native("transport", "blob", "chunks", "entries", "hpack", "http2", "upload"),
-    ]
+    ],
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,3 +44,21 @@ def sample_datastore(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "store1"
     write_sample(folder, total_bytes=6 << 20)
     return folder
+
+
+@pytest.fixture
+def no_free_descriptor() -> Callable[[], AbstractContextManager[None]]:
+    """Makes each attempt to open another file fail, as at the limit of open files."""
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free_fd = os.open("/dev/null", os.O_RDONLY)
+        os.close(free_fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free_fd, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    return limited

@@ -368,7 +368,21 @@ def test_the_network_location() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["pbs", "pbs.example.org", "192.0.2.7", "::1", "fe80::1", "münchen"]
+    "host",
+    [
+        "pbs",
+        "pbs.example.org",
+        "pbs.example.org.",
+        "PBS_1",
+        "192.0.2.7",
+        "::1",
+        "fe80::1",
+        "münchen",
+        "bücher.example",
+        "xn--bcher-kva.example",
+        "a" * 63,
+        ".".join(["a" * 49] * 5) + ".abc",
+    ],
 )
 def test_hosts(host: str) -> None:
     assert is_host(host)
@@ -376,7 +390,12 @@ def test_hosts(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "[::1]", "a:b", "host:8007", "fe80::1%eth0", "a b", "a/b", "a@b", "a?b", "a#b", "a\0"],
+    [
+        *("", "[::1]", "a:b", "host:8007", "fe80::1%eth0", "::1\n"),
+        *("a b", "a/b", "a@b", "a?b", "a#b", "a\0", "a\n", "a%62", "a*"),
+        *(".", "..", "a..b", ".a", "-a", "a-", "a.-b", "a" * 64, "é" * 80, "ü..ü", "\u2028"),
+        ".".join(["a" * 49] * 5) + ".abcd",
+    ],
 )
 def test_no_hosts(host: str) -> None:
     assert not is_host(host)
@@ -384,7 +403,11 @@ def test_no_hosts(host: str) -> None:
 
 STORES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{2,31}", fullmatch=True)
 HOSTS = st.one_of(
-    st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,10}[a-z0-9])?", fullmatch=True),
+    st.lists(
+        st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,10}[a-z0-9])?", fullmatch=True),
+        min_size=1,
+        max_size=4,
+    ).map(".".join),
     st.ip_addresses().map(str),
 )
 

@@ -30,6 +30,7 @@ and no repr holds a password, a token's secret or a ticket.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -166,3 +167,11 @@ class Cancelled(PbsPushError):
     """The caller asked to stop; nothing half-done is left at the target."""
 
     exit_status = 130
+
+
+def os_reason(error: OSError) -> str:
+    """The system's reason for an error, and what to do about it where that can be told."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.EMFILE:
+        return f"{reason}: raise the limit (ulimit -n), or lower --parallel"
+    return reason

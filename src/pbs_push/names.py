@@ -27,11 +27,17 @@ MAX_NAMESPACE_DEPTH: Final = 7
 MAX_NAMESPACE_LENGTH: Final = 256
 DEFAULT_PORT: Final = 8007
 
+_FIRST_TIME: Final = -62_135_596_800
+_LAST_TIME: Final = 253_402_300_799
+"""The years 1 to 9999, which a snapshot's folder can be named after."""
+
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _USER = re.compile(r"[^\s:/\x00-\x1f\x7f@]+(?:@[^\s:/\x00-\x1f\x7f@]+)*", re.ASCII)
 _REALM = _SAFE_ID
-_NOT_IN_HOST = re.compile(r"[\s/@\[\]?#%\x00-\x1f\x7f]")
+_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?", re.ASCII)
+_MAX_HOST_NAME: Final = 253
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{2}(?::?[0-9a-fA-F]{2}){31}", re.ASCII)
 
@@ -42,16 +48,20 @@ def is_safe_id(text: str) -> bool:
 
 
 def is_host(text: str) -> bool:
-    """Whether ``text`` can name a server: a name or an address, IPv6 without brackets."""
-    if not text or _NOT_IN_HOST.search(text):
-        return False
-    if ":" not in text:
-        return True
+    """Whether ``text`` can name a server: a name or an address, IPv6 without brackets.
+
+    A name in another script than ASCII is one if it has a form in ASCII (IDNA).
+    """
+    if ":" in text:
+        try:
+            return ipaddress.IPv6Address(text).scope_id is None
+        except ValueError:
+            return False
     try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
+        name = text if text.isascii() else text.encode("idna").decode("ascii")
+    except UnicodeError:
         return False
-    return True
+    return len(name) <= _MAX_HOST_NAME and _HOST_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -94,7 +104,7 @@ class Namespace:
     @property
     def disk_path(self) -> str:
         """Path below the datastore's base directory (spec 01): ``ns/a/ns/b``, root ``""``."""
-        return "/".join(f"ns/{component}" for component in self.components)
+        return "/".join([f"ns/{component}" for component in self.components])
 
     def child(self, name: str) -> Namespace:
         """The namespace ``name`` below this one. Raises InvalidName."""
@@ -169,21 +179,26 @@ def format_backup_time(epoch: int) -> str:
     ``epoch`` is in seconds. Raises InvalidName for a time outside the years 1 to 9999.
     """
     try:
-        return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+        return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")[:19] + "Z"
     except (ValueError, OverflowError, OSError):
         raise InvalidName(f"{epoch} is no backup time") from None
 
 
+def looks_like_backup_time(text: str) -> bool:
+    """Whether a folder's name has the form of a snapshot's; it may still be no date."""
+    return _TIME.fullmatch(text) is not None
+
+
 def parse_backup_time(text: str) -> int:
     """Epoch seconds of a snapshot folder's name. Raises InvalidName."""
-    if _TIME.fullmatch(text) is None:
+    if not looks_like_backup_time(text):
         raise InvalidName(f"'{text}' is no backup time (YYYY-MM-DDThh:mm:ssZ)")
     try:
         epoch = int(datetime.fromisoformat(text).timestamp())
     except ValueError:
         raise InvalidName(f"'{text}' is no date") from None
     # Python 3.13 and later take 24:00:00 for the next day's start; a folder's name is exact.
-    if format_backup_time(epoch) != text:
+    if text[11:13] == "24":
         raise InvalidName(f"'{text}' is no date")
     return epoch
 
@@ -196,7 +211,8 @@ class Snapshot:
     backup_time: int
 
     def __post_init__(self) -> None:
-        format_backup_time(self.backup_time)
+        if not _FIRST_TIME <= self.backup_time <= _LAST_TIME:
+            raise InvalidName(f"{self.backup_time} is no backup time")
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,11 @@ def raising(error: BaseException) -> click.Command:
             1,
             "pbs-push: error: /etc/x: Permission denied",
         ),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            1,
+            "error: Too many open files: raise the limit (ulimit -n), or lower --parallel",
+        ),
         (OSError("odd"), 1, "pbs-push: error: odd"),
         (click.ClickException("so not"), 1, "pbs-push: error: so not"),
     ],
@@ -119,6 +125,18 @@ def test_a_process_ends_with_the_status(tmp_path: Path) -> None:
     assert err == (
         f"pbs-push: error: source {tmp_path} is not a datastore: it has no folder '.chunks'\n"
     )
+
+
+def test_more_files_may_be_open_than_usual() -> None:
+    script = (
+        "import resource, sys; from pbs_push.cli import app; "
+        "app.run = lambda: print(resource.getrlimit(resource.RLIMIT_NOFILE)) or 0; app.main()"
+    )
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    command = ["sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    limited = app.OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, app.OPEN_FILES)
+    assert done.stdout == f"({limited}, {hard})\n"
 
 
 def test_who_reads_may_leave(small_source: Path) -> None:

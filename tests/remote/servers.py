@@ -96,10 +96,22 @@ class Line:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
+    def spoil(self) -> None:
+        """Send bytes that TLS cannot decrypt."""
+        socket.socket.send(self._socket, b"\x17\x03\x03\x00\x20" + bytes(32))
+
     def say_goodbye(self) -> None:
         """End TLS in order."""
         with contextlib.suppress(OSError):
             self._socket.unwrap()  # type: ignore[attr-defined]
+
+    def ends_in_order(self) -> bool:
+        """Whether the client's last word was the end of TLS; to be asked at the end."""
+        try:
+            self._socket.unwrap()  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         self._socket.close()

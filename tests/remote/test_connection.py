@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import itertools
 import json
 import os
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,7 +45,7 @@ from pbs_push.remote.tls import TrustContext
 from pbs_push.remote.tls_stream import TlsStream
 from pbs_push.target import Identities, TargetServer, create_datastore
 
-from .servers import Asked, Identity, Line, Script, Server, answer, http, read_request
+from .servers import PATIENCE_S, Asked, Identity, Line, Script, Server, answer, http, read_request
 
 SNAPSHOT = Snapshot.parse("host/web/2026-11-22T18:49:14Z")
 SECRET = "correct horse"
@@ -50,6 +53,8 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n" + (
     b"upgrade: proxmox-backup-protocol-v1\r\n\r\n"
 )
 SETTINGS = bytes.fromhex("000000040000000000")
+SO_ATTACH_FILTER = 26
+"""Of Linux; Python has no name for it."""
 
 
 def nothing(_line: Line) -> None:
@@ -115,6 +120,21 @@ def finish(server: Server) -> None:
         call = session.finish()
         session.wait([call])
         call.body()
+
+
+def test_too_many_open_files_are_told(
+    identity: Identity, no_free_descriptor: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    "a codec that is loaded when first used".encode("idna")
+    what_to_do = r"Too many open files: raise the limit \(ulimit -n\), or lower --parallel"
+    with (
+        Target("root@pam!push@127.0.0.1:1:store1", SECRET, identity.fingerprint) as target,
+        no_free_descriptor(),
+    ):
+        with pytest.raises(ConnectError, match=what_to_do):
+            target.api.status()
+        with pytest.raises(ConnectError, match=what_to_do):
+            target.connect(threading.Event())
 
 
 # -- before the upgrade --
@@ -365,6 +385,46 @@ def test_the_last_answer_counts_although_the_line_is_closed(identity: Identity) 
     for _ in range(5):
         with Server(identity, H2Server(handler)) as server:
             finish(server)
+
+
+ANSWERED = bytes.fromhex("000001 01 05 00000001 88")
+"""Headers of stream 1 and its end: status 200."""
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        says(SETTINGS + ANSWERED + b"\xff" * 50, waits),
+        says(SETTINGS + ANSWERED + goaway(11), waits),
+        says(SETTINGS + ANSWERED, says(b"\xff" * 50)),
+        says(SETTINGS + ANSWERED, Line.reset),
+        says(SETTINGS + ANSWERED, Line.spoil),
+    ],
+)
+def test_the_last_answer_counts_whatever_comes_behind_it(identity: Identity, then: Script) -> None:
+    """It is whole: the target has the snapshot, and what breaks afterwards changes nothing."""
+    with Server(identity, replies(SWITCH, reads(then))) as server:
+        finish(server)
+
+
+def test_a_session_ends_in_order(identity: Identity) -> None:
+    """A server that sees the line just end may log an error for a backup that is all right."""
+    ends: list[object] = []
+
+    class Peer(H2Server):
+        def __call__(self, line: Line) -> None:
+            super().__call__(line)
+            ends.append(line.ends_in_order())
+
+    def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
+        peer.answer(stream, 200, b'{"data":null}')
+
+    with Server(identity, Peer(handler)) as server:
+        finish(server)
+    with Server(identity, Peer(lambda *_: None)) as server, session_with(server) as session:
+        session.finish()
+        session.pump(lambda: session.state.settings_seen)
+    assert ends == [True, False]
 
 
 def test_a_101_needs_no_headers(identity: Identity) -> None:
@@ -694,3 +754,86 @@ def test_a_whole_backup_at_the_embedded_target(tmp_path: Path) -> None:
                 )
             assert len(target.api.snapshots(Namespace())) == 2
     assert reused == [False, True]
+
+
+# -- a target that is dead, and one that is just slow --
+
+
+def drop_all(line: socket.socket) -> None:
+    """From now on, what comes for this socket is lost, as if its machine had lost power."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # return 0 bytes
+    program = struct.pack("HL", 1, ctypes.addressof(instruction))
+    line.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def tcp_backoff(stream: TlsStream) -> int:
+    """How often the system has doubled its patience."""
+    return stream._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[4]
+
+
+@contextlib.contextmanager
+def connected(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[TlsStream, socket.socket]]:
+    """Both ends of a TLS connection whose server reads nothing any more."""
+    monkeypatch.setattr(tls_stream, "DEAD_AFTER_S", 0.5)
+    over = threading.Event()
+    peers: list[socket.socket] = []
+
+    def script(line: Line) -> None:
+        peers.append(line._socket)
+        over.wait(PATIENCE_S)
+
+    with Server(identity, script) as server:
+        context = TrustContext(identity.fingerprint)
+        stream = TlsStream("127.0.0.1", server.port, context, threading.Event())
+        try:
+            while not (peers and stream.wait(1.0)):
+                time.sleep(0.01)
+            while stream.wait(0.0):  # the server's tickets
+                stream.receive()
+            yield stream, peers[0]
+        finally:
+            stream.close()
+            over.set()
+
+
+def fill(stream: TlsStream) -> None:
+    """Write until the target's window is closed."""
+    stream.write(bytes(32 << 20))
+    while not stream.flush():
+        if tcp_backoff(stream):
+            return
+        stream.wait(tls_stream.CANCEL_POLL_S)
+
+
+def wait_forever(stream: TlsStream) -> None:
+    while True:
+        stream.wait(1.0)
+
+
+def test_a_target_that_stalls_is_not_dead(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel answers every probe of its closed window; that it reads nothing is its affair."""
+    with connected(identity, monkeypatch) as (stream, _peer):
+        # It would end the line although every probe is answered.
+        assert stream._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        fill(stream)
+        while tcp_backoff(stream) < 4:  # the last probes were more than a second apart
+            assert not stream.wait(1.0)
+            stream.flush()
+
+
+@pytest.mark.parametrize("stalled", [True, False])
+def test_a_target_that_vanished_is_dead(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, stalled: bool
+) -> None:
+    with connected(identity, monkeypatch) as (stream, peer):
+        if stalled:
+            fill(stream)
+        drop_all(peer)
+        stream.write(b"are you there?")
+        stream.flush()
+        with pytest.raises(ConnectError, match=r"127\.0\.0\.1:.* is gone: nothing was acknow"):
+            wait_forever(stream)

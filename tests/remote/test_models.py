@@ -20,6 +20,7 @@ from pbs_push.remote.models import (
     VersionAnswer,
 )
 
+_GROUP_ITEM = TypeAdapter(GroupItem)
 GROUP: dict[str, Any] = {"backup-type": "vm", "backup-id": "100"}
 
 
@@ -78,16 +79,16 @@ def test_recorded_namespaces_and_version(fixtures_dir: Path) -> None:
 
 
 def test_a_group_with_just_an_unfinished_snapshot_has_none() -> None:
-    item = GroupItem.model_validate({**GROUP, "last-backup": 5, "files": ["a.fidx"]})
+    item = _GROUP_ITEM.validate_python({**GROUP, "last-backup": 5, "files": ["a.fidx"]})
     assert item.newest_finished is None
-    item = GroupItem.model_validate({**GROUP, "last-backup": 5, "files": ["index.json.blob"]})
+    item = _GROUP_ITEM.validate_python({**GROUP, "last-backup": 5, "files": ["index.json.blob"]})
     assert item.newest_finished == 5
-    assert GroupItem.model_validate(GROUP).newest_finished is None
+    assert _GROUP_ITEM.validate_python(GROUP).newest_finished is None
 
 
 @pytest.mark.parametrize("owner", [None, "", "nobody", "@", "a b@pam", 7])
 def test_an_owner_that_is_no_auth_id_owns_nothing(owner: object) -> None:
-    assert GroupItem.model_validate({**GROUP, "owner": owner}).owner is None
+    assert _GROUP_ITEM.validate_python({**GROUP, "owner": owner}).owner is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_an_owner_that_is_no_auth_id_owns_nothing(owner: object) -> None:
 )
 def test_odd_groups_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        GroupItem.model_validate({**GROUP, **change})
+        _GROUP_ITEM.validate_python({**GROUP, **change})
 
 
 def test_delete_statistics_count_from_nothing() -> None:

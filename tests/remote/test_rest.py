@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from urllib.parse import quote
@@ -21,7 +24,7 @@ from pbs_push.errors import (
     StatusError,
     TlsError,
 )
-from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
+from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Repository, Snapshot
 from pbs_push.remote import rest as rest_module
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import TicketAuth, TokenAuth
@@ -311,6 +314,122 @@ def test_errors_say_what_was_asked(
     assert text.startswith(f"GET some/path at 127.0.0.1:{it.server.port}: ")
     assert SECRET not in text
     assert "\x1b" not in text
+
+
+# -- answers that are too much --
+
+
+def deflated(body: bytes, window_bits: int = zlib.MAX_WBITS) -> bytes:
+    deflate = zlib.compressobj(wbits=window_bits)
+    return deflate.compress(body) + deflate.flush()
+
+
+ANSWER = json.dumps({"data": list(range(5000))}).encode()
+DEFLATE = "Content-Encoding: deflate"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200, ANSWER),
+        answer(200, ANSWER, "content-encoding: Identity"),
+        answer(200, deflated(ANSWER), DEFLATE),
+        answer(200, deflated(ANSWER, -zlib.MAX_WBITS), DEFLATE),
+    ],
+)
+def test_answers_may_be_compressed(identity: Identity, reply: bytes) -> None:
+    with world(identity, lambda _: reply) as it:
+        assert it.rest.get("x") == list(range(5000))
+    assert it.asked[0].headers["accept-encoding"] == "deflate"
+
+
+def endless(head: bytes, piece: bytes) -> Script:
+    """An answer that only ends when the client hangs up."""
+
+    def script(line: Line) -> None:
+        read_request(line)
+        line.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n" + head + b"\r\n")
+        while True:
+            line.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    return script
+
+
+def bomb() -> bytes:
+    """A small part of a body that never ends, and is large."""
+    deflate = zlib.compressobj()
+    return deflate.compress(bytes(8 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (endless(b"", b" " * 4096), "it is longer than 1 MiB"),
+        (endless(b"content-length: 7\r\n", b" " * 4096), "GET x at 127"),
+        (endless(DEFLATE.encode() + b"\r\n", bomb()), "it is longer than 1 MiB"),
+        (http(lambda _: answer(200, b" " * (2 << 20)), []), "it is longer than 1 MiB"),
+        (http(lambda _: answer(500, b" " * (2 << 20)), []), "it is longer than 1 MiB"),
+        (http(lambda _: answer(200, deflated(bytes(8 << 20)), DEFLATE), []), "than 1 MiB"),
+        (http(lambda _: answer(200, deflated(ANSWER)[:-9], DEFLATE), []), "is cut"),
+        (http(lambda _: answer(200, b"\x78 no", DEFLATE), []), "not usable"),
+        (
+            http(lambda _: answer(200, gzip.compress(ANSWER), "content-encoding: gzip"), []),
+            "encoded as 'gzip', which was not asked for",
+        ),
+        (
+            http(lambda _: answer(200, b"", "content-encoding: " + "x" * 4000), []),
+            "encoded as 'x{40}', which",
+        ),
+        (http(lambda _: answer(302, b"", "location: https://xn--a/"), []), "is it a Proxmox"),
+    ],
+)
+def test_an_answer_cannot_fill_our_memory(
+    identity: Identity, script: Script, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_module, "MAX_ANSWER_BYTES", 1 << 20)
+    with (
+        world(identity, script, raw=True) as it,
+        pytest.raises(ProtocolError, match=message) as caught,
+    ):
+        it.rest.get("x")
+    assert str(caught.value).startswith("GET x at 127.0.0.1:")
+
+
+def test_what_is_inflated_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest_module, "MAX_ANSWER_BYTES", 1 << 20)
+    bomb = deflated(bytes(256 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="longer than 1 MiB"):
+            rest_module._decoded("deflate", [bomb])
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_large_listing_passes(identity: Identity) -> None:
+    groups = [
+        {
+            "backup-type": "vm",
+            "backup-id": str(number),
+            "last-backup": 1_795_000_000,
+            "files": [MANIFEST_NAME],
+        }
+        for number in range(20_000)
+    ]
+    with world(identity, lambda _: data(groups)) as it:
+        assert len(it.api.groups_by_name(Namespace())) == 20_000
+
+
+def test_groups_by_name_leave_out_what_is_no_group(identity: Identity) -> None:
+    items = [{"backup-type": kind, "backup-id": "1"} for kind in ("vm", "tape", "ct")]
+    with world(identity, lambda _: data(items)) as it:
+        found = it.api.groups_by_name(Namespace())
+    assert {str(group): item.backup_type for group, item in found.items()} == {
+        "vm/1": "vm",
+        "ct/1": "ct",
+    }
 
 
 def closes(_line: Line) -> None:

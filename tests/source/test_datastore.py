@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pbs_push.errors import SnapshotVanished, SourceError
+from pbs_push.errors import ConfigError, SnapshotVanished, SourceError
 from pbs_push.names import AuthId, Group, Namespace
 from pbs_push.source import Datastore
 
@@ -62,11 +62,13 @@ def test_namespaces_come_parents_first_in_order(store: SmallStore) -> None:
 
 def test_a_missing_anchor_is_an_error(store: SmallStore) -> None:
     anchor = Namespace.parse("no/where")
-    for call in (store.open().namespaces, store.open().groups):
-        with pytest.raises(SourceError, match=r"no/where.*: No such file"):
-            call(anchor)
-    with pytest.raises(SourceError):
-        store.open().namespaces(anchor, 0)
+    for max_depth in (None, 0):
+        with pytest.raises(ConfigError, match=r"has no namespace no/where.*pbs-push list"):
+            store.open().namespaces(anchor, max_depth)
+    with pytest.raises(SourceError, match=r"no/where.*: No such file"):
+        store.open().groups(anchor)
+    with pytest.raises(SourceError, match=r"no/where.*: No such file"):
+        list(store.open().contents(anchor))
 
 
 def test_folders_that_are_no_namespaces(store: SmallStore, tmp_path: Path) -> None:
@@ -153,6 +155,7 @@ def test_group_notes(store: SmallStore) -> None:
     notes.write_bytes(b"\xff")
     with pytest.raises(SourceError, match="notes of source group vm/100 are not UTF-8"):
         store.open().group_notes(group)
+    assert store.open().group_notes(group, errors="replace") == "\ufffd"
     notes.unlink()
     assert store.open().group_notes(group) is None
 
@@ -213,6 +216,63 @@ def test_a_group_that_became_a_link(store: SmallStore) -> None:
     (store.path / "vm" / "100").symlink_to(store.path / "elsewhere")
     with pytest.raises(SnapshotVanished):
         store.open().snapshots(group)
+
+
+def test_contents_are_groups_and_their_snapshots(store: SmallStore) -> None:
+    for name in ("vm/99", "ct/20", "host/a"):
+        store.write("", name)
+    (store.path / "host/a/owner").unlink()
+    (store.path / "vm/99/2026-13-01T00:00:00Z").mkdir()
+    (store.folder / ".protected").touch()
+    (store.folder / "index.json.blob").unlink()
+    opened = store.open()
+    expected = [(group, opened.snapshots(group)) for group in opened.groups(ROOT)]
+    assert list(opened.contents(ROOT)) == expected
+    assert len(expected) == 4
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "a link", "a file"])
+def test_a_group_that_goes_while_the_contents_are_read(store: SmallStore, becomes: str) -> None:
+    store.write("", "vm/200")
+    contents = store.open().contents(ROOT)
+    assert str(next(contents)[0].group) == "vm/100"
+    path = store.path / "vm/200"
+    moved = path.rename(store.path / "elsewhere")
+    if becomes == "a link":
+        path.symlink_to(moved)
+    elif becomes == "a file":
+        path.touch()
+    group, found = next(contents)
+    assert (str(group.group), group.owner) == ("vm/200", None)
+    assert isinstance(found, SnapshotVanished)
+    assert list(contents) == []
+
+
+def test_links_are_found_where_data_should_be(store: SmallStore, tmp_path: Path) -> None:
+    opened = store.open()
+    store.write("a", "ct/1")
+    assert opened.links_in(ROOT) == opened.links_in(Namespace.parse("a")) == []
+    group = store.path / "vm/100"
+    (group / "2026-05-30T20:00:00Z").symlink_to(tmp_path)
+    (group / "other").symlink_to(tmp_path)
+    (store.path / "vm/200").symlink_to(tmp_path)
+    (store.path / "host").symlink_to(tmp_path)
+    (store.path / "elsewhere").symlink_to(tmp_path)
+    (store.path / "ns/b").symlink_to(tmp_path)
+    (store.path / "ct").touch()
+    assert set(opened.links_in(ROOT)) == {
+        "vm/100/2026-05-30T20:00:00Z", "vm/200", "host", "ns/b",
+    }  # fmt: skip
+    assert opened.links_in(Namespace.parse("a")) == []
+    assert opened.links_in(Namespace.parse("gone")) == []
+
+
+def test_whether_a_snapshot_has_a_file(store: SmallStore) -> None:
+    opened, first = store.open(), store.first()
+    assert opened.has_file(first, "some.conf.blob")
+    assert not opened.has_file(first, "client.log.blob")
+    (store.folder / "client.log.blob").symlink_to("some.conf.blob")
+    assert not opened.has_file(first, "client.log.blob")
 
 
 def test_archive_names(store: SmallStore) -> None:

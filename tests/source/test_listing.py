@@ -111,6 +111,27 @@ def test_lines(store: SmallStore) -> None:
     ]
 
 
+def test_notes_that_are_not_utf_8_are_shown_as_far_as_they_are(store: SmallStore) -> None:
+    (store.path / "vm" / "100" / "notes").write_bytes(b"caf\xe9 au lait\n")
+    (group,) = listed(store.open())["namespaces"][0]["groups"]
+    assert group["notes"] == "caf\ufffd au lait\n"
+    assert "error" not in group
+    assert len(group["snapshots"]) == 2
+    assert any(line.endswith('root@pam  "caf\ufffd au lait"') for line in text_lines(store.open()))
+
+
+def test_notes_that_cannot_be_read_do_not_end_the_list(store: SmallStore) -> None:
+    os.truncate(store.path / "vm" / "100" / "notes", 2 << 20)
+    store.write("", "vm/101")
+    first, second = listed(store.open())["namespaces"][0]["groups"]
+    assert "vm/100" in first["error"]
+    assert (first["comment"], len(first["snapshots"])) == (None, 2)
+    assert "error" not in second
+    lines = list(text_lines(store.open()))
+    assert lines[2].startswith("    NOTES UNREADABLE: read source group vm/100: 2097152 bytes")
+    assert any("vm/101" in line for line in lines)
+
+
 def test_a_csum_that_differs_shows(store: SmallStore) -> None:
     path = store.folder / "disk.img.fidx"
     data = bytearray(path.read_bytes())

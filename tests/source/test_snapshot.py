@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pbs_push.errors import (
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB, decode_blob, encode_blob
 from pbs_push.formats.manifest import Manifest
 
-from .small_store import FIRST, SECOND, SmallStore, open_files
+from .small_store import FIRST, ROOT, SECOND, SmallStore, open_files
 
 LABEL = "source snapshot vm/100/2026-05-28T20:00:00Z"
 
@@ -223,3 +224,19 @@ def test_a_manifest_moved_to_another_time(store: SmallStore) -> None:
     (store.folder / "index.json.blob").write_bytes(moved.encode())
     with pytest.raises(ManifestError, match=f"is that of {SECOND}, it lies in {FIRST}"):
         store.open().open_snapshot(store.first())
+
+
+def test_too_many_open_files_are_told(
+    store: SmallStore, no_free_descriptor: Callable[[], AbstractContextManager[None]]
+) -> None:
+    first, source = store.first(), store.open()
+    what_to_do = r"Too many open files: raise the limit \(ulimit -n\), or lower --parallel"
+    with source.open_snapshot(first) as opened, no_free_descriptor():
+        with pytest.raises(SourceError, match=what_to_do):
+            source.open_snapshot(first)
+        with pytest.raises(SourceError, match=what_to_do):
+            opened.open_index("disk.img.fidx")
+        with pytest.raises(SourceError, match=what_to_do):
+            opened.read_blob("some.conf.blob")
+        with pytest.raises(SourceError, match=what_to_do):
+            source.groups(ROOT)

@@ -53,6 +53,24 @@ def test_thirty_two_sessions_at_once(target: TargetServer, tmp_path: Path) -> No
     assert not list((tmp_path / "store").rglob("*.tmp_*"))
 
 
+def test_a_connection_that_gets_no_thread_is_closed(
+    target: TargetServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with socket.create_connection(target.address) as refused:
+        assert refused.recv(1) == b""
+    monkeypatch.setattr(threading.Thread, "start", started)
+    params = {"store": "store", "backup-type": "vm", "backup-id": "1", "backup-time": 1000}
+    with open_session(target.address, params, token(ALICES_TOKEN)) as session:
+        assert session.call("GET", "/").status == 200
+    target.close()
+
+
 def test_close_ends_open_connections_and_threads(target: TargetServer) -> None:
     rest = Rest(target.address, token(ALICES_TOKEN))
     rest.call("GET", "/api2/json/version")

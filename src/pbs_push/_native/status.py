@@ -13,6 +13,7 @@ from pbs_push.errors import (
     PbsPushError,
     ProtocolError,
     SourceError,
+    os_reason,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +101,6 @@ def native_error(
     status = Status(code)
     reason = REASONS[status]
     if status is Status.IO and errno:
-        reason = os.strerror(errno)
+        reason = os_reason(OSError(errno, os.strerror(errno)))
     place = "" if pos is None else f" at entry {pos}"
     return _FIXED_CLASSES.get(status, damaged)(f"{doing}: {reason}{place}")

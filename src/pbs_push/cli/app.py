@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -14,7 +15,7 @@ import click
 
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
 from pbs_push.cli.lines import PROGRAM, error_line, say
-from pbs_push.errors import Cancelled, PbsPushError
+from pbs_push.errors import Cancelled, PbsPushError, os_reason
 
 _COMMANDS: Final = {
     "push": ("pbs_push.cli.push_command", "Push a datastore to a remote Proxmox Backup Server."),
@@ -24,6 +25,9 @@ _COMMANDS: Final = {
     "bench": ("pbs_push.cli.bench", "Measure this machine, a datastore and a target."),
 }
 """By name: the module, whose attribute ``command`` it is, and what it does in one line."""
+
+OPEN_FILES: Final = 16_384
+"""As many as 32 groups at once may need whose snapshots have hundreds of archives each."""
 
 
 class LazyGroup(click.Group):
@@ -118,7 +122,7 @@ def _usage_message(error: click.ClickException) -> str:
 
 
 def _os_error_message(error: OSError) -> str:
-    reason = error.strerror or str(error) or type(error).__name__
+    reason = os_reason(error) or type(error).__name__
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
@@ -130,8 +134,21 @@ def _drop_output() -> None:
         os.close(null)
 
 
+def _raise_open_files() -> None:
+    """Allow more open files than the usual 1024, as far as the system lets us.
+
+    Each group under way has its indexes and some chunks open. The usual limit is one for programs
+    that use select(); this one does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> NoReturn:
     """Run the process's command line and end the process."""
+    _raise_open_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names and notes may hold what the terminal's encoding does not.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -92,11 +93,27 @@ class TargetApi:
         data = self.rest.get(f"{self._base}/groups", {"ns": str(namespace)})
         return _checked(_GROUPS, data, f"groups of {namespace.label}")
 
+    def groups_by_name(self, namespace: Namespace) -> dict[Group, GroupItem]:
+        """The groups of one namespace by their names, in no order.
+
+        One whose name is none of a group is left out: it cannot be at the source, nor do we write
+        or remove it.
+        """
+        found = {}
+        for item in self.groups(namespace):
+            with suppress(InvalidName):
+                found[item.group] = item
+        return found
+
     def delete_group(
         self, namespace: Namespace, group: Group, features: Features
     ) -> DeleteStatistics:
         """Delete a group; protected snapshots stay, and are counted."""
-        return self._delete("groups", self._group(namespace, group), features)
+        params = self._group(namespace, group)
+        if features.delete_statistics:
+            params["error-on-protected"] = False
+        data = self.rest.delete(f"{self._base}/groups", params)
+        return _checked(TypeAdapter(DeleteStatistics), data or {}, f"deleting group {group}")
 
     def snapshots(self, namespace: Namespace, group: Group | None = None) -> list[SnapshotItem]:
         """The snapshots of one group, or of all groups of a namespace, in no order."""
@@ -145,14 +162,6 @@ class TargetApi:
         """Space of the datastore in bytes."""
         data = self.rest.get(f"{self._base}/status")
         return _checked(TypeAdapter(StatusAnswer), data, f"status of {self.datastore}")
-
-    def _delete(
-        self, what: str, params: dict[str, str | int | bool | None], features: Features
-    ) -> DeleteStatistics:
-        if features.delete_statistics:
-            params = {**params, "error-on-protected": False}
-        data = self.rest.delete(f"{self._base}/{what}", params)
-        return _checked(TypeAdapter(DeleteStatistics), data or {}, f"deleting {what}")
 
     @staticmethod
     def _group(namespace: Namespace, group: Group) -> dict[str, str | int | bool | None]:

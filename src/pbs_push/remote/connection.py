@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import h11
 
-from pbs_push.errors import ConnectError, ProtocolError
+from pbs_push.errors import ConnectError, ProtocolError, RemoteError
 from pbs_push.remote.rest import raise_for_status
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ SEND_AT_ONCE: Final = 1 << 20
 """Bytes sent before it is looked whether something has come."""
 ENCRYPT_AT_ONCE: Final = 192 << 10
 """Bytes encrypted into memory before they are sent; a full frame is more (docs/performance.md)."""
+
+GOAWAY: Final = bytes.fromhex("000008 07 00 00000000 00000000 00000000")
+"""The frame that says that no more requests come (RFC 9113, 6.8): no error, no stream of theirs."""
 
 
 class _Wait(NamedTuple):
@@ -61,17 +64,23 @@ class Upgraded:
     def pump(self, done: Callable[[], bool], on_answer: Callable[[Answer], None]) -> None:
         """Send and receive until ``done``; ``on_answer`` is given each answer as it comes.
 
-        ``done`` is asked after each step, and before a connection that the target closed is an
-        error: what came last may be the answer that was waited for. Raises ConnectError,
+        ``done`` is asked after each step, and before it is an error that the connection broke or
+        was closed: what came last may be the answer that was waited for. Raises ConnectError,
         ProtocolError, Cancelled.
         """
         self._moved_at = time.monotonic()
         while not done():
             if self._stream.closed_by_target:
                 raise ConnectError(f"{self._stream.netloc} closed the connection")
-            self._step()
+            broken: RemoteError | None = None
+            try:
+                self._step()
+            except (ConnectError, ProtocolError) as error:
+                broken = error
             for answer in self.transport.answers():
                 on_answer(answer)
+            if broken is not None and not done():
+                raise broken
             if time.monotonic() - self._moved_at > SILENCE_TIMEOUT_S:
                 raise ConnectError(
                     f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
@@ -129,11 +138,16 @@ class Upgraded:
         return came
 
     def close(self) -> None:
-        """Drop the connection, and stop reading chunks; the target removes what was not finished.
+        """End the connection, and stop reading chunks; the target removes what was not finished.
 
-        May be called again.
+        Where all requests were answered it ends in order, as far as that needs no waiting. May be
+        called again.
         """
-        self._stream.close()
+        state = self.transport.state()
+        if state.requests and not state.open_streams:
+            self._stream.end(GOAWAY)
+        else:
+            self._stream.close()
         self.transport.close()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -14,8 +16,14 @@ def _auth_id(value: object) -> AuthId | None:
     """Owners are shown as they are stored; one that is no auth-id owns nothing."""
     if value is None or isinstance(value, AuthId):
         return value
+    return _parsed(str(value))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> AuthId | None:
+    """Thousands of groups have the same owner."""
     try:
-        return AuthId.parse(str(value))
+        return AuthId.parse(text)
     except InvalidName:
         return None
 
@@ -23,14 +31,17 @@ def _auth_id(value: object) -> AuthId | None:
 Owner = Annotated[AuthId | None, BeforeValidator(_auth_id)]
 
 
+_CONFIG: Final = ConfigDict(
+    frozen=True,
+    extra="ignore",
+    arbitrary_types_allowed=True,
+    alias_generator=lambda name: name.replace("_", "-"),
+    populate_by_name=True,
+)
+
+
 class _Answer(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="ignore",
-        arbitrary_types_allowed=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        populate_by_name=True,
-    )
+    model_config = _CONFIG
 
 
 class VersionAnswer(_Answer):
@@ -46,8 +57,11 @@ class NamespaceItem(_Answer):
     ns: str
 
 
-class GroupItem(_Answer):
-    """One of ``GET …/groups``."""
+@dataclass(frozen=True, slots=True)
+class GroupItem:
+    """One of ``GET …/groups``. A plain dataclass: there may be tens of thousands."""
+
+    __pydantic_config__ = _CONFIG
 
     backup_type: str
     backup_id: str
@@ -61,6 +75,10 @@ class GroupItem(_Answer):
     def group(self) -> Group:
         """The group's name. Raises InvalidName."""
         return Group(self.backup_type, self.backup_id)
+
+    def is_owned_by(self, auth_id: AuthId) -> bool:
+        """Whether the target lets ``auth_id`` write into this group."""
+        return self.owner is not None and auth_id.owns(self.owner)
 
     @property
     def newest_finished(self) -> int | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import ssl
+import zlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 
@@ -18,12 +19,13 @@ from pbs_push.errors import (
     InvalidName,
     ProtocolError,
     StatusError,
-    TlsError,
+    os_reason,
 )
 from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket
 from pbs_push.remote.tls import explain_tls_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
@@ -35,10 +37,22 @@ CONNECT_TIMEOUT_S: Final = 30.0
 ANSWER_TIMEOUT_S: Final = 300.0
 """Removing a large group or namespace may take the server minutes."""
 
+MAX_ANSWER_BYTES: Final = 256 << 20
+"""Of an answer's body, decoded. A listing of 20,000 groups takes about 10 MiB, one of 400,000
+snapshots about 200; more can only be a target that wants to fill our memory, or is broken."""
+
 MAX_REASON: Final = 500
 """Characters of a server's error text that are shown."""
 
 Params = Mapping[str, str | int | bool | None]
+
+
+class _Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    cookies: httpx.Cookies
 
 
 def shown_reason(body: bytes) -> str:
@@ -72,12 +86,43 @@ def parse_data(request: str, body: bytes) -> Any:
         ) from None
 
 
+def _base_url(repository: Repository) -> httpx.URL:
+    """What the paths of requests follow. Raises InvalidName for a host that cannot be sent."""
+    try:
+        url = httpx.URL(f"https://{repository.netloc}/api2/json/")
+        readable = url.host  # httpx wants it with each request, and not all of `xn--…` has one
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidName(f"'{repository.host}' is no host name ({error})") from None
+    if not readable:
+        raise InvalidName(f"'{repository.host}' is no host name")
+    return url
+
+
 def _encoded(params: Params | None) -> dict[str, str | int]:
     return {
         key: int(value) if isinstance(value, bool) else value
         for key, value in (params or {}).items()
         if value is not None
     }
+
+
+def _decoded(encoding: str, pieces: Iterable[bytes]) -> bytes:
+    """A body that came in ``pieces``. Raises ValueError, saying what it is that cannot be taken."""
+    if encoding not in ("identity", "deflate"):
+        raise ValueError(f"it is encoded as {encoding[:40]!r}, which was not asked for")
+    inflate = None
+    body = bytearray()
+    for piece in filter(None, pieces):
+        if encoding == "deflate" and inflate is None:
+            # With the header of zlib, as the standard has it, or without: servers send either.
+            inflate = zlib.decompressobj(zlib.MAX_WBITS if piece[0] & 0xF == 8 else -zlib.MAX_WBITS)  # noqa: PLR2004
+        room = MAX_ANSWER_BYTES + 1 - len(body)
+        body += piece[:room] if inflate is None else inflate.decompress(piece, room)
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ValueError(f"it is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+    if inflate is not None and not inflate.eof:
+        raise ValueError("its encoded form is cut")
+    return bytes(body)
 
 
 def _sendable(text: object) -> str:
@@ -96,21 +141,19 @@ class Rest:
     def __init__(self, repository: Repository, context: TrustContext) -> None:
         self.repository = repository
         self._netloc = repository.netloc
-        try:
-            self._client = httpx.Client(
-                base_url=f"https://{repository.netloc}/api2/json/",
-                verify=context,
-                timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                limits=httpx.Limits(max_connections=8, max_keepalive_connections=8),
-                headers={"Accept": "application/json"},
-                # None is kept: a ticket goes into a header of our own making.
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                trust_env=False,  # the backup protocol's connections use no proxy either
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise InvalidName(f"'{repository.host}' is no host name ({error})") from None
-        self.host: Final = self._client.base_url.raw_host.decode("ascii")
+        url = _base_url(repository)
+        self.host: Final = url.raw_host.decode("ascii")
         """The host as it is written in requests: in ASCII."""
+        self._client = httpx.Client(
+            base_url=url,
+            verify=context,
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(max_connections=8, max_keepalive_connections=8),
+            headers={"Accept": "application/json", "Accept-Encoding": "deflate"},
+            # None is kept: a ticket goes into a header of our own making.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            trust_env=False,  # the backup protocol's connections use no proxy either
+        )
         self._auth: Auth | None = None
         self._round_trip_s = float("inf")
 
@@ -162,12 +205,12 @@ class Rest:
         """Ask for a ticket (``POST access/ticket``). Raises AuthError, RemoteError."""
         request = f"logging in to {self._netloc} as {username}"
         form = {"username": username, "password": password}
-        response = self._send(request, "POST", "access/ticket", {"data": form})
-        raise_for_status(request, response.status_code, response.content)
-        data = parse_data(request, response.content)
+        reply = self._send(request, "POST", "access/ticket", {"data": form})
+        raise_for_status(request, reply.status, reply.body)
+        data = parse_data(request, reply.body)
         try:
             csrf_token = _sendable(data["CSRFPreventionToken"])
-            if host_ticket := response.cookies.get(HOST_COOKIE):
+            if host_ticket := reply.cookies.get(HOST_COOKIE):
                 return Ticket(HOST_COOKIE, _sendable(host_ticket), csrf_token)
             return Ticket(PLAIN_COOKIE, _sendable(data["ticket"]), csrf_token)
         except (KeyError, TypeError, ValueError, httpx.CookieConflict):
@@ -187,42 +230,47 @@ class Rest:
             arguments = {"params": _encoded(params)}
         else:
             arguments = {"data": _encoded(params)}
-        response = self._authenticated(request, method, path, arguments)
-        raise_for_status(request, response.status_code, response.content)
-        return parse_data(request, response.content)
+        reply = self._authenticated(request, method, path, arguments)
+        raise_for_status(request, reply.status, reply.body)
+        return parse_data(request, reply.body)
 
     def _authenticated(
         self, request: str, method: str, path: str, arguments: dict[str, Any]
-    ) -> httpx.Response:
+    ) -> _Reply:
         auth = self._auth
         if auth is None:
             return self._send(request, method, path, arguments)
         writing = method != "GET"
         headers = auth.headers(writing=writing)
-        response = self._send(request, method, path, {**arguments, "headers": headers})
-        if response.status_code == HTTPStatus.UNAUTHORIZED and auth.expired():
+        reply = self._send(request, method, path, {**arguments, "headers": headers})
+        if reply.status == HTTPStatus.UNAUTHORIZED and auth.expired():
             headers = auth.headers(writing=writing)
-            response = self._send(request, method, path, {**arguments, "headers": headers})
-        return response
+            reply = self._send(request, method, path, {**arguments, "headers": headers})
+        return reply
 
-    def _send(
-        self, request: str, method: str, path: str, arguments: dict[str, Any]
-    ) -> httpx.Response:
+    def _send(self, request: str, method: str, path: str, arguments: dict[str, Any]) -> _Reply:
         try:
-            response = self._client.request(method, path, **arguments)
-        except TlsError:
-            raise
+            with self._client.stream(method, path, **arguments) as response:
+                encoding = response.headers.get("content-encoding", "identity")
+                body = _decoded(encoding.strip().lower(), response.iter_raw())
         except httpx.HTTPError as error:
             raise self._explained(request, error) from error
+        except (ValueError, zlib.error) as error:  # ours, or httpx's about a header of the answer
+            raise ProtocolError(
+                f"{request}: the answer is not usable: {error}; is it a Proxmox Backup Server?"
+            ) from error
         self._round_trip_s = min(self._round_trip_s, response.elapsed.total_seconds())
-        return response
+        return _Reply(response.status_code, body, response.cookies)
 
     def _explained(self, request: str, error: httpx.HTTPError) -> Exception:
+        reason = str(error) or type(error).__name__
         cause: BaseException | None = error
         while cause is not None and isinstance(error, httpx.ConnectError):
             if isinstance(cause, ssl.SSLError):
                 return explain_tls_error(cause, self._netloc)
+            if isinstance(cause, OSError):
+                reason = os_reason(cause)
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
             return ProtocolError(f"{request}: {error}; is it a Proxmox Backup Server?")
-        return ConnectError(f"{request}: {error or type(error).__name__}")
+        return ConnectError(f"{request}: {reason}")

@@ -75,4 +75,4 @@ class ConnectionSupply:
             thread.join()
         for future in left:
             if future.exception() is None:
-                future.result().close()
+                future.result().end(b"")

@@ -12,10 +12,12 @@ import os
 import select
 import socket
 import ssl
+import struct
 import time
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pbs_push.errors import Cancelled, ConnectError
+from pbs_push.errors import Cancelled, ConnectError, os_reason
 from pbs_push.remote.tls import explain_tls_error
 
 if TYPE_CHECKING:
@@ -30,15 +32,29 @@ CONNECT_TIMEOUT_S: Final = 30.0
 CANCEL_POLL_S: Final = 0.2
 """How long a wait goes on at most before it looks whether it was cancelled."""
 
-_KEEPALIVE: Final = (
+_SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 75_000),
 )
-"""A target that vanished without a word is noticed after 75 seconds, in ms for the last one."""
+"""On an idle connection, a target that vanished without a word is noticed after 75 seconds."""
+
+DEAD_AFTER_S: Final = 75.0
+DEAD_AFTER_TRIES: Final = 3
+"""A target is dead when its kernel has answered nothing for so long, and none of so many tries.
+
+Keepalive says nothing while bytes wait to be sent, and the system's own limit for those is a
+quarter of an hour. TCP_USER_TIMEOUT would shorten that, but also ends a connection whose peer
+answers each probe with a window of zero: a server that does not read for a while, because its disk
+or a garbage collection keeps it busy, is alive. So we look at what the system counts: tries
+(retransmissions, or probes of a closed window) since the last acknowledgement. One that has been
+stalled for minutes is probed every two minutes at most, so its death takes longer to be seen.
+"""
+
+_TCP_INFO: Final = struct.Struct("=2xBB52xI")
+"""Of Linux's ``struct tcp_info``: retransmits, probes, and ms since the last acknowledgement."""
 
 
 class TlsStream:
@@ -86,38 +102,35 @@ class TlsStream:
             raise ConnectError(f"cannot find {self.netloc}: {reason}") from error
         failure: OSError | None = None
         for family, kind, protocol, _name, address in addresses:
-            connection = socket.socket(family, kind, protocol)
             try:
-                self._connect(connection, address)
+                return self._connect(socket.socket(family, kind, protocol), address)
             except OSError as error:
-                connection.close()
                 failure = error
-            except BaseException:
-                connection.close()
-                raise
-            else:
-                return connection
-        reason = (failure.strerror or failure) if failure else "it has no address"
+        reason = os_reason(failure) if failure else "it has no address"
         raise ConnectError(f"cannot connect to {self.netloc}: {reason}") from failure
 
-    def _connect(self, connection: socket.socket, address: Any) -> None:
+    def _connect(self, connection: socket.socket, address: Any) -> socket.socket:
         """Connect, ready to be cancelled all the while. Raises OSError, Cancelled."""
-        connection.setblocking(False)
-        for level, option, value in _KEEPALIVE:
-            connection.setsockopt(level, option, value)
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        code = connection.connect_ex(address)
-        poll = select.poll()
-        poll.register(connection, select.POLLOUT)
-        while code == errno.EINPROGRESS:
-            self._check_cancelled()
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                code = errno.ETIMEDOUT
-            elif poll.poll(min(remaining_s, CANCEL_POLL_S) * 1000):
-                code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
+        with ExitStack() as undo:
+            undo.enter_context(connection)
+            connection.setblocking(False)
+            for level, option, value in _SOCKET_OPTIONS:
+                connection.setsockopt(level, option, value)
+            deadline = time.monotonic() + CONNECT_TIMEOUT_S
+            code = connection.connect_ex(address)
+            poll = select.poll()
+            poll.register(connection, select.POLLOUT)
+            while code == errno.EINPROGRESS:
+                self._check_cancelled()
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0:
+                    code = errno.ETIMEDOUT
+                elif poll.poll(min(remaining_s, CANCEL_POLL_S) * 1000):
+                    code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
+            undo.pop_all()
+        return connection
 
     def _handshake(self, context: TrustContext) -> None:
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
@@ -187,7 +200,7 @@ class TlsStream:
                 return False
             except OSError as error:
                 raise ConnectError(
-                    f"connection to {self.netloc} broke: {error.strerror or error}"
+                    f"connection to {self.netloc} broke: {os_reason(error)}"
                 ) from error
             self._unsent = self._unsent[sent:]
 
@@ -195,7 +208,7 @@ class TlsStream:
         """Wait until there is something to receive; True if so.
 
         Ends early, with False, when unsent bytes can be sent or ``extra_fd`` is readable. Raises
-        Cancelled.
+        Cancelled, and ConnectError where the target is found to be dead.
         """
         self._check_cancelled()
         self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self.pending else 0))
@@ -206,8 +219,19 @@ class TlsStream:
         finally:
             if extra_fd >= 0:
                 self._poll.unregister(extra_fd)
+        if not ready and timeout_s >= CANCEL_POLL_S:
+            self._check_alive()
         own = self._socket.fileno()
         return any(fd == own and events & ~select.POLLOUT for fd, events in ready)
+
+    def _check_alive(self) -> None:
+        """Raise ConnectError if what we send is not acknowledged any more: see DEAD_AFTER_S."""
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        retransmits, probes, since_ms = _TCP_INFO.unpack(info)
+        if max(retransmits, probes) >= DEAD_AFTER_TRIES and since_ms >= DEAD_AFTER_S * 1000:
+            raise ConnectError(
+                f"{self.netloc} is gone: nothing was acknowledged for {since_ms / 1000:.0f} s"
+            )
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -220,9 +244,7 @@ class TlsStream:
         except BlockingIOError:
             return
         except OSError as error:
-            raise ConnectError(
-                f"connection to {self.netloc} broke: {error.strerror or error}"
-            ) from error
+            raise ConnectError(f"connection to {self.netloc} broke: {os_reason(error)}") from error
         if data:
             self._incoming.write(data)
         else:
@@ -252,6 +274,17 @@ class TlsStream:
                 self.closed_by_target = True
                 return None
             return memoryview(self._plain)[:size]
+
+    def end(self, last_words: bytes) -> None:
+        """Say goodbye as far as that needs no waiting, and close: after what was written before
+        come ``last_words`` and the end of TLS, without which a server may log a broken line."""
+        with suppress(ConnectError, OSError):
+            self.write(last_words)
+            with suppress(ssl.SSLWantReadError):  # the target's own goodbye is not waited for
+                self._tls.unwrap()
+            self.flush()
+            self.receive()  # closing with bytes unread would reset the line, and ours may be lost
+        self.close()
 
     def close(self) -> None:
         """Close the socket at once: what is not sent is lost."""

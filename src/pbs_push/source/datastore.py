@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -12,11 +13,14 @@ from typing import Final
 from pbs_push.errors import (
     BlobFormatError,
     ChunkError,
+    ConfigError,
     InvalidName,
     SnapshotVanished,
     SourceError,
+    os_reason,
 )
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB, check_blob
+from pbs_push.formats.chunk_files import why_missing
 from pbs_push.names import (
     ARCHIVE_SUFFIXES,
     BACKUP_TYPES,
@@ -27,6 +31,7 @@ from pbs_push.names import (
     Namespace,
     Snapshot,
     is_safe_id,
+    looks_like_backup_time,
     parse_backup_time,
 )
 from pbs_push.source.directories import (
@@ -42,7 +47,6 @@ from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
 from pbs_push.source.locks import SnapshotLocks
 from pbs_push.source.snapshot import OpenSnapshot, open_snapshot
 
-_TIME_SHAPE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _ROOT: Final = Namespace()
 _MAX_OWNER_FILE: Final = 4 << 10
 _MAX_NOTES_FILE: Final = 1 << 20
@@ -79,8 +83,15 @@ class Datastore:
         """``anchor`` and the namespaces below it, parents first, siblings by name.
 
         ``max_depth`` levels below the anchor (0: just the anchor), all unless given. Raises
-        SourceError where the anchor does not exist, or a folder cannot be read.
+        ConfigError where the anchor does not exist, SourceError where a folder cannot be read.
         """
+        with os_errors_as_source_errors(f"look for source {anchor.label} of {self.path}"):
+            try:
+                os.lstat(self.path / anchor.disk_path)
+            except FileNotFoundError:
+                raise ConfigError(
+                    f"source {self.path} has no {anchor.label}; 'pbs-push list' shows those it has"
+                ) from None
         return list(self._walk(anchor, max_depth))
 
     def groups(self, namespace: Namespace) -> list[SourceGroup]:
@@ -92,40 +103,32 @@ class Datastore:
             os_errors_as_source_errors(f"list groups of source {namespace.label}"),
             directory(self.path, namespace.disk_path) as namespace_fd,
         ):
-            found = [
-                SourceGroup(namespace, group, owner)
-                for backup_type in BACKUP_TYPES
-                for group, owner in _groups_of_type(namespace_fd, backup_type)
+            return [
+                SourceGroup(namespace, group, _owner_in(type_fd, group.backup_id))
+                for group, type_fd in _groups_in(namespace_fd)
             ]
-        found.sort(key=lambda item: item.group.sort_key)
-        return found
+
+    def contents(
+        self, namespace: Namespace
+    ) -> Iterator[tuple[SourceGroup, SnapshotList | SourceError]]:
+        """As ``groups``, each with its ``snapshots``, or the error that reading these raised.
+
+        One pass over the disk: twice as fast as both calls. Folders are open between the steps.
+        """
+        with (
+            os_errors_as_source_errors(f"list groups of source {namespace.label}"),
+            directory(self.path, namespace.disk_path) as namespace_fd,
+        ):
+            for group, type_fd in _groups_in(namespace_fd):
+                yield _content(namespace, group, type_fd)
 
     def snapshots(self, group: SourceGroup) -> SnapshotList:
         """The snapshots of one group, oldest first, finished or not.
 
         Raises SnapshotVanished where the group is gone, SourceError where it cannot be read.
         """
-        found: list[SourceSnapshot] = []
-        odd: list[tuple[str, str]] = []
         with self._group_directory(group) as group_fd:
-            for name in folder_names(".", group_fd):
-                if _TIME_SHAPE.fullmatch(name) is None:
-                    continue
-                try:
-                    snapshot = Snapshot(group.group, parse_backup_time(name))
-                except InvalidName as error:
-                    odd.append((name, str(error)))
-                    continue
-                found.append(
-                    SourceSnapshot(
-                        group.namespace,
-                        snapshot,
-                        finished=is_regular_file(f"{name}/{MANIFEST_NAME}", group_fd),
-                        protected=is_regular_file(f"{name}/.protected", group_fd),
-                    )
-                )
-        found.sort(key=lambda item: item.snapshot.backup_time)
-        return SnapshotList(tuple(found), tuple(sorted(odd)))
+            return _snapshots_in(group.namespace, group.group, group_fd)
 
     def open_snapshot(self, snapshot: SourceSnapshot, *, lock: bool = True) -> OpenSnapshot:
         """Open a finished snapshot, with its shared lock unless told otherwise.
@@ -140,25 +143,12 @@ class Datastore:
     def links_in(self, namespace: Namespace) -> list[str]:
         """Symbolic links where a namespace's folders, groups or snapshots should be.
 
-        They are not followed (spec 01), so what they lead to seems not to be there.
+        They are not followed (spec 01), so what they lead to seems not to be there. Raises
+        SourceError where a folder cannot be read.
         """
-        base = self.path / namespace.disk_path
-        kinds = [base / name for name in (*BACKUP_TYPES, "ns")]
-        found = [path for path in kinds if path.is_symlink()]
-        for kind in kinds:
-            if kind.is_symlink() or not kind.is_dir():
-                continue
-            inside = list(kind.iterdir())
-            found += [path for path in inside if path.is_symlink()]
-            if kind.name != "ns":
-                groups = [path for path in inside if not path.is_symlink() and path.is_dir()]
-                found += [
-                    path
-                    for group in groups
-                    for path in group.iterdir()
-                    if _TIME_SHAPE.fullmatch(path.name) and path.is_symlink()
-                ]
-        return [str(path.relative_to(self.path)) for path in found]
+        with os_errors_as_source_errors(f"look for links in source {namespace.label}"):
+            found = list(_links(self.path / namespace.disk_path))
+        return [os.path.relpath(path, self.path) for path in found]
 
     def archive_names(self, snapshot: SourceSnapshot) -> list[str]:
         """Names of the archives and blobs that lie in a snapshot's folder, finished or not."""
@@ -170,6 +160,14 @@ class Datastore:
         return sorted(
             name for name in names if name.endswith(ARCHIVE_SUFFIXES) and is_safe_id(name)
         )
+
+    def has_file(self, snapshot: SourceSnapshot, name: str) -> bool:
+        """Whether a file of this name lies in a snapshot's folder, as far as can be seen."""
+        try:
+            found = os.lstat(f"{self.path}/{snapshot.disk_path}/{name}")
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode)
 
     def index_bytes(self, snapshot: SourceSnapshot) -> int:
         """Bytes of the index files in a snapshot's folder; 0 where they cannot be looked at."""
@@ -188,18 +186,21 @@ class Datastore:
         item = SourceGroup(namespace, group, None)
         try:
             with directory(self.path, item.disk_path) as group_fd:
-                return _read_owner(group_fd)
+                return _owner_of(group_fd)
         except OSError:
             return None
 
-    def group_notes(self, group: SourceGroup) -> str | None:
-        """The notes of a group, None where it has none. Raises SourceError if unreadable."""
+    def group_notes(self, group: SourceGroup, *, errors: str = "strict") -> str | None:
+        """The notes of a group, None where it has none. Raises SourceError if unreadable.
+
+        ``errors`` as in ``bytes.decode``: to show notes that are not UTF-8, and not to copy them.
+        """
         with self._group_directory(group) as group_fd:
             if not is_regular_file("notes", group_fd):
                 return None
             text = read_file("notes", group_fd, _MAX_NOTES_FILE)
         try:
-            return text.decode("utf-8")
+            return text.decode("utf-8", errors)
         except UnicodeDecodeError:
             raise SourceError(f"notes of source group {group.label} are not UTF-8") from None
 
@@ -221,9 +222,9 @@ class Datastore:
                 raise ChunkError(path.name, str(path), "the file is empty")
             check_blob(data)
         except (FileNotFoundError, NotADirectoryError):
-            raise ChunkError(path.name, str(path), _why_missing(path)) from None
+            raise ChunkError(path.name, str(path), why_missing(str(path))) from None
         except OSError as error:
-            raise ChunkError(path.name, str(path), f"unreadable: {error.strerror}") from error
+            raise ChunkError(path.name, str(path), f"unreadable: {os_reason(error)}") from error
         except BlobFormatError as error:
             raise ChunkError(path.name, str(path), f"corrupt: {error}") from error
         return data
@@ -245,43 +246,113 @@ class Datastore:
 
     @contextmanager
     def _group_directory(self, group: SourceGroup) -> Iterator[int]:
-        gone = f"source group {group.label} is gone since it was listed"
         with os_errors_as_source_errors(f"read source group {group.label}"), ExitStack() as stack:
             try:
                 group_fd = stack.enter_context(directory(self.path, group.disk_path))
             except (FileNotFoundError, NotADirectoryError):
-                raise SnapshotVanished(gone) from None
+                raise _gone(group) from None
             yield group_fd
 
 
-def _groups_of_type(namespace_fd: int, backup_type: str) -> Iterator[tuple[Group, AuthId | None]]:
-    names = [name for name in folder_names(backup_type, namespace_fd) if is_safe_id(name)]
-    if not names:
+def _links(namespace_path: Path) -> Iterator[str]:
+    for kind in _entries(namespace_path, (*BACKUP_TYPES, "ns")):
+        if kind.is_symlink():
+            yield kind.path
+            continue
+        for group in _entries(kind.path):
+            if group.is_symlink():
+                yield group.path
+            elif kind.name != "ns":
+                inside = _entries(group.path)
+                yield from (
+                    one.path
+                    for one in inside
+                    if looks_like_backup_time(one.name) and one.is_symlink()
+                )
+
+
+def _entries(path: Path | str, names: Collection[str] | None = None) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, if it is one (still); just these names, if any are given."""
+    try:
+        with os.scandir(path) as entries:
+            yield from (entry for entry in entries if names is None or entry.name in names)
+    except (FileNotFoundError, NotADirectoryError):
         return
-    with subfolder(backup_type, namespace_fd) as type_fd:
-        for name in names:
-            yield Group(backup_type, name), _owner_in(type_fd, name)
+
+
+def _gone(group: SourceGroup) -> SnapshotVanished:
+    return SnapshotVanished(f"source group {group.label} is gone since it was listed")
+
+
+def _groups_in(namespace_fd: int) -> Iterator[tuple[Group, int]]:
+    """The groups of a namespace by type, then naturally by id, with the folder of their type."""
+    for backup_type in BACKUP_TYPES:
+        names = folder_names(backup_type, namespace_fd)
+        groups = [Group(backup_type, name) for name in names if is_safe_id(name)]
+        if not groups:
+            continue
+        groups.sort(key=lambda group: group.sort_key)
+        with subfolder(backup_type, namespace_fd) as type_fd:
+            for group in groups:
+                yield group, type_fd
+
+
+def _content(
+    namespace: Namespace, group: Group, type_fd: int
+) -> tuple[SourceGroup, SnapshotList | SourceError]:
+    found = SourceGroup(namespace, group, None)
+    try:
+        with subfolder(group.backup_id, type_fd) as group_fd:
+            found = SourceGroup(namespace, group, _owner_of(group_fd))
+            return found, _snapshots_in(namespace, group, group_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return found, _gone(found)
+    except OSError as error:
+        return found, SourceError(f"read source group {found.label}: {os_reason(error)}")
+
+
+def _snapshots_in(namespace: Namespace, group: Group, group_fd: int) -> SnapshotList:
+    found: list[SourceSnapshot] = []
+    odd: list[tuple[str, str]] = []
+    with os.scandir(group_fd) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if looks_like_backup_time(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
+    for name in names:
+        try:
+            snapshot = Snapshot(group, parse_backup_time(name))
+        except InvalidName as error:
+            odd.append((name, str(error)))
+            continue
+        finished = is_regular_file(f"{name}/{MANIFEST_NAME}", group_fd)
+        protected = is_regular_file(f"{name}/.protected", group_fd)
+        found.append(SourceSnapshot(namespace, snapshot, finished, protected))
+    found.sort(key=lambda item: item.snapshot.backup_time)
+    return SnapshotList(tuple(found), tuple(sorted(odd)))
 
 
 def _owner_in(type_fd: int, group_name: str) -> AuthId | None:
     try:
         with subfolder(group_name, type_fd) as group_fd:
-            return _read_owner(group_fd)
+            return _owner_of(group_fd)
     except OSError:
         return None
 
 
-def _read_owner(group_fd: int) -> AuthId | None:
-    """The auth-id in the first line of a group's owner file, None where that is none."""
-    text = read_file("owner", group_fd, _MAX_OWNER_FILE)
+def _owner_of(group_fd: int) -> AuthId | None:
+    """The owner of a group; None where it cannot be read, or is none."""
+    try:
+        return _parse_owner(read_file("owner", group_fd, _MAX_OWNER_FILE))
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_owner(text: bytes) -> AuthId | None:
+    """The auth-id in the first line of an owner file. Thousands of groups have the same."""
     try:
         return AuthId.parse(text.decode("utf-8").partition("\n")[0].strip())
     except (UnicodeDecodeError, InvalidName):
         return None
-
-
-def _why_missing(path: Path) -> str:
-    """Tell a chunk that verification set aside from one that is not there at all."""
-    if any(path.parent.glob(f"{path.name}.*.bad")):
-        return "missing: a verification found it corrupt and renamed it to .bad"
-    return "missing"

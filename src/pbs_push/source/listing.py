@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pbs_push.errors import PbsPushError
+from pbs_push.errors import PbsPushError, SourceError
 from pbs_push.formats.manifest import FileInfo, Manifest
 from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES, MANIFEST_NAME, Namespace
 from pbs_push.source.datastore import Datastore
@@ -75,12 +75,17 @@ class ListedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ListedGroup:
-    """A group with all its snapshots, oldest first; ``odd`` as in ``SnapshotList``."""
+    """A group with all its snapshots, oldest first; ``odd`` as in ``SnapshotList``.
+
+    ``error`` says why ``notes`` that are there cannot be read; what is not UTF-8 in them is shown
+    as U+FFFD.
+    """
 
     item: SourceGroup
     notes: str | None
     snapshots: tuple[ListedSnapshot, ...]
     odd: tuple[tuple[str, str], ...]
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,8 @@ def list_groups(
 ) -> Iterator[ListedGroup]:
     """The groups of one namespace in order, each read when its turn comes; takes no locks.
 
-    Raises SourceError where the namespace or a group cannot be listed. A snapshot or an index that
-    cannot be read is listed with its error.
+    Raises SourceError where the namespace or a group cannot be listed. A snapshot, an index or
+    notes that cannot be read are listed with their error.
     """
     for group in datastore.groups(namespace):
         found = datastore.snapshots(group)
@@ -112,7 +117,12 @@ def list_groups(
             _snapshot(datastore, snapshot, read_indexes=read_indexes)
             for snapshot in found.snapshots
         )
-        yield ListedGroup(group, datastore.group_notes(group), snapshots, found.odd)
+        notes = error = None
+        try:
+            notes = datastore.group_notes(group, errors="replace")
+        except SourceError as problem:
+            error = str(problem)
+        yield ListedGroup(group, notes, snapshots, found.odd, error)
 
 
 def _snapshot(datastore: Datastore, item: SourceSnapshot, *, read_indexes: bool) -> ListedSnapshot:

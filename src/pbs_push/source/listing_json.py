@@ -5,8 +5,8 @@ The names are PBS's own. At the top ``datastore`` and ``namespaces``; a namespac
 
 A group: ``group``, ``owner`` (null: unreadable, PBS hides the group), ``backup-count``,
 ``last-backup`` (of the finished ones, if any), ``comment`` (first line of the notes, with its
-newline as PBS's API has it, or null), ``notes``, ``snapshots``, and ``odd`` if folders look like
-snapshots but cannot be any.
+newline as PBS's API has it, or null), ``notes``, ``snapshots``, ``odd`` if folders look like
+snapshots but cannot be any, and ``error`` if there are notes that cannot be read.
 
 A snapshot: ``backup-time``, ``dir``, ``in-progress``, ``protected``, ``files``. One that can be
 read also ``size`` (the sum over its files and its manifest), ``comment``, ``notes``,
@@ -71,6 +71,8 @@ def group_json(group: ListedGroup) -> JsonObject:
     }
     if group.odd:
         listed["odd"] = [{"dir": name, "reason": reason} for name, reason in group.odd]
+    if group.error is not None:
+        listed["error"] = group.error
     return listed
 
 

@@ -33,6 +33,8 @@ def text_lines(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) 
 def _group_lines(group: ListedGroup) -> Iterator[str]:
     owner = group.item.owner or "NO READABLE OWNER: hidden by PBS, not pushed"
     yield f"  {group.item.group}  {owner}{_comment(group.notes)}"
+    if group.error is not None:
+        yield f"    NOTES UNREADABLE: {group.error}"
     for name, reason in group.odd:
         yield f"    {name}  NOT USABLE: {reason}"
     for snapshot in group.snapshots:

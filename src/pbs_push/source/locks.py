@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pbs_push.errors import SourceError, SourceLocked
+from pbs_push.errors import SourceError, SourceLocked, os_reason
 from pbs_push.names import Group, Namespace, Snapshot
 from pbs_push.source.items import SourceSnapshot
 
@@ -97,7 +97,7 @@ def _flock_shared(locked_fd: int, label: str) -> None:
     except BlockingIOError:
         raise SourceLocked(_locked(label)) from None
     except OSError as error:
-        raise SourceError(f"lock {label}: {error.strerror}") from error
+        raise SourceError(f"lock {label}: {os_reason(error)}") from error
 
 
 def _lock_file_shared(path: Path, lock_root: Path, label: str) -> int:
@@ -110,7 +110,7 @@ def _lock_file_shared(path: Path, lock_root: Path, label: str) -> int:
         lock_fd = _open_lock_file(path, lock_root)
     except OSError as error:
         raise SourceError(
-            f"lock {label}: cannot open {path}: {error.strerror}; "
+            f"lock {label}: cannot open {path}: {os_reason(error)}; "
             "the locks of a Proxmox Backup Server are its users' (root, backup)"
         ) from error
     try:

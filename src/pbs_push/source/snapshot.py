@@ -15,6 +15,7 @@ from pbs_push.errors import (
     ManifestError,
     SnapshotVanished,
     SourceError,
+    os_reason,
 )
 from pbs_push.formats.blob import MAX_BLOB_FILE, MAX_PROTOCOL_BLOB, check_blob
 from pbs_push.formats.index import Index, open_index
@@ -148,7 +149,7 @@ def _open_directory(base: Path, item: SourceSnapshot, resources: ExitStack) -> i
     except (FileNotFoundError, NotADirectoryError):
         raise SnapshotVanished(f"{_label(item)} is gone since it was listed") from None
     except OSError as error:
-        raise SourceError(f"open {_label(item)}: {error.strerror}") from error
+        raise SourceError(f"open {_label(item)}: {os_reason(error)}") from error
 
 
 def _check_still_there(base: Path, item: SourceSnapshot, directory_fd: int) -> None:

@@ -160,6 +160,7 @@ class SessionConnection:
                 self._limits = self._announced
                 self._http.decoder.max_header_list_size = _LARGEST_HEADER_LIST
             case ev.ConnectionTerminated():
+                self._shared.counters.add(goodbyes=int(event.error_code == ErrorCodes.NO_ERROR))
                 self._over = True
             case _:
                 pass

@@ -138,9 +138,14 @@ class TargetServer:
             thread = threading.Thread(
                 target=self._connection, args=(raw,), name="target-connection", daemon=True
             )
-            with self._lock:
+            with self._lock:  # `close` may only find threads that can be joined
                 self._threads.add(thread)
-            thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    self._threads.discard(thread)
+                    _log.warning("connection refused: %s", error)
+                    raw.close()
 
     def _connection(self, raw: socket.socket) -> None:
         """One connection from its handshake to its end."""

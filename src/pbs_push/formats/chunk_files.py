@@ -1,0 +1,13 @@
+"""What the names of files in a chunk store tell (spec 01)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def why_missing(path: str) -> str:
+    """Why there is no chunk file ``path``: a verification that finds one corrupt sets it aside."""
+    chunk = Path(path)
+    if any(chunk.parent.glob(f"{chunk.name}.*.bad")):
+        return "missing: a verification found it corrupt and renamed it to .bad"
+    return "missing: no such file"
