@@ -285,7 +285,7 @@ def test_a_push_job_with_all_that_can_be_honoured() -> None:
         "encrypted-only yes", "verified-only on", "worker-threads 4", "rate-out 1.5 MB",
         "burst-out 3 MB", "active-encryption-key k1", "associated-key k1", "associated-key k2",
         "rate-in 1", "burst-in 2", "schedule daily", "comment c", "run-on-mount 1",
-        "unmount-on-done 1", "resync-corrupt false",
+        "unmount-on-done 0", "resync-corrupt false",
     )  # fmt: skip
     assert job.require_push() == "offsite"
     assert job.unknown == ()
@@ -302,12 +302,22 @@ def test_a_push_job_with_all_that_can_be_honoured() -> None:
         ([], "it is a local pull job"),
         (["sync-direction push"], "no 'remote'"),
         ([*PUSH, "resync-corrupt 1"], "does not have: resync-corrupt;"),
+        ([*PUSH, "unmount-on-done 1"], "does not have: unmount-on-done;"),
+        ([*PUSH, "burst-out 1M"], "'burst-out' has no effect without 'rate-out'"),
         ([*PUSH, "skip-odd 1", "skip-odd 2", "new x"], "does not have: skip-odd, new;"),
     ],
 )
 def test_jobs_that_cannot_be_run(lines: list[str], reason: str) -> None:
-    with pytest.raises(ConfigError, match=f"sync job 'j1' cannot be run: .*{reason}"):
+    with pytest.raises(ConfigError, match=rf"^x\.cfg:\d: sync job 'j1' cannot be run: .*{reason}"):
         _job(*lines).require_push()
+
+
+def test_a_refused_setting_is_named_with_its_line() -> None:
+    job = _job(*PUSH, "comment c", "burst-out 1M")
+    assert str(job.place("burst-out")) == "x.cfg:7: "
+    with pytest.raises(ConfigError, match=r"^x\.cfg:7: "):
+        job.require_push()
+    assert SyncJob(name="j", store="s", remote_store="r").place() == ""
 
 
 @pytest.mark.parametrize(

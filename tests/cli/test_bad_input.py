@@ -74,7 +74,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "missing chunk": (lambda s: first_chunk(s).unlink(), [FIRST, "chunk", "no such file"]),
     "chunk set aside": (
         lambda s: first_chunk(s).rename(f"{first_chunk(s)}.0.bad"),
-        [FIRST, "chunk", "no such file"],
+        [FIRST, "chunk", "missing: a verification found it corrupt and renamed it to .bad"],
     ),
     "flipped chunk": (lambda s: flip(first_chunk(s)), [FIRST, "chunk", "CRC"]),
     "truncated chunk": (lambda s: cut(first_chunk(s)), [FIRST, "chunk", "CRC"]),

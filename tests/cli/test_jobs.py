@@ -68,8 +68,9 @@ def test_every_setting_is_kept() -> None:
         ({"remote": None}, "no 'remote'"),
         ({"unknown": (("new-thing", "1"),)}, "new-thing"),
         ({"resync_corrupt": "1"}, "resync-corrupt"),
-        ({"burst_out": "1M"}, "burst-out has no effect"),
-        ({"worker_threads": "1000"}, "parallel 1000"),
+        ({"burst_out": "1M"}, "sync job 'j' .*'burst-out' has no effect"),
+        ({"unmount_on_done": "1"}, "unmount-on-done"),
+        ({"worker_threads": "1000"}, "sync job 'j' .*parallel 1000"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(settings: dict[str, object], words: str) -> None:
@@ -85,7 +86,7 @@ def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:
     jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
     assert jobs["fixpush-1"]["rate-out"] == 1_500_000
     assert "not supported yet" in jobs["fixpush-1"]["problem"]
-    assert jobs["fixpush-2"]["problem"] is None
+    assert "unmount-on-done" in jobs["fixpush-2"]["problem"]
     assert jobs["fixpull-1"]["kind"] == "pull"
     assert "sync-direction push" in jobs["fixpull-1"]["problem"]
 
@@ -130,6 +131,17 @@ def test_run(cli: Cli, place: Place, config_dir: Path, monkeypatch: pytest.Monke
     assert document["snapshots"]["pushed"] == 4
     assert document["target"] == {"repository": place.repository, "ns": "x"}
     assert {Path(name).parent.name for name in place.snapshots()} == {"100", "web-1"}
+
+
+def test_a_setting_without_effect_is_named_with_file_line_and_job(
+    cli: Cli, config_dir: Path
+) -> None:
+    path = config_dir / "sync.cfg"
+    path.write_text(path.read_text().rstrip("\n") + "\n\tburst-out 10MiB\n")
+    line = len(path.read_text().splitlines())
+    done = cli("job", "run", "anns", "--config-dir", config_dir)
+    done.failed(2, f"{path}:{line}: sync job 'anns'", "'burst-out' has no effect")
+    assert f"{path}:{line}" in cli("job", "list", "--config-dir", config_dir).succeeded().out
 
 
 def test_the_owner_of_a_job_needs_rights(cli: Cli, place: Place, config_dir: Path) -> None:

@@ -43,5 +43,5 @@ def test_a_name_of_the_configuration(cli: Cli, small_source: Path, tmp_path: Pat
 
 def test_errors(cli: Cli, small_source: Path, tmp_path: Path) -> None:
     cli("list", tmp_path).failed(1, str(tmp_path), "not a datastore")
-    cli("list", small_source, "--ns", "nope").failed(1, "nope")
+    cli("list", small_source, "--ns", "nope").failed(2, "nope")
     cli("list", small_source, "--ns", "/").failed(2, "--ns")

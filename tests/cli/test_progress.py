@@ -114,7 +114,7 @@ LINES: list[tuple[Event, Importance, str]] = [
     ),
     (
         skipped(A, Skip.NOT_NEWER),
-        Importance.LOG,
+        Importance.DETAIL,
         f"skipped vm/100/2026-05-28T20:30:03Z: {Skip.NOT_NEWER.value}",
     ),
     (

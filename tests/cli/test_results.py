@@ -11,6 +11,7 @@ from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.cli.units import counted, duration_text, rate_text, size_text
 from pbs_push.errors import ChunkError, StatusError
 from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
+from pbs_push.push.metadata import MetadataChange, MetadataKind
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
 from pbs_push.push.report import Outcome, Problem, Report, Result, Skip, TransferStats
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
@@ -72,7 +73,7 @@ def test_summary_of_nothing() -> None:
     ]
 
 
-def full_plan(*, refused: str | None = None, incomplete: bool = False) -> Plan:
+def full_plan(*, refused: str | None = None) -> Plan:
     group = GroupPlan(
         SourceGroup(Namespace(), Group("vm", "100"), AuthId("root@pam")),
         Namespace.parse("x"),
@@ -86,7 +87,13 @@ def full_plan(*, refused: str | None = None, incomplete: bool = False) -> Plan:
             VanishedSnapshot(Snapshot(Group("vm", "100"), 1000), protected=False, finished=True),
             VanishedSnapshot(Snapshot(Group("vm", "100"), 2000), protected=True, finished=True),
         ),
+        dead=(VanishedSnapshot(LATER.snapshot, protected=False, finished=False),),
         log_for=A,
+        changes=(
+            MetadataChange(MetadataKind.NOTES, A, "new"),
+            MetadataChange(MetadataKind.PROTECT, LATER, after_push=True),
+            MetadataChange(MetadataKind.GROUP_NOTES, notes="of the group"),
+        ),
         notes=("look\nout",),
     )
     namespace = NamespacePlan(
@@ -94,12 +101,17 @@ def full_plan(*, refused: str | None = None, incomplete: bool = False) -> Plan:
         Namespace.parse("x"),
         (Namespace.parse("x"),),
         (group,),
-        vanished=(VanishedGroup(Group("ct", "1"), 3, 1),),
+        vanished=(
+            VanishedGroup(Group("ct", "1"), 3, 1),
+            VanishedGroup(Group("ct", "2"), 1),
+            VanishedGroup(Group("ct", "3"), 0, 2),
+        ),
         notes=("mind the namespace",),
-        incomplete=incomplete,
     )
     gone = (
         VanishedNamespace(Namespace.parse("x/y/z"), 1, 2),
+        VanishedNamespace(Namespace.parse("x/v"), 1, 1, 2),
+        VanishedNamespace(Namespace.parse("x/w"), 1, 0, 1),
         VanishedNamespace(Namespace.parse("x/y"), 1, 2, 0, "it holds ct/1"),
     )
     return Plan((namespace,), gone, refused)
@@ -115,27 +127,30 @@ def test_plan() -> None:
         "push     vm/100/2026-05-28T20:30:03Z",
         "push     vm/100/2026-05-29T20:30:03Z",
         "add log  x: vm/100/2026-05-28T20:30:03Z",
+        "set      x: vm/100/2026-05-28T20:30:03Z: notes",
+        "set      x: vm/100/2026-05-29T20:30:03Z: protected",
+        "set      x: vm/100: group notes",
+        "remove   target x: vm/100/2026-05-29T20:30:03Z: dead, in the way of a push",
         "remove   target x: vm/100/1970-01-01T00:16:40Z",
         "keep     target x: vm/100/1970-01-01T00:33:20Z: it is protected",
-        "remove   target x: ct/1, with 3 snapshots; 1 protected ones stay",
+        "remove   3 snapshots of target x: ct/1: it stays, with 1 protected snapshot",
+        "remove   target x: ct/2, with 1 snapshot",
+        "keep     target x: ct/3: it stays, with 2 protected snapshots",
         "remove   target namespace x/y/z, with 1 group, 2 snapshots",
+        "remove   1 snapshot of target namespace x/v: it stays, with 2 protected snapshots",
+        "keep     target namespace x/w: it stays, with 1 protected snapshot",
         "keep     target namespace x/y: it holds ct/1",
         "dry run: 2 snapshots of 1 group would be pushed, 1 namespace created, "
-        "6 snapshots removed; nothing was changed",
+        "9 snapshots removed; nothing was changed",
     ]
 
 
 def test_plan_with_removals_refused() -> None:
     lines = list(plan_lines(full_plan(refused="too many")))
-    assert sum(line.startswith("(remove) ") for line in lines) == 3
+    assert sum(line.startswith("(remove) ") for line in lines) == 6
     assert not any(line.startswith("remove ") for line in lines)
     assert "refused  nothing would be removed: too many" in lines
-
-
-def test_plan_of_a_namespace_that_cannot_be_read() -> None:
-    lines = list(plan_lines(full_plan(incomplete=True)))
-    assert "(remove) target x: ct/1, with 3 snapshots; 1 protected ones stay" in lines
-    assert "refused  vanished groups stay: not all groups of root namespace can be read" in lines
+    assert "0 snapshots removed" in lines[-1]
 
 
 def test_report_document() -> None:
@@ -166,14 +181,20 @@ def test_report_document() -> None:
 
 def test_plan_document() -> None:
     document = json.loads(json.dumps(plan_document(SIDES, full_plan(), Report(), 0)))
-    assert (document["to-push"], document["to-remove"]) == (2, 6)
+    assert (document["to-push"], document["to-remove"]) == (2, 9)
     assert document["removals-refused"] is None
     (namespace,) = document["namespaces"]
     assert namespace["create"] == ["x"]
     (group,) = namespace["groups"]
     assert group["push"] == [A.snapshot.backup_time, LATER.snapshot.backup_time]
     assert group["vanished"][1] == {"backup-time": 2000, "protected": True}
-    assert document["vanished-namespaces"][1]["keep"] == "it holds ct/1"
+    assert group["dead"] == [LATER.snapshot.backup_time]
+    assert group["set"] == [
+        {"what": "notes", "backup-time": A.snapshot.backup_time},
+        {"what": "protect", "backup-time": LATER.snapshot.backup_time},
+        {"what": "group-notes", "backup-time": None},
+    ]
+    assert document["vanished-namespaces"][-1]["keep"] == "it holds ct/1"
 
 
 def test_names_of_reasons() -> None:

@@ -11,16 +11,15 @@ import pytest
 from pbs_push.errors import ManifestError
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
 from pbs_push.names import AuthId, Group, Namespace, Snapshot
-from pbs_push.push.options import PushOptions
-from pbs_push.push.plan import (
-    GroupPlan,
-    NamespacePlan,
-    Plan,
+from pbs_push.push.group_rules import (
     all_encrypted,
-    is_owned,
-    namespaces_to_create,
+    in_common,
+    late_log_is_hidden,
     plan_group,
 )
+from pbs_push.push.options import PushOptions
+from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan, namespaces_to_create
+from pbs_push.push.report import Skip
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
@@ -264,7 +263,7 @@ def test_owning(me: str, owner: str | None, *, owned: bool) -> None:
     item = GroupItem(
         backup_type="vm", backup_id="1", owner=None if owner is None else AuthId.parse(owner)
     )
-    assert is_owned(item, AuthId.parse(me)) is owned
+    assert item.is_owned_by(AuthId.parse(me)) is owned
 
 
 @pytest.mark.parametrize(("epoch", "pushed"), [(-5, False), (0, False), (1, True)])
@@ -345,16 +344,98 @@ def test_late_logs(case: str) -> None:
     assert made.has_work is bool(made.log_for or made.snapshots)
 
 
+def test_in_common_is_what_is_finished_on_both_sides() -> None:
+    lists = [*listed(0, 1, 5, 3), *listed(2, size=None)]
+    found = in_common(snapshots(0, 1, 2, 3, dead=[3]), lists)
+    assert [item.snapshot.backup_time for item, _ in found] == [time(0), time(1)]
+    assert [item.backup_time for _, item in found] == [time(0), time(1)]
+
+
 @pytest.mark.parametrize(
-    ("options", "common"),
-    [({}, 0), ({"sync_metadata": True}, 2), ({"sync_protected": True}, 2)],
+    ("newest", "logs", "hidden"),
+    [
+        (3, [1], True),
+        (3, [0], True),
+        (3, [], False),
+        (1, [0, 1], False),  # the newest one is here: the list of groups tells its files
+        (0, [1], False),
+        (None, [0, 1], False),
+    ],
 )
-def test_metadata_is_compared_where_both_have_a_snapshot(
-    options: dict[str, Any], common: int
+def test_when_a_late_log_takes_a_list(newest: int | None, logs: list[int], *, hidden: bool) -> None:
+    times = [time(number) for number in logs]
+
+    def has_log(item: SourceSnapshot) -> bool:
+        return item.snapshot.backup_time in times
+
+    assert late_log_is_hidden(snapshots(0, 1), at_target(newest), has_log) is hidden
+    assert not late_log_is_hidden(snapshots(0, 1), None, has_log)
+
+
+# -- what vanished, if nothing else would be left --
+
+LEFT: dict[str, tuple[Sequence[SourceSnapshot], list[int], dict[str, Any], list[int]]] = {
+    "all are older than the target's newest": (snapshots(1, 2), [0, 3], {}, []),
+    "one is there": (snapshots(1, 2), [0, 1, 3], {}, [0, 3]),
+    "one will be pushed": (snapshots(1, 4), [0, 3], {}, [0, 3]),
+    "the only one that could be is filtered": (
+        snapshots(4),
+        [0, 3],
+        {"verified_only": True, "manifests": {4: BAD}},
+        [],
+    ),
+    "the only one that could be is unfinished": (snapshots(1, 4, dead=[4]), [0, 3], {}, []),
+    "nothing is here, as allowed": ((), [0, 3], {"allow_empty_source": True}, [0, 3]),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_something_of_the_source_has_to_be_left_at_the_target(case: str) -> None:
+    found, there, options, gone = LEFT[case]
+    made = plan(found, at_target(3), remove_vanished=True, lists=listed(*there), **options)
+    assert [item.snapshot.backup_time for item in made.vanished] == [time(n) for n in gone]
+    assert any("what vanished from it stays" in note for note in made.notes) is not bool(gone)
+
+
+# -- what is known of older ones --
+
+
+@pytest.mark.parametrize(
+    ("count", "lists", "text"),
+    [
+        (4, (), ""),
+        (9, (), ""),
+        (2, (), "at least 2 of them not at the target, and too late"),
+        (1, (), "not at the target, and too late"),
+        (1, listed(3), "not at the target, and too late"),
+    ],
+)
+def test_older_ones_are_not_said_to_be_missing_unless_they_are(
+    count: int, lists: Sequence[SnapshotItem], text: str
 ) -> None:
-    lists = [*listed(0, 1, 5), *listed(2, size=None)]
-    made = plan(snapshots(0, 1, 2), at_target(2), lists=lists, **options)
-    assert len(made.common) == common
+    there = replace(at_target(3), backup_count=count)
+    made = plan(snapshots(0, 1, 2, 3), there, lists=lists)
+    (older,) = (outcome for outcome in made.outcomes if outcome.skip)
+    assert (older.skip, older.count) == (Skip.NOT_NEWER, 3)
+    assert older.detail.startswith(text)
+    assert bool(older.detail) is bool(text)
+
+
+# -- dead ones in the way --
+
+
+def test_dead_ones_in_the_way_go_first() -> None:
+    manifest_is_broken = listed(2, size=None)
+    no_manifest: dict[str, Any] = {"size": None, "files": ["drive.img.fidx"]}
+    lists = [
+        *listed(0),
+        *listed(1, 5, **no_manifest),
+        *manifest_is_broken,
+        *listed(3, protected=True, **no_manifest),
+    ]
+    made = plan(snapshots(0, 1, 2, 3), at_target(0), remove_vanished=True, lists=lists)
+    assert [item.snapshot.backup_time for item in made.dead] == [time(1)]
+    assert plan(snapshots(0, 1), at_target(0), lists=lists).dead == ()
 
 
 @pytest.mark.parametrize(
@@ -380,12 +461,12 @@ def test_namespaces_are_created_below_the_deepest_that_is_seen(
 
 def test_removals_are_counted_without_what_stays() -> None:
     lists = [*listed(0), *listed(3, protected=True)]
-    group = plan(snapshots(1), at_target(3), remove_vanished=True, lists=lists)
+    group = plan(snapshots(1, 4), at_target(3), remove_vanished=True, lists=lists)
     assert len(group.vanished) == 2
     gone = VanishedGroup(Group("ct", "1"), 4, protected=2)
     namespaces = (
         VanishedNamespace(Namespace(("a",)), 1, 10, protected=5),
         VanishedNamespace(Namespace(("b",)), 1, 100, keep="because"),
     )
-    made = Plan((NamespacePlan(ROOT, ROOT, (), (group,), (gone,)),), namespaces)
+    made = Plan((NamespacePlan(ROOT, ROOT, (), (group,), vanished=(gone,)),), namespaces)
     assert made.removals == 1 + 4 + 10

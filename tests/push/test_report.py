@@ -49,7 +49,12 @@ STATUSES: dict[str, tuple[list[Outcome], list[PbsPushError], int]] = {
     "nothing could be: no owner": ([skipped(Skip.NO_OWNER)], [], 5),
     "nothing could be: time 0": ([skipped(Skip.UNSUPPORTED)], [], 5),
     "nothing could be: the target is ahead of all": ([skipped(Skip.NOT_NEWER)], [], 5),
-    "one group could not, another did": ([skipped(Skip.NOT_OWNED), PUSHED], [], 0),
+    "one group is not ours, another did": ([skipped(Skip.NOT_OWNED), PUSHED], [], 3),
+    "one group is not ours, another is there": ([skipped(Skip.NOT_OWNED), THERE], [], 3),
+    "one group has no owner, another did": ([skipped(Skip.NO_OWNER), PUSHED], [], 3),
+    "not all may be read, as the rights say": ([skipped(Skip.NO_RIGHT), PUSHED], [], 0),
+    "benchmarks stay here": ([skipped(Skip.UNSUPPORTED), PUSHED], [], 0),
+    "not ours, and others older": ([skipped(Skip.NOT_OWNED), skipped(Skip.NOT_NEWER)], [], 5),
     "one failed of two": ([PUSHED, failed(BROKEN)], [], 3),
     "one failed, the rest is there": ([THERE, failed(BROKEN)], [], 3),
     "a step failed": ([PUSHED], [BROKEN], 3),
@@ -73,6 +78,15 @@ def test_exit_status(case: str) -> None:
     for error in problems:
         report.add_problem(Problem("doing", error))
     assert report.exit_status == status
+
+
+def test_what_a_dry_run_knows_of_the_status() -> None:
+    report = Report()
+    assert report.status_with(1) == 0
+    report.add(skipped(Skip.NO_OWNER))
+    assert (report.status_with(0), report.status_with(1)) == (5, 3)
+    report.add_problem(Problem("doing", DENIED))
+    assert (report.status_with(0), report.status_with(1)) == (4, 3)
 
 
 @pytest.mark.parametrize("skip", Skip)

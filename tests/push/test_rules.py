@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from pbs_push import Result, Skip, Target
-from pbs_push.errors import AccessError, ConfigError, DeniedError, RemoteError, SourceError
+from pbs_push.errors import AccessError, ConfigError, DeniedError, RemoteError
 from pbs_push.names import AuthId
 from pbs_push.push import engine
 from pbs_push.remote.pacing import Pacer
@@ -24,7 +25,9 @@ from .world import (
     STRANGER,
     World,
     access,
+    hold_lock,
     only,
+    time,
 )
 
 ALICES_TOKEN = AuthId.parse("alice@pbs!t")
@@ -60,8 +63,10 @@ def test_not_owned_ones_do_not_stop_the_others(world: World) -> None:
     world.source.add("vm/2", 0)
     world.there.add("vm/1", -1, owner=STRANGER)
     done = world.push()
-    assert done.report.exit_status == 0
+    assert done.report.exit_status == 3, "what should be there is not"
     assert world.there.times("vm/2") == [0]
+    left_out = world.push(group_filters=["exclude:group:vm/1"])
+    assert left_out.report.exit_status == 0, "unless it should not"
 
 
 def test_new_groups_belong_to_the_remote_user(world: World) -> None:
@@ -86,7 +91,9 @@ def test_groups_that_a_server_refuses(world: World) -> None:
     assert world.there.snapshots() == {
         str(world.there.folder("vm/1", 0).relative_to(world.there.path))
     }
-    assert done.report.exit_status == 0
+    assert done.report.exit_status == 3, "vm/2 should be there"
+    (world.source.path / "vm/2/owner").write_text(ME)
+    assert world.push().report.exit_status == 0, "a server keeps benchmarks to itself"
 
 
 def test_in_progress_and_dead_ones_stay(world: World) -> None:
@@ -136,6 +143,41 @@ def test_a_dead_folder_of_the_same_time_is_told(world: World) -> None:
     assert world.there.times("vm/1") == [0], "the later one would make it impossible to push"
 
 
+def test_a_dead_folder_in_the_way_is_forgotten_with_remove_vanished(world: World) -> None:
+    world.source.add("vm/1", 0, 1)
+    world.there.add("vm/1", -1)
+    world.there.folder("vm/1", 0).mkdir(parents=True)
+    world.there.folder("vm/1", -2).mkdir(parents=True)
+    plan, _ = world.plan(remove_vanished=True)
+    (group,) = plan.namespaces[0].groups
+    assert [item.snapshot.backup_time for item in group.dead] == [time(0)]
+    assert plan.removals == 3
+    done = world.push(remove_vanished=True)
+    assert done.report.exit_status == 0
+    assert world.there.times("vm/1") == [0, 1]
+    assert done.told("removed, it was dead, and is in the way of a push") == 1
+    assert done.report.removed.snapshots == 3
+
+
+@pytest.mark.parametrize("why", ["running", "no right", "too many"])
+def test_a_folder_in_the_way_that_must_stay(world: World, why: str) -> None:
+    world.source.add("vm/1", 0)
+    world.there.group("vm/1")
+    folder = world.there.folder("vm/1", 0)
+    folder.mkdir()
+    options: dict[str, object] = {"remove_vanished": True}
+    if why == "no right":
+        text = READER + "acl:1:/remote/far:alice@pbs:RemoteSyncPushOperator\n"
+        options |= access(text)
+    if why == "too many":
+        options["max_removals"] = 0
+    with hold_lock(folder) if why == "running" else nullcontext():
+        done = world.push(**options)
+    assert folder.is_dir()
+    assert done.report.exit_status != 0
+    assert done.report.removed.snapshots == 0
+
+
 def test_transfer_last_counts_after_the_filters(world: World) -> None:
     state = {"state": "ok", "upid": "U"}
     for number in range(5):
@@ -169,10 +211,26 @@ def test_group_filters_and_their_order(world: World) -> None:
         "host/a",
     }
     assert done.report.skips == {Skip.FILTERED: 2}
-    plan, _ = world.plan()
+    plan, _ = world.plan(target_namespace="new")
     (root,) = plan.namespaces
     names = [str(group.source.group) for group in root.groups]
     assert names == ["ct/7", "host/a", "vm/99", "vm/100", "vm/x"]
+
+
+def test_of_groups_without_work_a_plan_has_the_outcomes_alone(world: World) -> None:
+    world.source.add("vm/1", 0)
+    world.source.add("vm/2", 0)
+    world.push()
+    world.source.add("vm/2", 1)
+    world.source.group("vm/3")
+    (root,) = world.plan()[0].namespaces
+    assert [str(group.source.group) for group in root.groups] == ["vm/2", "vm/3"]
+    assert [str(outcome.group) for outcome in root.settled] == ["vm/1"]
+    assert [str(outcome.group) for outcome in root.outcomes()] == ["vm/2", "vm/1"]
+    assert (root.looked_at, root.finished) == (3, 3)
+    done = world.push()
+    assert done.report.groups == 3
+    assert done.report.counts == {Result.PUSHED: 1, Result.ALREADY_THERE: 2}
 
 
 def test_a_failure_stops_its_group_and_no_other(world: World) -> None:
@@ -257,7 +315,7 @@ def test_too_deep_is_found_before_anything_is_sent(world: World) -> None:
 
 
 def test_a_source_anchor_that_does_not_exist(world: World) -> None:
-    with pytest.raises(SourceError, match="nowhere"):
+    with pytest.raises(ConfigError, match="has no namespace nowhere"):
         world.push(source_namespace="nowhere")
 
 

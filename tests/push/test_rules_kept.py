@@ -106,3 +106,64 @@ def test_a_passing_error_leaves_the_snapshot_to_the_next_push(
     assert world.there.snapshots() == set()
     assert world.push().report.exit_status == 0
     assert len(world.there.snapshots()) == 3
+
+
+# -- a target that would have nothing left --
+
+
+def test_what_vanished_stays_while_the_target_has_nothing_else(world: World) -> None:
+    """The source's are all older than the target's newest, so none of them can be pushed."""
+    world.source.add("vm/1", 1, 2)
+    world.there.add("vm/1", 0, 3)
+    plan, _ = world.plan(remove_vanished=True)
+    assert plan.removals == 0
+    done = world.push(remove_vanished=True)
+    assert world.there.times("vm/1") == [0, 3]
+    assert done.told("older ones cannot be, while a newer one is at the target") == 1
+    world.source.add("vm/1", 4)
+    assert world.push(remove_vanished=True).report.removed.snapshots == 2
+    assert world.there.times("vm/1") == [4]
+
+
+def test_it_stays_too_if_what_was_to_come_is_gone(world: World) -> None:
+    world.source.add("vm/1", 1, 4)
+    world.there.add("vm/1", 0, 3)
+    plan, _ = world.plan(remove_vanished=True)
+    assert plan.removals == 2
+    shutil.rmtree(world.source.folder("vm/1", 4))
+    done = world.push(plan=plan, remove_vanished=True)
+    assert world.there.times("vm/1") == [0, 3]
+    assert done.told("has no other snapshot of the source's") == 1
+
+
+def test_it_stays_too_if_the_target_lost_the_others(world: World) -> None:
+    world.source.add("vm/1", 1, 2)
+    world.there.add("vm/1", 0, 1)
+    world.there.add("vm/1", 3)
+    plan, _ = world.plan(remove_vanished=True)
+    assert plan.removals == 2
+    shutil.rmtree(world.there.folder("vm/1", 1))
+    world.push(plan=plan, remove_vanished=True)
+    assert world.there.times("vm/1") == [0, 3]
+
+
+def test_what_the_source_has_again_stays(world: World) -> None:
+    world.source.add("vm/1", 1)
+    world.there.add("vm/1", 0, 1)
+    plan, _ = world.plan(remove_vanished=True)
+    world.source.add("vm/1", 0)
+    done = world.push(plan=plan, remove_vanished=True)
+    assert world.there.times("vm/1") == [0, 1]
+    assert done.report.removed.snapshots == 0
+
+
+def test_a_group_that_is_gone_since_the_plan_keeps_its_snapshots_there(world: World) -> None:
+    world.source.add("vm/1", 1)
+    world.source.add("vm/2", 1)
+    world.there.add("vm/1", 0, 1)
+    plan, _ = world.plan(remove_vanished=True)
+    shutil.rmtree(world.source.path / "vm/1")
+    done = world.push(plan=plan, remove_vanished=True)
+    assert world.there.times("vm/1") == [0, 1]
+    assert done.told("is gone since it was listed") == 1
+    assert done.report.exit_status == 0

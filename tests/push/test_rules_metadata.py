@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+from pbs_push.formats.blob import encode_blob
 from pbs_push.formats.keys import CryptKey
 from pbs_push.formats.manifest import Manifest
 
-from .world import World, only
+from .world import World, only, time
 
 # -- manifests and metadata --
 
@@ -72,6 +76,100 @@ def test_notes_are_taken_away_too(world: World) -> None:
     (world.there.path / "vm/1/notes").write_text("old")
     assert world.push(sync_metadata=True).report.metadata_updates == 2
     assert not world.there.unprotected(world.there.folder("vm/1", 0)).get("notes")
+
+
+def test_notes_with_an_empty_first_line_are_seen(world: World) -> None:
+    """Lists show that line alone, so that these look like none."""
+    world.source.add("vm/1", 0)
+    world.there.add("vm/1", 0, unprotected={"notes": "\nsecond"})
+    (world.there.path / "vm/1/notes").write_text("\nsecond")
+    assert world.push(sync_metadata=True).report.metadata_updates == 2
+    assert not world.there.unprotected(world.there.folder("vm/1", 0)).get("notes")
+    assert not (world.there.path / "vm/1/notes").read_text()
+
+
+def test_a_dry_run_shows_what_would_be_set(world: World) -> None:
+    world.source.add("vm/1", 0, unprotected={"notes": "same\nnew"}, protected=True)
+    world.source.add("vm/1", 1, unprotected={"notes": "same"})
+    world.source.add("vm/1", 2, protected=True)
+    world.there.add("vm/1", 0, unprotected={"notes": "same\nold"})
+    world.there.add("vm/1", 1, unprotected={"notes": "same"}, protected=True)
+    world.source.group("ct/1", notes="of a new group")
+    world.source.add("ct/1", 0)
+    plan, _ = world.plan(sync_metadata=True, sync_protected=True)
+    counted = world.server.counters.snapshot()
+    assert not any(kind.startswith(("POST", "PUT", "DELETE")) for kind in counted.requests)
+    planned = {
+        (str(change.snapshot and change.snapshot.snapshot.backup_time), change.kind.name)
+        for item in plan.namespaces
+        for group in item.groups
+        for change in group.changes
+    }
+    assert planned == {
+        ("None", "GROUP_NOTES"),
+        (str(time(0)), "NOTES"),
+        (str(time(0)), "PROTECT"),
+        (str(time(1)), "UNPROTECT"),
+        (str(time(2)), "PROTECT"),
+    }
+    done = world.push(plan=plan, sync_metadata=True, sync_protected=True)
+    assert done.report.metadata_updates == len(planned)
+    assert done.report.exit_status == 0
+
+
+def test_nothing_is_set_of_what_could_not_be_pushed(world: World) -> None:
+    world.source.group("vm/1", notes="of the group")
+    world.source.add("vm/1", 0, protected=True, archives={"disk.img.fidx": ("lost",)})
+    world.source.chunk_of("lost").unlink()
+    done = world.push(sync_metadata=True, sync_protected=True)
+    assert len(done.errors) == 1
+    assert done.report.metadata_updates == 0
+
+
+def test_notes_that_cannot_be_compared_are_a_problem(world: World) -> None:
+    world.source.add("vm/1", 0, 1)
+    world.there.add("vm/1", 0)
+    (world.source.folder("vm/1", 0) / "index.json.blob").write_bytes(b"no blob")
+    done = world.push(sync_metadata=True)
+    assert [text for text in done.errors if "comparing notes" in text]
+    assert world.there.times("vm/1") == [0, 1]
+    assert done.report.exit_status == 3
+
+
+# -- logs that came late --
+
+
+def late_log(world: World, number: int) -> Path:
+    """A log at the source; where it would lie at the target."""
+    blob = encode_blob(b"log\n" * 20)
+    (world.source.folder("vm/1", number) / "client.log.blob").write_bytes(blob)
+    return world.there.folder("vm/1", number) / "client.log.blob"
+
+
+def test_a_late_log_goes_to_the_newest_that_both_have(world: World) -> None:
+    """The target's newest was pruned here: only a list of its snapshots tells."""
+    world.source.add("vm/1", 0, 1, 2, 3)
+    world.push()
+    shutil.rmtree(world.source.folder("vm/1", 3))
+    late_log(world, 1)
+    log = late_log(world, 2)
+    plan, _ = world.plan()
+    (group,) = plan.namespaces[0].groups
+    assert group.log_for is not None
+    assert group.log_for.snapshot.backup_time == time(2)
+    done = world.push()
+    assert done.counted.requests["GET snapshots"] == 2, "once to see it, once to be sure"
+    assert done.report.logs_added == 1
+    assert log.is_file()
+    assert not (world.there.folder("vm/1", 1) / "client.log.blob").exists()
+    again = world.push()
+    assert again.report.logs_added == 0
+
+
+def test_without_a_log_no_list_is_asked_for(world: World) -> None:
+    world.source.add("vm/1", 0, 1)
+    world.there.add("vm/1", 0, 3)
+    assert "GET snapshots" not in world.push().counted.requests
 
 
 def test_group_notes_without_a_common_snapshot(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from pbs_push.access.filters import GroupFilters
 from pbs_push.errors import DeniedError, PbsPushError, StatusError
@@ -28,6 +29,7 @@ from pbs_push.source.items import SnapshotList, SourceSnapshot
 
 from .world import ME, MY_USER, STRANGER, filters, time
 
+_GROUP_ITEM = TypeAdapter(GroupItem)
 REMOTE_USER = AuthId.parse(ME)
 NONE = GroupFilters()
 
@@ -38,7 +40,7 @@ def ns(text: str) -> Namespace:
 
 def group(name: str, owner: str | None = ME, count: int = 2) -> GroupItem:
     kind, _, number = name.partition("/")
-    return GroupItem.model_validate(
+    return _GROUP_ITEM.validate_python(
         {"backup-type": kind, "backup-id": number, "owner": owner, "backup-count": count}
     )
 

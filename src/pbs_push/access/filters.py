@@ -94,6 +94,8 @@ class GroupFilters:
 
         It does if there is no including filter or one matches, and no excluding filter matches.
         """
+        if not self.filters:
+            return True
         includes = [filter_ for filter_ in self.filters if not filter_.exclude]
         if includes and not any(filter_.matches(group) for filter_ in includes):
             return False

@@ -66,14 +66,17 @@ class SyncJob(ConfigModel):
     burst_out: Size | None = None
     active_encryption_key: SafeId | None = None
 
-    # Without effect on a push that is started by hand:
+    # Without effect on a push that is started here: when PBS itself starts the job (by the clock,
+    # or because a removable datastore was mounted), what a pull may take, and old keys.
     associated_key: tuple[str, ...] = ()
     rate_in: Size | None = None
     burst_in: Size | None = None
     schedule: str | None = None
     comment: str | None = None
     run_on_mount: Flag = False
+
     unmount_on_done: Flag = False
+    """Something to do after the job, which a push does not."""
 
     resync_corrupt: Flag = False
     """For pull jobs only."""
@@ -97,20 +100,26 @@ class SyncJob(ConfigModel):
         ignoring one could push, or remove, something else than the administrator meant.
         """
         if self.kind is not JobKind.PUSH:
-            raise self._refused(
+            raise self.refused(
                 f"it is a {self.kind.value} job, and only jobs with 'sync-direction push' can be"
             )
         if self.remote is None:
-            raise self._refused("it has no 'remote'; a push needs one")
+            raise self.refused("it has no 'remote'; a push needs one")
+        if self.burst_out is not None and self.rate_out is None:
+            raise self.refused("'burst-out' has no effect without 'rate-out'", "burst-out")
         unsupported = dict.fromkeys(key for key, _ in self.unknown)
         if self.resync_corrupt:
             unsupported["resync-corrupt"] = None
+        if self.unmount_on_done:
+            unsupported["unmount-on-done"] = None
         if unsupported:
-            raise self._refused(
+            raise self.refused(
                 f"settings that a push of this version does not have: {', '.join(unsupported)}; "
-                "remove them from the job, or push with options of the command"
+                "remove them from the job, or push with options of the command",
+                next(iter(unsupported)),
             )
         return self.remote
 
-    def _refused(self, reason: str) -> ConfigError:
-        return ConfigError(f"sync job '{self.name}' cannot be run: {reason}")
+    def refused(self, reason: str, key: str | None = None) -> ConfigError:
+        """An error that names the job and where it, or ``key``, stands."""
+        return ConfigError(f"{self.place(key)}sync job '{self.name}' cannot be run: {reason}")

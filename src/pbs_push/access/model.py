@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from pbs_push.access.sections import Section
@@ -90,6 +90,15 @@ class ConfigModel(BaseModel):
     unknown: tuple[tuple[str, str], ...] = Field(default=(), repr=False)
     """Key and value of the lines with other keys, in order. Maybe secret: not in the repr."""
 
+    _section: Section | None = PrivateAttr(default=None)
+
+    def place(self, key: str | None = None) -> str:
+        """``file:line: `` of the section, or of a key of it; for messages, where it is from one."""
+        if self._section is None:
+            return ""
+        line = self._section.line if key is None else self._section.line_of(key)
+        return f"{self._section.origin}:{line}: "
+
     @classmethod
     def from_section(cls, section: Section) -> Self:
         """Read a section's values.
@@ -108,9 +117,12 @@ class ConfigModel(BaseModel):
             (entry.key, entry.value) for entry in section.entries if entry.key not in fields
         )
         try:
-            return cls(**data)
+            made = cls(**data)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
+        else:
+            made._section = section
+            return made
         # Raised out here: pydantic's error holds the values, which may be secrets.
         key = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
         if first["type"] == "missing":

@@ -60,7 +60,7 @@ def plan_document(
     gone = () if plan is None else plan.vanished
     return {
         **_head("plan", sides, exit_status, error),
-        "to-push": sum(len(group.snapshots) for item in namespaces for group in item.groups),
+        "to-push": 0 if plan is None else plan.to_push,
         "to-remove": 0 if plan is None else plan.removals,
         "removals-refused": None if plan is None else plan.no_removals,
         **_counts(report),
@@ -147,7 +147,7 @@ def _namespace_plan(item: NamespacePlan) -> Json:
         "create": [str(namespace) for namespace in item.create],
         "notes": list(item.notes),
         "groups": [_group_plan(group) for group in item.groups],
-        "incomplete": item.incomplete,
+        "settled": [_outcome(outcome) for outcome in item.settled],
         "vanished-groups": [
             {
                 "group": str(gone.group),
@@ -170,6 +170,13 @@ def _group_plan(group: GroupPlan) -> Json:
             for gone in group.vanished
         ],
         "add-log": None if group.log_for is None else group.log_for.snapshot.backup_time,
-        "compare-metadata": [item.snapshot.backup_time for item, _ in group.common],
+        "dead": [gone.snapshot.backup_time for gone in group.dead],
+        "set": [
+            {
+                "what": change.kind.name.lower().replace("_", "-"),
+                "backup-time": change.snapshot and change.snapshot.snapshot.backup_time,
+            }
+            for change in group.changes
+        ],
         "notes": list(group.notes),
     }

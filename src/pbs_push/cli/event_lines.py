@@ -85,14 +85,17 @@ def _ended(outcome: Outcome, seconds: float) -> Line:
         return Line(Importance.LOG, f"pushed {outcome.label}: {figures}")
     if outcome.result is Result.ALREADY_THERE:
         return Line(Importance.DETAIL, f"already there: {outcome.label}")
-    return Line(_importance_of(outcome.skip), f"skipped {outcome.label}: {reason_of(outcome)}")
+    return Line(_importance_of(outcome), f"skipped {outcome.label}: {reason_of(outcome)}")
 
 
-def _importance_of(skip: Skip | None) -> Importance:
-    if skip in _KNOWN:
+def _importance_of(outcome: Outcome) -> Importance:
+    if outcome.skip in _KNOWN:
         return Importance.DETAIL
-    # What was pushed long ago: in every run, for every group.
-    return Importance.LOG if skip is Skip.NOT_NEWER else Importance.INFO
+    if outcome.skip is Skip.NOT_NEWER:
+        # As a rule what was pushed long ago, in every run, for every group; a detail says that some
+        # are known to be missing there.
+        return Importance.LOG if outcome.detail else Importance.DETAIL
+    return Importance.INFO
 
 
 def reason_of(outcome: Outcome) -> str:

@@ -20,19 +20,22 @@ def job_options(job: SyncJob, access: Access) -> PushOptions:
             f"sync job '{job.name}' cannot be run: it encrypts on the way (active-encryption-key "
             f"'{job.active_encryption_key}'), which is not supported yet"
         )
-    return PushOptions(
-        source_namespace=job.ns,
-        target_namespace=job.remote_ns,
-        max_depth=job.max_depth,
-        group_filters=job.filters,
-        transfer_last=job.transfer_last,
-        encrypted_only=job.encrypted_only,
-        verified_only=job.verified_only,
-        parallel=job.worker_threads,
-        remove_vanished=job.remove_vanished,
-        rate_out=job.rate_out,
-        burst_out=job.burst_out,
-        access=access,
-        source_name=job.store,
-        remote_name=remote,
-    )
+    try:
+        return PushOptions(
+            source_namespace=job.ns,
+            target_namespace=job.remote_ns,
+            max_depth=job.max_depth,
+            group_filters=job.filters,
+            transfer_last=job.transfer_last,
+            encrypted_only=job.encrypted_only,
+            verified_only=job.verified_only,
+            parallel=job.worker_threads,
+            remove_vanished=job.remove_vanished,
+            rate_out=job.rate_out,
+            burst_out=job.burst_out,
+            access=access,
+            source_name=job.store,
+            remote_name=remote,
+        )
+    except ConfigError as error:
+        raise job.refused(str(error)) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pbs_push.cli.documents import Sides, plan_document, report_document
@@ -14,11 +14,12 @@ from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, say
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
+from pbs_push.cli.units import counted
 from pbs_push.errors import PbsPushError
 from pbs_push.push.engine import Push
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import Plan
-from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, Report
+from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Problem, Report, Skip
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 
@@ -87,8 +88,8 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     _show(results, output, status)
     if results.error is not None:
         raise results.error
-    if status == EXIT_NOTHING:
-        say(error_line(f"nothing can be pushed: {_reasons(results.report)}"))
+    if line := _closing_line(results, status):
+        say(error_line(line))
     return status
 
 
@@ -105,21 +106,20 @@ def _do(work: Work, output: Output, results: _Results) -> None:
 
 def _add_settled(report: Report, plan: Plan) -> None:
     """A dry run's report: what the plan has settled, for the counts and the status."""
+    if plan.no_removals is not None:
+        refused = PbsPushError(f"{plan.no_removals}; none would be")
+        report.add_problem(Problem("removing what vanished", refused))
     for item in plan.namespaces:
-        report.groups += len(item.groups)
-        for group in item.groups:
-            for outcome in group.outcomes:
-                report.add(outcome)
+        report.groups += item.looked_at
+        for outcome in item.outcomes():
+            report.add(outcome)
 
 
 def _exit_status(results: _Results) -> int:
     """The status; of a dry run: what is in the way now would be in the way of a push too."""
     if results.error is not None:
         return results.error.exit_status
-    plan, report = results.plan, results.report
-    if plan is not None and any(g.snapshots for item in plan.namespaces for g in item.groups):
-        return EXIT_PARTIAL if report.failed else 0
-    return report.exit_status
+    return results.report.status_with(0 if results.plan is None else results.plan.to_push)
 
 
 def _show(results: _Results, output: Output, status: int) -> None:
@@ -137,8 +137,21 @@ def _show(results: _Results, output: Output, status: int) -> None:
         print("\n".join(summary_lines(report)))
 
 
-def _reasons(report: Report) -> str:
-    return "; ".join(f"{count} times: {skip.value}" for skip, count in report.skips.items())
+def _closing_line(results: _Results, status: int) -> str | None:
+    """What explains the status, where no line before does."""
+    report, plan = results.report, results.plan
+    if status == EXIT_NOTHING:
+        return f"nothing can be pushed: {_reasons(report.skips)}"
+    if status == EXIT_PARTIAL and not report.failed:
+        left_out = {skip: report.skips[skip] for skip in TO_MEND if report.skips[skip]}
+        return f"not all can be pushed: {_reasons(left_out)}"
+    if plan is not None and plan.no_removals is not None:
+        return f"nothing would be removed: {plan.no_removals}"
+    return None
+
+
+def _reasons(skips: Mapping[Skip, int]) -> str:
+    return "; ".join(f"{counted(count, 'snapshot')}: {skip.value}" for skip, count in skips.items())
 
 
 def _progress(output: Output) -> Progress:

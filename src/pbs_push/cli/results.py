@@ -9,7 +9,8 @@ from pbs_push.cli.lines import one_line
 from pbs_push.cli.units import counted, duration_text, rate_text, size_text
 from pbs_push.names import Namespace
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
-from pbs_push.push.report import Report, Result
+from pbs_push.push.report import Outcome, Report, Result
+from pbs_push.push.vanished import VanishedNamespace
 
 
 def summary_lines(report: Report) -> Iterator[str]:
@@ -63,18 +64,14 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for item in plan.namespaces:
         yield from (f"warning  {one_line(note)}" for note in item.notes)
         yield from (f"create   target {namespace.label}" for namespace in item.create)
+        yield from map(_settled_line, item.settled)
         for group in item.groups:
             yield from _group_lines(group)
-    allowed = plan.no_removals is None
+    verb = "remove  " if plan.no_removals is None else "(remove)"
     for item in plan.namespaces:
-        yield from _vanished_lines(item, allowed=allowed)
+        yield from _vanished_lines(item, verb)
     for gone in plan.vanished:
-        label = f"target {gone.namespace.label}"
-        if gone.keep is not None:
-            yield f"keep     {label}: {one_line(gone.keep)}"
-        else:
-            held = f"{counted(gone.groups, 'group')}, {_held(gone.snapshots, gone.protected)}"
-            yield f"{_verb(allowed=allowed)} {label}, with {held}"
+        yield _vanished_namespace_line(gone, verb)
     if plan.no_removals is not None:
         yield f"refused  nothing would be removed: {one_line(plan.no_removals)}"
     yield _plan_summary(plan)
@@ -82,44 +79,52 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 def _group_lines(group: GroupPlan) -> Iterator[str]:
     yield from (f"warning  {one_line(note)}" for note in group.notes)
-    for outcome in group.outcomes:
-        if outcome.result is Result.ALREADY_THERE:
-            yield f"there    {outcome.label}"
-        else:
-            yield f"skip     {outcome.label}: {one_line(reason_of(outcome))}"
+    yield from map(_settled_line, group.outcomes)
     for item in group.snapshots:
         yield f"push     {snapshot_label(item)}"
+    place = _at(group.target_namespace)
     if group.log_for is not None:
-        yield f"add log  {_at(group.target_namespace)}{group.log_for.snapshot}"
-    if group.common:
-        text = f"{counted(len(group.common), 'snapshot')} that both sides have"
-        yield f"compare  {_at(group.target_namespace)}{group.source.group}: metadata of {text}"
+        yield f"add log  {place}{group.log_for.snapshot}"
+    for change in group.changes:
+        name = change.snapshot.snapshot if change.snapshot else group.source.group
+        yield f"set      {place}{name}: {change.kind.value}"
 
 
-def _vanished_lines(item: NamespacePlan, *, allowed: bool) -> Iterator[str]:
+def _settled_line(outcome: Outcome) -> str:
+    if outcome.result is Result.ALREADY_THERE:
+        return f"there    {outcome.label}"
+    return f"skip     {outcome.label}: {one_line(reason_of(outcome))}"
+
+
+def _vanished_lines(item: NamespacePlan, verb: str) -> Iterator[str]:
     for group in item.groups:
+        for dead in group.dead:
+            yield f"{verb} target {_at(item.target)}{dead.snapshot}: dead, in the way of a push"
         for gone in group.vanished:
             label = f"target {_at(item.target)}{gone.snapshot}"
-            if gone.protected:
-                yield f"keep     {label}: it is protected"
-            else:
-                yield f"{_verb(allowed=allowed)} {label}"
+            yield f"keep     {label}: it is protected" if gone.protected else f"{verb} {label}"
     for gone_group in item.vanished:
-        held = _held(gone_group.snapshots, gone_group.protected)
-        verb = _verb(allowed=allowed and not item.incomplete)
-        yield f"{verb} target {_at(item.target)}{gone_group.group}, with {held}"
-    if item.vanished and item.incomplete:
-        yield f"refused  vanished groups stay: not all groups of {item.source.label} can be read"
+        label = f"target {_at(item.target)}{gone_group.group}"
+        held = counted(gone_group.snapshots, "snapshot")
+        yield _removed_or_kept(label, held, gone_group.snapshots, gone_group.protected, verb)
 
 
-def _verb(*, allowed: bool) -> str:
-    """In brackets where something forbids all removals."""
-    return "remove  " if allowed else "(remove)"
+def _vanished_namespace_line(gone: VanishedNamespace, verb: str) -> str:
+    label = f"target {gone.namespace.label}"
+    if gone.keep is not None:
+        return f"keep     {label}: {one_line(gone.keep)}"
+    held = f"{counted(gone.groups, 'group')}, {counted(gone.snapshots, 'snapshot')}"
+    return _removed_or_kept(label, held, gone.snapshots, gone.protected, verb)
 
 
-def _held(snapshots: int, protected: int) -> str:
-    text = counted(snapshots, "snapshot")
-    return f"{text}; {protected} protected ones stay" if protected else text
+def _removed_or_kept(label: str, held: str, snapshots: int, protected: int, verb: str) -> str:
+    """A group or namespace: protected snapshots keep it, but no other snapshots in it."""
+    if not protected:
+        return f"{verb} {label}, with {held}"
+    stays = f"it stays, with {counted(protected, 'protected snapshot')}"
+    if not snapshots:
+        return f"keep     {label}: {stays}"
+    return f"{verb} {counted(snapshots, 'snapshot')} of {label}: {stays}"
 
 
 def _at(namespace: Namespace) -> str:
@@ -128,13 +133,13 @@ def _at(namespace: Namespace) -> str:
 
 def _plan_summary(plan: Plan) -> str:
     groups = [group for item in plan.namespaces for group in item.groups]
-    pushed = sum(len(group.snapshots) for group in groups)
     pushing = sum(bool(group.snapshots) for group in groups)
     created = sum(len(item.create) for item in plan.namespaces)
     words = [
-        f"{counted(pushed, 'snapshot')} of {counted(pushing, 'group')} would be pushed",
+        f"{counted(plan.to_push, 'snapshot')} of {counted(pushing, 'group')} would be pushed",
         f"{counted(created, 'namespace')} created",
     ]
     if plan.removals:
-        words.append(f"{counted(plan.removals, 'snapshot')} removed")
+        removals = 0 if plan.no_removals is not None else plan.removals
+        words.append(f"{counted(removals, 'snapshot')} removed")
     return f"dry run: {', '.join(words)}; nothing was changed"

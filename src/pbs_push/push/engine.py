@@ -60,9 +60,7 @@ class Push:
             self._problem,
             self._check_cancelled,
         )
-        self._metadata = MetadataSync(
-            source, target, self._options, self.report, self._notify, self._problem
-        )
+        self._metadata = MetadataSync(source, target, self.report, self._notify, self._problem)
 
     def cancel(self) -> None:
         """Stop as soon as possible; ``run`` then raises Cancelled."""
@@ -95,22 +93,22 @@ class Push:
         return self.report
 
     def _run_plan(self, plan: Plan) -> None:
+        self._tell_of_old_version()
         removing = plan.no_removals is None
         if plan.no_removals is not None:
             self._problem("removing what vanished", PbsPushError(f"{plan.no_removals}; none was"))
         namespaces = [item for item in plan.namespaces if self._begin_namespace(item)]
         groups = [group for item in namespaces for group in item.groups]
-        if not any(group.finished for group in groups):
+        if not any(item.finished for item in namespaces):
             self._notify(Note("warning", "the source holds no finished snapshot to push"))
-        self._notify(Planned(len(groups), sum(len(group.snapshots) for group in groups)))
+        looked_at = sum(item.looked_at for item in namespaces)
+        self._notify(Planned(looked_at, sum(len(group.snapshots) for group in groups)))
         failed: set[int] = set()
-        self._run_groups([group for group in groups if self._has_work(group)], removing, failed)
+        self._run_groups([group for group in groups if group.has_work], removing, failed)
         if not removing:
             return
         for item in namespaces:
-            if item.vanished and (
-                item.incomplete or any(id(group) in failed for group in item.groups)
-            ):
+            if item.vanished and any(id(group) in failed for group in item.groups):
                 self._notify(
                     Note(
                         "warning",
@@ -121,14 +119,13 @@ class Push:
             else:
                 self._remover.groups(item)
         self._remove_namespaces(plan, all_begun=len(namespaces) == len(plan.namespaces))
-        self._tell_incomplete_counts()
 
     def _begin_namespace(self, plan: NamespacePlan) -> bool:
         """Create what must be created, and report what is settled. False if it cannot be."""
         self._check_cancelled()
         for note in plan.notes:
             self._notify(Note("warning", note))
-        self.report.groups += len(plan.groups)
+        self.report.groups += plan.looked_at
         try:
             for namespace in plan.create:
                 self._target.api.create_namespace(namespace)
@@ -140,9 +137,9 @@ class Push:
         for group in plan.groups:
             for note in group.notes:
                 self._notify(Note("warning", note))
-            for outcome in group.outcomes:
-                self.report.add(outcome)
-                self._notify(SnapshotEnded(outcome))
+        for outcome in plan.outcomes():
+            self.report.add(outcome)
+            self._notify(SnapshotEnded(outcome))
         return True
 
     def _remove_namespaces(self, plan: Plan, *, all_begun: bool) -> None:
@@ -152,24 +149,19 @@ class Push:
         for item in plan.vanished:
             self._remover.namespace(item)
 
-    def _tell_incomplete_counts(self) -> None:
-        features, removed = self._target.features, self.report.removed
-        if not features.delete_statistics and (removed.groups or removed.namespaces):
+    def _tell_of_old_version(self) -> None:
+        """Once, and where it matters (spec 05): deletes of groups are all that differs."""
+        features = self._target.features
+        if self._options.remove_vanished and not features.delete_statistics:
             self._notify(
                 Note(
                     "info",
-                    f"the target runs version {features.version}, which does not tell what a "
-                    "delete removed: the counts are incomplete",
+                    f"the target runs version {features.version}, which does not tell what "
+                    "removing a group took with it: the counts are incomplete",
                 )
             )
 
     # -- groups --
-
-    def _has_work(self, group: GroupPlan) -> bool:
-        """Whether anything is to be done beyond telling; its notes may differ without a snapshot
-        that both sides have."""
-        compares_notes = self._options.sync_metadata and group.at_target is not None
-        return group.has_work or compares_notes
 
     def _run_groups(self, groups: list[GroupPlan], removing: bool, failed: set[int]) -> None:
         if not groups:
@@ -205,6 +197,8 @@ class Push:
         self, group: GroupPlan, supply: ConnectionSupply, removing: bool, failed: set[int]
     ) -> None:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
+        if removing:
+            self._remover.dead(group)
         worker = GroupWorker(
             self._source,
             self._target,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,16 +12,125 @@ from pbs_push.names import CLIENT_LOG_NAME
 from pbs_push.push.events import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from pbs_push.push.events import Listener
     from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.report import Report
-    from pbs_push.remote.models import SnapshotItem
+    from pbs_push.remote.api import TargetApi
+    from pbs_push.remote.models import GroupItem, SnapshotItem
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SourceSnapshot
+
+    Common = Sequence[tuple[SourceSnapshot, SnapshotItem]]
+
+
+class MetadataKind(enum.Enum):
+    """What is to be set at the target; the value is how people read it."""
+
+    NOTES = "notes"
+    GROUP_NOTES = "group notes"
+    PROTECT = "protected"
+    UNPROTECT = "not protected"
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataChange:
+    """Something to be set at the target: of ``snapshot``, or of the group (None).
+
+    ``notes`` is their whole text. ``after_push``: only if the snapshot (or any of the group) is
+    pushed now.
+    """
+
+    kind: MetadataKind
+    snapshot: SourceSnapshot | None = None
+    notes: str = ""
+    after_push: bool = False
+
+    def is_due(self, pushed: Sequence[SourceSnapshot]) -> bool:
+        """Whether it is to be set, after these snapshots of its group were pushed."""
+        if not self.after_push:
+            return True
+        return bool(pushed) if self.snapshot is None else self.snapshot in pushed
+
+
+class MetadataComparison:
+    """Finds out what differs; changes nothing. What cannot be compared is a problem."""
+
+    def __init__(
+        self,
+        source: Datastore,
+        api: TargetApi,
+        options: PushOptions,
+        on_problem: Callable[[str, PbsPushError], None],
+    ) -> None:
+        self._source = source
+        self._api = api
+        self._options = options
+        self._on_problem = on_problem
+
+    def changes(
+        self, plan: GroupPlan, at_target: GroupItem | None, common: Common
+    ) -> tuple[MetadataChange, ...]:
+        """What is to be set for one group. ``common`` are the snapshots that both sides have."""
+        found: list[MetadataChange] = []
+        if self._options.sync_metadata:
+            found += self._all_notes(plan, at_target, common)
+        if self._options.sync_protected:
+            found += _protection(plan, common)
+        return tuple(found)
+
+    def _all_notes(
+        self, plan: GroupPlan, at_target: GroupItem | None, common: Common
+    ) -> Iterator[MetadataChange]:
+        steps = [
+            (here.label, partial(self._notes, plan, here, there.comment)) for here, there in common
+        ]
+        if at_target is not None or plan.snapshots:
+            steps.append((plan.source.label, partial(self._group_notes, plan, at_target)))
+        for label, step in steps:
+            try:
+                change = step()
+            except PbsPushError as error:
+                self._on_problem(f"{label}: comparing notes", error)
+            else:
+                if change is not None:
+                    yield change
+
+    def _notes(
+        self, plan: GroupPlan, here: SourceSnapshot, first_line: str | None
+    ) -> MetadataChange | None:
+        """Lists show the first line only, which may be empty, so the whole is asked for (spec 05).
+
+        Without any line there are no notes.
+        """
+        with self._source.open_snapshot(here, lock=False) as opened:
+            notes = opened.manifest.notes or ""
+        there = ""
+        if first_line is not None:
+            there = self._api.notes(plan.target_namespace, here.snapshot)
+        return None if notes == there else MetadataChange(MetadataKind.NOTES, here, notes)
+
+    def _group_notes(self, plan: GroupPlan, at_target: GroupItem | None) -> MetadataChange | None:
+        notes = self._source.group_notes(plan.source) or ""
+        there = ""
+        if at_target is not None and at_target.comment is not None:
+            there = self._api.group_notes(plan.target_namespace, plan.source.group)
+        if notes == there:
+            return None
+        return MetadataChange(MetadataKind.GROUP_NOTES, None, notes, after_push=at_target is None)
+
+
+def _protection(plan: GroupPlan, common: Common) -> Iterator[MetadataChange]:
+    for here, there in common:
+        if here.protected != there.protected:
+            kind = MetadataKind.PROTECT if here.protected else MetadataKind.UNPROTECT
+            yield MetadataChange(kind, here)
+    for item in plan.snapshots:
+        if item.protected:
+            yield MetadataChange(MetadataKind.PROTECT, item, after_push=True)
 
 
 class MetadataSync:
@@ -29,14 +140,12 @@ class MetadataSync:
         self,
         source: Datastore,
         target: Target,
-        options: PushOptions,
         report: Report,
         notify: Listener,
         on_problem: Callable[[str, PbsPushError], None],
     ) -> None:
         self._source = source
         self._api = target.api
-        self._options = options
         self._report = report
         self._notify = notify
         self._on_problem = on_problem
@@ -46,20 +155,10 @@ class MetadataSync:
         if plan.log_for is not None:
             late = plan.log_for
             self._try(late.label, "adding its client log", partial(self._late_log, plan, late))
-        for here, there in plan.common:
-            if self._options.sync_metadata:
-                self._try(here.label, "setting notes", partial(self._notes, plan, here, there))
-            if self._options.sync_protected and here.protected != there.protected:
-                self._protect(plan, here)
-        if self._options.sync_protected:
-            for item in pushed:
-                if item.protected:
-                    self._protect(plan, item)
-        if self._options.sync_metadata and (plan.at_target is not None or pushed):
-            self._try(plan.source.label, "setting notes", partial(self._group_notes, plan))
-
-    def _protect(self, plan: GroupPlan, item: SourceSnapshot) -> None:
-        self._try(item.label, "setting protection", partial(self._protected, plan, item))
+        for change in plan.changes:
+            if change.is_due(pushed):
+                label = (change.snapshot or plan.source).label
+                self._try(label, "updating metadata", partial(self._apply, plan, change, label))
 
     def _try(self, label: str, doing: str, step: Callable[[], None]) -> None:
         try:
@@ -81,33 +180,14 @@ class MetadataSync:
             self._report.count(logs_added=1)
             self._notify(Note("info", f"{item.label}: client log added at the target"))
 
-    def _notes(self, plan: GroupPlan, here: SourceSnapshot, there: SnapshotItem) -> None:
-        """Lists show the first line only, so equal lines have to be looked at whole (spec 05)."""
-        with self._source.open_snapshot(here, lock=False) as opened:
-            notes = opened.manifest.notes or ""
-        if not notes and not there.comment:
-            return
+    def _apply(self, plan: GroupPlan, change: MetadataChange, label: str) -> None:
         namespace = plan.target_namespace
-        if notes == self._api.notes(namespace, here.snapshot):
-            return
-        self._api.set_notes(namespace, here.snapshot, notes)
+        if change.snapshot is None:
+            self._api.set_group_notes(namespace, plan.source.group, change.notes)
+        elif change.kind is MetadataKind.NOTES:
+            self._api.set_notes(namespace, change.snapshot.snapshot, change.notes)
+        else:
+            protected = change.kind is MetadataKind.PROTECT
+            self._api.set_protected(namespace, change.snapshot.snapshot, protected=protected)
         self._report.count(metadata_updates=1)
-        self._notify(Note("info", f"{here.label}: notes set at the target"))
-
-    def _group_notes(self, plan: GroupPlan) -> None:
-        notes = self._source.group_notes(plan.source) or ""
-        comment = plan.at_target.comment if plan.at_target is not None else None
-        if not notes and not comment:
-            return
-        namespace, group = plan.target_namespace, plan.source.group
-        if comment is not None and notes == self._api.group_notes(namespace, group):
-            return
-        self._api.set_group_notes(namespace, group, notes)
-        self._report.count(metadata_updates=1)
-        self._notify(Note("info", f"{plan.source.label}: group notes set at the target"))
-
-    def _protected(self, plan: GroupPlan, item: SourceSnapshot) -> None:
-        self._api.set_protected(plan.target_namespace, item.snapshot, protected=item.protected)
-        self._report.count(metadata_updates=1)
-        word = "protected" if item.protected else "no longer protected"
-        self._notify(Note("info", f"{item.label}: {word} at the target"))
+        self._notify(Note("info", f"{label}: set at the target: {change.kind.value}"))

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.access.paths import datastore_path
-from pbs_push.errors import AccessError, InvalidName, PbsPushError, ProtocolError
+from pbs_push.errors import AccessError, InvalidName, PbsPushError, ProtocolError, SourceError
 from pbs_push.names import CLIENT_LOG_NAME, Namespace
+from pbs_push.push.group_rules import in_common, late_log_is_hidden, plan_group
 from pbs_push.push.mapping import check_depths
+from pbs_push.push.metadata import MetadataComparison
+from pbs_push.push.namespace_survey import NamespaceSurvey
 from pbs_push.push.plan import (
     GroupPlan,
     NamespacePlan,
     Plan,
-    is_owned,
     namespaces_to_create,
     outcomes_of,
-    plan_group,
 )
 from pbs_push.push.report import Result, Skip
-from pbs_push.push.vanished import (
-    VanishedNamespace,
-    is_gone,
-    judge_namespace,
-    namespace_candidates,
-    too_many,
-    vanished_groups,
-    why_not_to_look,
-)
+from pbs_push.push.vanished import too_many, vanished_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +32,10 @@ if TYPE_CHECKING:
     from pbs_push.formats.manifest import Manifest
     from pbs_push.names import Group
     from pbs_push.push.options import PushOptions
-    from pbs_push.remote.models import GroupItem, SnapshotItem
+    from pbs_push.push.report import Outcome
+    from pbs_push.push.vanished import VanishedNamespace
+    from pbs_push.remote.api import TargetApi
+    from pbs_push.remote.models import SnapshotItem
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
@@ -63,6 +62,11 @@ class Planner:
         self._options = options
         self._on_problem = on_problem
         self._store = target.repository.datastore
+        self._comparison = MetadataComparison(source, target.api, options, on_problem)
+        self._wants_lists = (
+            options.remove_vanished or options.sync_metadata or options.sync_protected
+        )
+        self._comparers = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="compare")
         self._failed = False
         self._links = False
 
@@ -71,7 +75,8 @@ class Planner:
         options = self._options
         options.access.require_source(options.source_name)
         options.access.require_remote(options.remote_name)
-        with ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="plan") as pool:
+        listers = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="plan")
+        with listers as pool, self._comparers:
             features = pool.submit(lambda: self._target.features)
             listed = pool.submit(self._target.api.namespaces, Namespace())
             found = self._source.namespaces(options.source_namespace, options.max_depth)
@@ -127,125 +132,114 @@ class Planner:
         create = namespaces_to_create(target, existing)
         for missing in create:
             options.access.require_modify(options.remote_name, self._store, missing)
-        at_target: dict[Group, GroupItem] = {}
-        listed: dict[Group, list[SnapshotItem]] = {}
-        if not create:
-            at_target = self._groups_at_target(target)
-            listed = self._snapshots_at_target(target)
-        at_source = self._source.groups(namespace)
-        made = (self._group(group, target, at_target, listed) for group in at_source)
-        groups = tuple(group for group in made if group is not None)
-        at_target_count = sum(
-            item.backup_count
-            for group, item in at_target.items()
-            if is_owned(item, self._target.auth_id) and options.group_filters.accepts(group)
-        )
+        at_target = _AtTarget(self._target.api, target, exists=not create)
+        look = partial(self._group, target=target, at_target=at_target)
+        contents = self._source.contents(namespace)
+        # Comparing notes takes a request for most snapshots.
+        made = (self._comparers.map if options.sync_metadata else map)(look, contents)
+        draft = _Draft()
+        for group in made:
+            draft.add(group)
         plan = NamespacePlan(
             namespace,
             target,
             create,
-            groups,
-            target_snapshots=at_target_count,
-            incomplete=len(groups) < len(at_source),
+            tuple(draft.groups),
+            tuple(draft.settled),
+            looked_at=len(draft.names),
+            finished=draft.finished,
         )
-        return self._with_vanished(plan, at_source, at_target, listed)
-
-    def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
-        found = {}
-        for item in self._target.api.groups(namespace):
-            try:
-                found[item.group] = item
-            except InvalidName:
-                continue  # no such group can be at the source, nor may we remove it
-        return found
-
-    def _snapshots_at_target(self, namespace: Namespace) -> dict[Group, list[SnapshotItem]]:
-        """All snapshots of a namespace in one request, where something needs them."""
-        options = self._options
-        found: dict[Group, list[SnapshotItem]] = {}
-        if not (options.remove_vanished or options.sync_metadata or options.sync_protected):
-            return found
-        for item in self._target.api.snapshots(namespace):
-            try:
-                found.setdefault(item.snapshot.group, []).append(item)
-            except InvalidName:
-                continue
-        return found
+        return self._with_vanished(plan, at_target, draft) if options.remove_vanished else plan
 
     def _with_vanished(
-        self,
-        plan: NamespacePlan,
-        at_source: list[SourceGroup],
-        at_target: dict[Group, GroupItem],
-        listed: dict[Group, list[SnapshotItem]],
+        self, plan: NamespacePlan, at_target: _AtTarget, draft: _Draft
     ) -> NamespacePlan:
         """Add the groups to remove, or say why none is; likewise without their snapshots."""
         options = self._options
-        if not options.remove_vanished:
-            return plan
-        if links := self._source.links_in(plan.source):
-            self._links = True
-            note = (
-                f"source {plan.source.label}: {links[0]} is a symbolic link, and not "
-                "followed: nothing is removed at the target for what may lie behind it"
-            )
-            groups = tuple(replace(group, vanished=()) for group in plan.groups)
-            return replace(plan, groups=groups, notes=(note,))
-        empty = not any(group.finished for group in plan.groups)
-        if empty and at_target and not options.allow_empty_source:
-            note = (
-                f"source {plan.source.label} is empty (no finished snapshot) and the target's is "
-                "not: nothing is removed there (--allow-empty-source would)"
-            )
-            groups = tuple(replace(group, vanished=()) for group in plan.groups)
-            return replace(plan, groups=groups, notes=(note,))
+        there = sum(
+            item.backup_count
+            for group, item in at_target.groups.items()
+            if item.is_owned_by(self._target.auth_id) and options.group_filters.accepts(group)
+        )
+        plan = replace(plan, target_snapshots=there)
+        if why := self._why_nothing_vanished(plan, at_target):
+            return plan.without_removals(f"source {plan.source.label} {why}")
         gone = vanished_groups(
-            {item.group for item in at_source},
-            at_target,
-            listed,
+            draft.names,
+            at_target.groups,
+            at_target.snapshots,
             options.group_filters,
             self._target.auth_id,
         )
-        if not gone and not any(group.vanished for group in plan.groups):
+        if gone and draft.unread:
+            note = (
+                f"target {plan.target.label}: vanished groups stay, since not all groups of source "
+                f"{plan.source.label} can be read"
+            )
+            plan = replace(plan, notes=(*plan.notes, note))
+        else:
+            plan = replace(plan, vanished=gone)
+        if not plan.removes:
             return plan
         try:
             options.access.require_prune(options.remote_name, self._store, plan.target)
         except PbsPushError as error:  # this step fails, not the push
             self._on_problem(f"removing what vanished from the target's {plan.target.label}", error)
-            groups = tuple(replace(group, vanished=()) for group in plan.groups)
-            return replace(plan, groups=groups)
-        return replace(plan, vanished=gone)
+            return plan.without_removals()
+        return plan
+
+    def _why_nothing_vanished(self, plan: NamespacePlan, at_target: _AtTarget) -> str | None:
+        """Why the source does not tell what vanished from it, None if it does."""
+        if links := self._source.links_in(plan.source):
+            self._links = True
+            return (
+                f"has a symbolic link, {links[0]}, which is not followed: nothing is removed at "
+                "the target for what may lie behind it"
+            )
+        allowed = self._options.allow_empty_source
+        if not plan.finished and at_target.groups and not allowed:
+            return (
+                "is empty (no finished snapshot) and the target's is not: nothing is removed there "
+                "(--allow-empty-source would)"
+            )
+        return None
 
     # -- one group --
 
     def _group(
         self,
-        group: SourceGroup,
+        content: tuple[SourceGroup, SnapshotList | SourceError],
         target: Namespace,
-        at_target: dict[Group, GroupItem],
-        listed: dict[Group, list[SnapshotItem]],
+        at_target: _AtTarget,
     ) -> GroupPlan | None:
-        try:
-            found = self._source.snapshots(group)
-        except PbsPushError as error:
+        group, found = content
+        if isinstance(found, SourceError):
             self._failed = True
-            self._on_problem(f"source group {group.label}", error)
+            self._on_problem(f"source group {group.label}", found)
             return None
         if not self._options.group_filters.accepts(group.group):
             return self._skipped(group, found, target, Skip.FILTERED)
         if not self._may_read(group):
             return self._skipped(group, found, target, Skip.NO_RIGHT)
-        return plan_group(
+        item = at_target.groups.get(group.group)
+        listed: list[SnapshotItem] = []
+        if self._wants_lists or late_log_is_hidden(found.snapshots, item, self._has_log):
+            listed = at_target.snapshots.get(group.group, [])
+        plan = plan_group(
             group,
             found,
-            at_target.get(group.group),
+            item,
             target,
             self._target.auth_id,
             self._options,
             self._read_manifest,
             self._has_log,
-            listed.get(group.group, ()),
+            listed,
         )
+        if plan.finished and (self._options.sync_metadata or self._options.sync_protected):
+            common = in_common(found.snapshots, listed)
+            plan = replace(plan, changes=self._comparison.changes(plan, item, common))
+        return plan
 
     def _skipped(
         self, group: SourceGroup, found: SnapshotList, target: Namespace, skip: Skip
@@ -266,12 +260,9 @@ class Planner:
             return opened.manifest
 
     def _has_log(self, item: SourceSnapshot) -> bool:
-        try:
-            return CLIENT_LOG_NAME in self._source.archive_names(item)
-        except PbsPushError:
-            return False  # gone meanwhile: nothing to add
+        return self._source.has_file(item, CLIENT_LOG_NAME)
 
-    # -- vanished namespaces --
+    # -- removals as a whole --
 
     def _vanished_namespaces(
         self,
@@ -284,51 +275,18 @@ class Planner:
         if not options.remove_vanished:
             return ()
         mapped = {ns.mapped(options.source_namespace, options.target_namespace) for ns in found}
-        candidates = namespace_candidates(existing, mapped, options)
-        if (
-            self._failed
-            or self._links
-            or (
-                not options.allow_empty_source
-                and not any(group.finished for plan in plans for group in plan.groups)
-            )
-        ):
-            why = "the push had errors" if self._failed else "the source is empty"
-            why = "the source has symbolic links" if self._links else why
-            return tuple(VanishedNamespace(ns, keep=why) for ns in candidates)
-        looks = [(ns, why_not_to_look(ns, existing, candidates)) for ns in candidates]
-        jobs = {ns: pool.submit(self._inside, ns) for ns, keep in looks if keep is None}
-        judged: list[VanishedNamespace] = []
-        for namespace, keep in looks:
-            if keep is not None:
-                judged.append(VanishedNamespace(namespace, keep=keep))
-            else:
-                judged.append(self._judged(namespace, jobs[namespace].result, judged))
-        return tuple(judged)
+        survey = NamespaceSurvey(self._target, options, existing, mapped, self._on_problem)
+        why = self._why_no_namespace_vanished(plans)
+        return survey.all_stay(why) if why is not None else survey.look(pool)
 
-    def _inside(self, namespace: Namespace) -> tuple[list[GroupItem], list[SnapshotItem]]:
-        """What a target namespace holds."""
-        groups = self._target.api.groups(namespace)
-        return groups, self._target.api.snapshots(namespace) if groups else []
-
-    def _judged(
-        self,
-        namespace: Namespace,
-        inside: Callable[[], tuple[list[GroupItem], list[SnapshotItem]]],
-        judged: list[VanishedNamespace],
-    ) -> VanishedNamespace:
-        options = self._options
-        below = [other for other in judged if namespace.contains(other.namespace)]
-        try:
-            options.access.require_modify(options.remote_name, self._store, namespace)
-            groups, listed = inside()
-            return judge_namespace(
-                namespace, groups, listed, below, options.group_filters, self._target.auth_id
-            )
-        except PbsPushError as error:
-            if not is_gone(error):
-                self._on_problem(f"removing target {namespace.label}", error)
-            return VanishedNamespace(namespace, keep=str(error))
+    def _why_no_namespace_vanished(self, plans: list[NamespacePlan]) -> str | None:
+        """Why the source does not tell which of the target's namespaces vanished from it."""
+        if self._links:
+            return "the source has symbolic links"
+        if self._failed:
+            return "the push had errors"
+        empty = not any(plan.finished for plan in plans)
+        return "the source is empty" if empty and not self._options.allow_empty_source else None
 
     def _limited(self, plan: Plan) -> Plan:
         """Forbid all removals where they are more than was allowed."""
@@ -336,6 +294,57 @@ class Planner:
         at_target += sum(item.snapshots + item.protected for item in plan.vanished)
         reason = too_many(plan.removals, at_target, self._options) if plan.removals else None
         return replace(plan, no_removals=reason)
+
+
+class _Draft:
+    """What was found of a namespace's groups so far."""
+
+    def __init__(self) -> None:
+        self.groups: list[GroupPlan] = []
+        self.settled: list[Outcome] = []
+        self.names: set[Group] = set()
+        self.finished = 0
+        self.unread = 0
+
+    def add(self, plan: GroupPlan | None) -> None:
+        """Take a group; None for one that could not be read."""
+        if plan is None:
+            self.unread += 1
+            return
+        self.names.add(plan.source.group)
+        self.finished += plan.finished
+        if plan.is_quiet:
+            self.settled += plan.outcomes
+        else:
+            self.groups.append(plan)
+
+
+class _AtTarget:
+    """What a target namespace holds, by group; nothing where it does not exist yet.
+
+    ``snapshots``, of all groups in one request, are asked for where something needs them.
+    """
+
+    def __init__(self, api: TargetApi, namespace: Namespace, *, exists: bool) -> None:
+        self._api = api
+        self._namespace = namespace
+        self.groups: Final = api.groups_by_name(namespace) if exists else {}
+        self._lock = threading.Lock()
+        self._snapshots: dict[Group, list[SnapshotItem]] | None = None
+
+    @property
+    def snapshots(self) -> dict[Group, list[SnapshotItem]]:
+        with self._lock:
+            if self._snapshots is None:
+                self._snapshots = self._listed()
+            return self._snapshots
+
+    def _listed(self) -> dict[Group, list[SnapshotItem]]:
+        found: dict[Group, list[SnapshotItem]] = {}
+        for item in self._api.snapshots(self._namespace) if self.groups else ():
+            with suppress(InvalidName):  # no such group can be at the source
+                found.setdefault(item.snapshot.group, []).append(item)
+        return found
 
 
 def _created_once(plans: list[NamespacePlan]) -> list[NamespacePlan]:

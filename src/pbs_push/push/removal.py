@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pbs_push.errors import InvalidName, PbsPushError, StatusError
+from pbs_push.errors import PbsPushError, SnapshotVanished, StatusError
 from pbs_push.push.events import Note
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
 
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from pbs_push.remote.models import GroupItem, SnapshotItem
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
+
+
+_GREW: Final = "a backup came into it since the push began"
 
 
 class Remover:
@@ -51,29 +53,42 @@ class Remover:
         self._check_cancelled = check_cancelled
         self._stayed: list[Namespace] = []
 
+    def dead(self, plan: GroupPlan) -> None:
+        """Forget, before a group is pushed, what has no manifest and is in the way."""
+        for item in plan.dead:
+            self._snapshot(plan.target_namespace, item, "it was dead, and is in the way of a push")
+
     def snapshots(self, plan: GroupPlan) -> None:
         """Forget the vanished snapshots of a group that was pushed without an error."""
+        if not plan.vanished:
+            return
+        where = _place(plan.target_namespace, str(plan.source.group))
+        try:
+            here = self._source.snapshots(plan.source).snapshots
+            there = self._api.snapshots(plan.target_namespace, plan.source.group)
+        except SnapshotVanished as error:
+            self._notify(Note("warning", f"{where}: what vanished from it stays: {error}"))
+            return
+        except PbsPushError as error:
+            self._on_problem(f"removing what vanished from {where}", error)
+            return
+        finished = {item.snapshot.backup_time for item in here if item.finished}
+        lasting = any(item.backup_time in finished for item in there if item.size is not None)
+        if plan.finished and not lasting:
+            text = "the target has no other snapshot of the source's"
+            self._notify(Note("warning", f"{where}: what vanished from it stays: {text}"))
+            return
+        again = {item.snapshot.backup_time for item in here}
         for item in plan.vanished:
-            self._check_cancelled()
-            where = _place(plan.target_namespace, str(item.snapshot))
-            if item.protected:
-                self._report.count_removed(protected=1)
-                self._info(f"{where}: vanished, but protected at the target: it stays")
-                continue
-            try:
-                self._api.delete_snapshot(plan.target_namespace, item.snapshot)
-            except PbsPushError as error:
-                self._snapshot_stays(plan.target_namespace, item, where, error)
-            else:
-                self._report.count_removed(snapshots=1)
-                self._info(f"{where}: removed, it vanished from the source")
+            if item.snapshot.backup_time not in again:
+                self._snapshot(plan.target_namespace, item, "it vanished from the source")
 
     def groups(self, plan: NamespacePlan) -> None:
         """Remove the vanished groups of a namespace that was pushed without an error."""
         if not plan.vanished:
             return
         try:
-            there = self._groups_at_target(plan.target)
+            there = self._api.groups_by_name(plan.target)
             here = {item.group for item in self._source.groups(plan.source)}
         except PbsPushError as error:
             self._on_problem(f"removing groups of target {plan.target.label}", error)
@@ -98,7 +113,7 @@ class Remover:
         self._check_cancelled()
         where = f"target {item.namespace.label}"
         try:
-            groups = [] if item.keep else list(self._groups_at_target(item.namespace).values())
+            groups = [] if item.keep else list(self._api.groups_by_name(item.namespace).values())
             keep = item.keep or self._why_to_keep_now(item, groups)
             if keep is not None:
                 self._stays(item.namespace, f"{where}: vanished from the source, but stays: {keep}")
@@ -121,13 +136,6 @@ class Remover:
         self._report.count_removed(namespaces=1)
         self._info(f"{where}: removed, it vanished from the source")
 
-    def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
-        found = {}
-        for item in self._api.groups(namespace):
-            with suppress(InvalidName):
-                found[item.group] = item
-        return found
-
     def _group_of_vanished(self, namespace: Namespace, item: GroupItem) -> int:
         """Remove a group of a vanished namespace; how many protected snapshots stay."""
         listed = self._api.snapshots(namespace, item.group)
@@ -141,6 +149,21 @@ class Remover:
 
     # -- snapshots --
 
+    def _snapshot(self, namespace: Namespace, item: VanishedSnapshot, why: str) -> None:
+        self._check_cancelled()
+        where = _place(namespace, str(item.snapshot))
+        if item.protected:
+            self._report.count_removed(protected=1)
+            self._info(f"{where}: vanished, but protected at the target: it stays")
+            return
+        try:
+            self._api.delete_snapshot(namespace, item.snapshot)
+        except PbsPushError as error:
+            self._snapshot_stays(namespace, item, where, error)
+        else:
+            self._report.count_removed(snapshots=1)
+            self._info(f"{where}: removed, {why}")
+
     def _snapshot_stays(
         self, namespace: Namespace, item: VanishedSnapshot, where: str, error: PbsPushError
     ) -> None:
@@ -152,7 +175,7 @@ class Remover:
         elif item.finished:
             self._on_problem(f"removing {where}", error)
         else:
-            self._info(f"{where}: vanished, but unfinished, it may be in use: {error}")
+            self._info(f"{where}: stays; it is unfinished and may be in use: {error}")
 
     def _is_gone(self, namespace: Namespace, item: VanishedSnapshot) -> bool:
         try:
@@ -174,7 +197,7 @@ class Remover:
         if keep := why_to_keep([now], self._filters, self._target.auth_id):
             return keep
         if now.last_backup != item.newest or now.backup_count > item.snapshots + item.protected:
-            return "a backup came into it since the push began"
+            return _GREW
         return None
 
     def _group(self, namespace: Namespace, item: VanishedGroup, where: str) -> int:
@@ -229,7 +252,7 @@ class Remover:
             return keep
         count = sum(group.backup_count for group in groups)
         if count > item.snapshots + item.protected:
-            return "a backup came into it since the push began"
+            return _GREW
         return None
 
     def _info(self, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from pbs_push.errors import PbsPushError
@@ -24,7 +24,7 @@ class Result(enum.Enum):
 class Skip(enum.Enum):
     """Why a snapshot was not tried; the value is what people read."""
 
-    NOT_NEWER = "not newer than the newest snapshot of its group at the target"
+    NOT_NEWER = "there already, or older than the newest snapshot of its group there"
     IN_PROGRESS = "in progress or dead: it has no manifest"
     TRANSFER_LAST = "older than what transfer-last keeps"
     FILTERED = "left out by the group filters"
@@ -88,7 +88,7 @@ class Outcome:
     result: Result
     skip: Skip | None = None
     error: PbsPushError | None = None
-    stats: TransferStats = field(default_factory=TransferStats)
+    stats: TransferStats = TransferStats()
     detail: str = ""
 
     @classmethod
@@ -140,13 +140,13 @@ EXIT_FAILED: Final = 1
 EXIT_PARTIAL: Final = 3
 EXIT_NOTHING: Final = 5
 
-_COULD_NOT: Final = (
-    Skip.NOT_OWNED,
-    Skip.NO_OWNER,
-    Skip.NO_RIGHT,
-    Skip.UNSUPPORTED,
-    Skip.NOT_NEWER,
-)
+TO_MEND: Final = (Skip.NOT_OWNED, Skip.NO_OWNER)
+"""Reasons that keep away from the target what should be there, until somebody mends them.
+
+Of the others some are what options or rights ask for; and what is older than the target's newest,
+or a server refuses whatever is done, would make every later push fail, too."""
+
+_COULD_NOT: Final = (*TO_MEND, Skip.NO_RIGHT, Skip.UNSUPPORTED, Skip.NOT_NEWER)
 """Reasons that no option asked for: where they are all there is, nothing could be pushed."""
 
 
@@ -210,13 +210,17 @@ class Report:
     @property
     def exit_status(self) -> int:
         """0: everything that should be pushed was; see docs/exit-status.md for the others."""
-        good = self.counts[Result.PUSHED] + self.counts[Result.ALREADY_THERE]
+        return self.status_with(0)
+
+    def status_with(self, to_push: int) -> int:
+        """The exit status if so many snapshots more are pushed: what a dry run knows of it."""
+        good = to_push + self.counts[Result.PUSHED] + self.counts[Result.ALREADY_THERE]
         if self.failed:
             good += self.skips[Skip.NOT_NEWER]
             return EXIT_PARTIAL if good else self._worst_exit()
-        if not good and any(self.skips[skip] for skip in _COULD_NOT):
-            return EXIT_NOTHING
-        return 0
+        if good:
+            return EXIT_PARTIAL if any(self.skips[skip] for skip in TO_MEND) else 0
+        return EXIT_NOTHING if any(self.skips[skip] for skip in _COULD_NOT) else 0
 
     def _worst_exit(self) -> int:
         """The reason's own status where all failed for the same kind of reason."""

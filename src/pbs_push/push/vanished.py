@@ -11,15 +11,15 @@ from http import HTTPStatus
 
 from pbs_push.access.filters import GroupFilters
 from pbs_push.errors import PbsPushError, StatusError
-from pbs_push.names import AuthId, Group, Namespace, Snapshot
+from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Snapshot
 from pbs_push.push.options import PushOptions
 from pbs_push.remote.models import GroupItem, SnapshotItem
-from pbs_push.source.items import SnapshotList
+from pbs_push.source.items import SnapshotList, SourceSnapshot
 
 
 @dataclass(frozen=True, slots=True)
 class VanishedSnapshot:
-    """A snapshot at the target that the source does not have."""
+    """A snapshot to be forgotten at the target, mostly because the source does not have it."""
 
     snapshot: Snapshot
     protected: bool
@@ -71,6 +71,25 @@ def vanished_snapshots(
     return tuple(sorted(gone, key=lambda item: item.snapshot.backup_time))
 
 
+def dead_snapshots(
+    pushed: Iterable[SourceSnapshot], at_target: Iterable[SnapshotItem]
+) -> tuple[VanishedSnapshot, ...]:
+    """Folders without a manifest at the target, in the way of snapshots that are to be pushed.
+
+    A server refuses a backup whose folder exists (spec 05, "Odd sources"). One that another push
+    writes just now looks the same; removing that is refused.
+    """
+    times = {item.snapshot.backup_time for item in pushed}
+    return tuple(
+        VanishedSnapshot(item.snapshot, protected=False, finished=False)
+        for item in at_target
+        if item.backup_time in times
+        and item.size is None
+        and not item.protected
+        and not item.has_file(MANIFEST_NAME)
+    )
+
+
 def vanished_groups(
     at_source: set[Group],
     at_target: Mapping[Group, GroupItem],
@@ -85,10 +104,7 @@ def vanished_groups(
     gone = [
         _vanished_group(item, listed.get(group, ()))
         for group, item in at_target.items()
-        if group not in at_source
-        and filters.accepts(group)
-        and item.owner is not None
-        and remote_user.owns(item.owner)
+        if group not in at_source and item.is_owned_by(remote_user) and filters.accepts(group)
     ]
     return tuple(sorted(gone, key=lambda item: item.group.sort_key))
 
@@ -143,7 +159,7 @@ def why_to_keep(
 ) -> str | None:
     """Why a namespace with these groups must stay: the server deletes all, whoever owns them."""
     for item in groups:
-        if item.owner is None or not remote_user.owns(item.owner):
+        if not item.is_owned_by(remote_user):
             return (
                 f"it holds {item.backup_type}/{item.backup_id}, owned by {item.owner or 'nobody'}, "
                 f"not by the remote user {remote_user}"

@@ -1,0 +1,247 @@
+"""The rules for one group (spec 05, "Each group"): what is pushed, and why the rest is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pbs_push.errors import PbsPushError
+from pbs_push.formats.manifest import CryptMode, Manifest
+from pbs_push.names import CLIENT_LOG_NAME, AuthId, Namespace
+from pbs_push.push.options import PushOptions
+from pbs_push.push.plan import GroupPlan, outcomes_of
+from pbs_push.push.report import Outcome, Result, Skip
+from pbs_push.push.vanished import dead_snapshots, vanished_snapshots
+from pbs_push.remote.models import GroupItem, SnapshotItem
+from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
+
+ManifestReader = Callable[[SourceSnapshot], Manifest]
+LogFinder = Callable[[SourceSnapshot], bool]
+
+
+def plan_group(
+    group: SourceGroup,
+    found: SnapshotList,
+    at_target: GroupItem | None,
+    target_namespace: Namespace,
+    remote_user: AuthId,
+    options: PushOptions,
+    read_manifest: ManifestReader,
+    has_log: LogFinder,
+    listed: Sequence[SnapshotItem] = (),
+) -> GroupPlan:
+    """Decide about one group of the source (spec 05, "Each group").
+
+    ``listed`` are the target's snapshots of the group, where they were asked for at all.
+    ``read_manifest`` is called only where a filter looks into manifests, ``has_log`` for at most
+    one snapshot. Raises nothing of its own: a manifest that cannot be read leaves its snapshot to
+    the push, where it fails visibly.
+    """
+    newest = at_target.newest_finished if at_target is not None else None
+    notes = [f"{group.label}: folder '{name}' skipped: {why}" for name, why in found.odd]
+    if whole := _whole_group_skip(group, at_target, remote_user):
+        why = _skip_detail(whole, at_target, remote_user)
+        notes.append(f"{group.label}: skipped: {why}")
+        return GroupPlan(
+            group,
+            target_namespace,
+            newest,
+            outcomes=outcomes_of(group, found.snapshots, Result.SKIPPED, whole, why),
+            notes=tuple(notes),
+        )
+    finished = sum(item.finished for item in found.snapshots)
+    if not finished:
+        notes.append(f"{group.label}: the group is empty at the source: no finished snapshot")
+    chosen, outcomes = _choose(group, found.snapshots, at_target, listed, options, read_manifest)
+    vanished = vanished_snapshots(found, listed) if options.remove_vanished else ()
+    lasting = bool(chosen) or any(item.result is Result.ALREADY_THERE for item in outcomes)
+    if vanished and (stays := _why_none_vanished(finished, lasting=lasting, options=options)):
+        notes.append(f"{group.label}: {stays}")
+        vanished = ()
+    return GroupPlan(
+        group,
+        target_namespace,
+        newest,
+        tuple(chosen),
+        tuple(outcomes),
+        vanished=vanished,
+        dead=dead_snapshots(chosen, listed) if options.remove_vanished else (),
+        log_for=_late_log(found.snapshots, at_target, listed, has_log),
+        notes=tuple(notes),
+        finished=finished,
+    )
+
+
+def _why_none_vanished(finished: int, *, lasting: bool, options: PushOptions) -> str | None:
+    """Why all that vanished from a group stays at the target, None where it may go.
+
+    ``lasting``: a snapshot of the source is at the target, or is about to be pushed. Removing the
+    target's newest one would make room for older ones, but not before the next push: until then the
+    target would have nothing.
+    """
+    if not finished:
+        if options.allow_empty_source:
+            return None
+        return "the target's is not: nothing is removed there (--allow-empty-source would)"
+    if lasting:
+        return None
+    return (
+        "what vanished from it stays, as long as the target has nothing else of it: none of the "
+        "source's snapshots is there or can be pushed now (older ones cannot be, while a newer one "
+        "is at the target)"
+    )
+
+
+def late_log_is_hidden(
+    snapshots: Sequence[SourceSnapshot], at_target: GroupItem | None, has_log: LogFinder
+) -> bool:
+    """Whether only a list of the target's snapshots tells if one of them lacks its log.
+
+    That is so where its newest one was pruned at the source, which still has older ones with a log:
+    the list of groups tells the files of the newest one alone.
+    """
+    newest = at_target.newest_finished if at_target is not None else None
+    if newest is None:
+        return False
+    older = [item for item in snapshots if item.snapshot.backup_time <= newest and item.finished]
+    if not older or older[-1].snapshot.backup_time == newest:
+        return False
+    return any(has_log(item) for item in reversed(older))
+
+
+def _late_log(
+    snapshots: Sequence[SourceSnapshot],
+    at_target: GroupItem | None,
+    listed: Sequence[SnapshotItem],
+    has_log: LogFinder,
+) -> SourceSnapshot | None:
+    """The newest snapshot that both sides have, if it has a log here and none there.
+
+    Where the target's snapshots are not listed, that is its newest one or none: the list of groups
+    tells the files of that one, so that nothing has to be asked for.
+    """
+    if at_target is None:
+        return None
+    if listed:
+        common = in_common(snapshots, listed)
+        if not common or common[-1][1].has_file(CLIENT_LOG_NAME):
+            return None
+        return common[-1][0] if has_log(common[-1][0]) else None
+    if CLIENT_LOG_NAME in at_target.files:
+        return None
+    for item in snapshots:
+        if item.finished and item.snapshot.backup_time == at_target.newest_finished:
+            return item if has_log(item) else None
+    return None
+
+
+def in_common(
+    snapshots: Sequence[SourceSnapshot], listed: Sequence[SnapshotItem]
+) -> tuple[tuple[SourceSnapshot, SnapshotItem], ...]:
+    """Finished snapshots that both sides have."""
+    at_target = {item.backup_time: item for item in listed if item.size is not None}
+    return tuple(
+        (item, at_target[item.snapshot.backup_time])
+        for item in snapshots
+        if item.finished and item.snapshot.backup_time in at_target
+    )
+
+
+def _whole_group_skip(
+    group: SourceGroup, at_target: GroupItem | None, remote_user: AuthId
+) -> Skip | None:
+    if group.owner is None:
+        return Skip.NO_OWNER
+    if str(group.group) == "host/benchmark":
+        return Skip.UNSUPPORTED
+    if at_target is not None and not at_target.is_owned_by(remote_user):
+        return Skip.NOT_OWNED
+    return None
+
+
+def _skip_detail(skip: Skip, at_target: GroupItem | None, remote_user: AuthId) -> str:
+    if skip is Skip.NOT_OWNED and at_target is not None:
+        return (
+            f"at the target it is owned by {at_target.owner or 'nobody'}, "
+            f"not by the remote user {remote_user}"
+        )
+    if skip is Skip.UNSUPPORTED:
+        return "a server keeps this group for its benchmarks"
+    return str(skip.value)
+
+
+def _choose(
+    group: SourceGroup,
+    snapshots: Sequence[SourceSnapshot],
+    at_target: GroupItem | None,
+    listed: Sequence[SnapshotItem],
+    options: PushOptions,
+    read_manifest: ManifestReader,
+) -> tuple[list[SourceSnapshot], list[Outcome]]:
+    """Split a group's snapshots into those to push and the outcomes of the others.
+
+    Without a list just the newest one is known to be at the target.
+    """
+    newest = at_target.newest_finished if at_target is not None else None
+    there = {item.backup_time for item in listed if item.size is not None}
+    settled: dict[Skip | None, list[SourceSnapshot]] = {}
+    candidates: list[SourceSnapshot] = []
+    for item in snapshots:
+        time = item.snapshot.backup_time
+        if not item.finished:
+            settled.setdefault(Skip.IN_PROGRESS, []).append(item)
+        elif time < 1:
+            settled.setdefault(Skip.UNSUPPORTED, []).append(item)
+        elif newest is not None and (time == newest or time in there):
+            settled.setdefault(None, []).append(item)
+        elif newest is not None and time < newest:
+            settled.setdefault(Skip.NOT_NEWER, []).append(item)
+        elif skip := _filtered(item, options, read_manifest):
+            settled.setdefault(skip, []).append(item)
+        else:
+            candidates.append(item)
+    # What is newer than the target's newest is also the newest of the source's list, so counting
+    # among the candidates is counting in the filtered list (spec 05: before the cut).
+    if options.transfer_last is not None and len(candidates) > options.transfer_last:
+        old = candidates[: -options.transfer_last]
+        settled.setdefault(Skip.TRANSFER_LAST, []).extend(old)
+        candidates = candidates[-options.transfer_last :]
+    outcomes: list[Outcome] = []
+    for reason, items in settled.items():
+        result = Result.ALREADY_THERE if reason is None else Result.SKIPPED
+        detail = ""
+        if reason is Skip.NOT_NEWER and at_target is not None:
+            room = 0 if listed else at_target.backup_count - len(settled.get(None, ()))
+            detail = _too_late(len(items), len(items) - room)
+        outcomes += outcomes_of(group, items, result, reason, detail)
+    return candidates, outcomes
+
+
+def _too_late(older: int, missing: int) -> str:
+    """What is known of ``older`` snapshots, of which at least so many are not at the target."""
+    if missing <= 0:
+        return ""
+    which = "not" if missing >= older else f"at least {missing} of them not"
+    return f"{which} at the target, and too late to be pushed: the group has a newer one there"
+
+
+def _filtered(
+    item: SourceSnapshot, options: PushOptions, read_manifest: ManifestReader
+) -> Skip | None:
+    if not (options.verified_only or options.encrypted_only):
+        return None
+    try:
+        manifest = read_manifest(item)
+    except PbsPushError:
+        return None
+    if options.verified_only and manifest.verify_state != "ok":
+        return Skip.NOT_VERIFIED
+    if options.encrypted_only and not all_encrypted(manifest):
+        return Skip.NOT_ENCRYPTED
+    return None
+
+
+def all_encrypted(manifest: Manifest) -> bool:
+    """Whether every file of a manifest is encrypted; sign-only does not count (spec 05)."""
+    return bool(manifest.files) and all(
+        file.crypt_mode is CryptMode.ENCRYPT for file in manifest.files
+    )
