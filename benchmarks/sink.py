@@ -131,7 +131,7 @@ class SinkSession:
             self.out += frame(SETTINGS, ACK, 0, b"")
         elif kind == PING and not flags & ACK:
             self.out += frame(PING, ACK, 0, payload)
-        elif kind in (GOAWAY, CONTINUATION):
+        elif kind == CONTINUATION:
             raise ValueError(f"a frame of type {kind}")
 
     def _body_for(self, block: bytes) -> bytes:

@@ -112,6 +112,8 @@ struct pbs_h2 {
     struct bytes control;  /* frames to send before all else */
     size_t control_taken;  /* the last output was that many of them */
 
+    size_t body_left; /* what the output being made may still carry of bodies */
+
     uint8_t saved[PBS_FRAME_HEADER]; /* what a DATA header was written over */
     uint8_t *saved_at;
     uint64_t *finished; /* slots all of whose bytes are in the last output */
@@ -502,6 +504,8 @@ static size_t sendable(const struct pbs_h2 *h2, const struct stream *stream)
     size_t n = stream->out.body_len - stream->sent;
     size_t frame = h2->options.frame_size;
 
+    if (frame > h2->body_left)
+        frame = h2->body_left;
     if (frame > h2->state.peer_frame_size)
         frame = h2->state.peer_frame_size;
     if (n > frame)
@@ -527,6 +531,7 @@ static int count_sent(struct pbs_h2 *h2, struct stream *stream, size_t n)
     stream->window -= (int64_t)n;
     h2->state.send_window -= (int64_t)n;
     h2->state.sent_bytes += n;
+    h2->body_left -= n;
     if (unsent(stream))
         return PBS_OK;
     h2->n_sending--;
@@ -619,7 +624,7 @@ static int send_uploads(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len)
 
     if (!h2->upload)
         return PBS_OK;
-    while (len < h2->options.span_size && may_open(h2)) {
+    while (len < h2->options.span_size && h2->body_left && may_open(h2)) {
         /* With closed windows a stream gains nothing by being open, unless it is the only one: a
          * peer may open a stream's window only once it knows of the stream. */
         if (h2->n_sending && (h2->state.send_window <= 0 || len))
@@ -661,7 +666,7 @@ static void settle(struct pbs_h2 *h2)
     }
 }
 
-int pbs_h2_send(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len)
+int pbs_h2_send(struct pbs_h2 *h2, size_t max_body, const uint8_t **out, size_t *out_len)
 {
     const uint8_t *data = NULL;
     size_t len = 0;
@@ -669,7 +674,10 @@ int pbs_h2_send(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len)
 
     if (status)
         return status;
+    if (max_body == 0)
+        return PBS_E_INVALID;
     settle(h2);
+    h2->body_left = max_body;
     if (h2->upload)
         pbs_upload_clear_event(h2->upload);
     if (h2->control.len) {

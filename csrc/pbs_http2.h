@@ -75,11 +75,12 @@ void pbs_h2_submit(struct pbs_h2 *h2, struct pbs_h2_message *message, size_t bod
 int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len);
 
 /*
- * The next bytes for the peer; *out_len 0: there is nothing that may be sent now. All of them must
- * have been sent (or copied, or encrypted) when this, or pbs_h2_receive, is called again. Errors are
- * those of pbs_h2_receive.
+ * The next bytes for the peer; *out_len 0: there is nothing that may be sent now. They carry at most
+ * max_body bytes of bodies (1 or more), and heads of requests besides. All of them must have been
+ * sent (or copied, or encrypted) when this, or pbs_h2_receive, is called again. Errors are those of
+ * pbs_h2_receive; PBS_E_INVALID: a max_body of 0.
  */
-int pbs_h2_send(struct pbs_h2 *h2, const uint8_t **out, size_t *out_len);
+int pbs_h2_send(struct pbs_h2 *h2, size_t max_body, const uint8_t **out, size_t *out_len);
 
 struct pbs_h2_answer {
     uint32_t tag;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +18,13 @@
 /* Bounds of what is on the way; powers of two. A job is 44 bytes, a slot 48. */
 #define MAX_JOBS 16384u
 #define MAX_SLOTS 2048u
+
+/*
+ * What is read ahead to begin with: by one thread, as much as two chunks of 4 MiB. Where chunk files
+ * are in the page cache a single reader is faster than the sender, and what it has read is still in
+ * the CPU's cache when it is sent (docs/performance.md); slow disks make both grow.
+ */
+#define FIRST_BYTES (((size_t)8 << 20) + 4096)
 
 /* A host's name has 255 bytes at most; the HEADERS frame must fit into the least limit, 16 KiB. */
 #define MAX_AUTHORITY 1024u
@@ -69,6 +77,7 @@ struct pbs_upload {
 
     pthread_t *threads;
     unsigned max_threads;
+    unsigned wanted_threads; /* as many as have turned out to be useful so far */
     unsigned n_threads;
     unsigned n_idle;
     int stopping;
@@ -83,13 +92,15 @@ struct pbs_upload {
     uint8_t *ring;
     size_t ring_size;
     size_t bound; /* what chunks share; a single one that needs more has the ring for itself */
+    size_t wanted_bytes; /* as much of the bound as has turned out to be useful so far */
     size_t tail; /* where the next chunk goes, if there is room behind it */
     int wrapped; /* the tail is before the oldest live slot */
     struct slot slots[MAX_SLOTS]; /* slot s at s % MAX_SLOTS; live: [first_slot, end_slot) */
     uint64_t first_slot;
     uint64_t next_slot; /* next for the sender */
     uint64_t end_slot;
-    int sender_waits;
+    int sender_waits; /* and is to be woken */
+    int starved;      /* the last time that the sender looked, it found nothing */
     int event_set; /* event_fd is readable */
 
     int failed;
@@ -155,7 +166,7 @@ static int ring_find(const struct pbs_upload *upload, size_t size, size_t *out_s
         return 1;
     }
     size_t oldest = upload->slots[upload->first_slot % MAX_SLOTS].start;
-    size_t end = upload->wrapped ? oldest : upload->bound;
+    size_t end = upload->wrapped ? oldest : upload->wanted_bytes;
     if (upload->tail <= end && size <= end - upload->tail) {
         *out_start = upload->tail;
         return 1;
@@ -242,6 +253,46 @@ static void fail(struct pbs_upload *upload, const struct job *job, int status, i
     wake_readers(upload);
 }
 
+static void *reader_main(void *argument);
+
+/* ---- how much is read ahead; all with the lock held ---- */
+
+/* Threads are started as there is work for them: most snapshots need one or two. */
+static int start_readers(struct pbs_upload *upload)
+{
+    uint64_t waiting = upload->added - upload->taken + upload->n_again;
+
+    while (upload->n_threads < upload->wanted_threads && upload->n_idle < waiting) {
+        if (pthread_create(&upload->threads[upload->n_threads], NULL, reader_main, upload) != 0)
+            return upload->n_threads ? PBS_OK : PBS_E_NOMEM;
+        upload->n_threads++;
+        waiting--;
+    }
+    return PBS_OK;
+}
+
+static void want_bytes(struct pbs_upload *upload, size_t bytes)
+{
+    upload->wanted_bytes = bytes < upload->bound ? bytes : upload->bound;
+}
+
+static int may_grow(const struct pbs_upload *upload)
+{
+    return upload->wanted_threads < upload->max_threads || upload->wanted_bytes < upload->bound;
+}
+
+/* A few slow reads lead to all that is allowed. */
+static void grow(struct pbs_upload *upload)
+{
+    if (upload->wanted_threads < upload->max_threads / 4)
+        upload->wanted_threads *= 4;
+    else
+        upload->wanted_threads = upload->max_threads;
+    want_bytes(upload, 2 * upload->wanted_bytes);
+    start_readers(upload); /* this thread is one, so those that cannot be had are done without */
+    wake_waiter(upload);
+}
+
 /* ---- readers ---- */
 
 /* Wait for a job. Returns 0 when there will be none: the object is being freed, or failed. */
@@ -282,6 +333,8 @@ static int wait_for_space(struct pbs_upload *upload, size_t size, size_t *out_st
     struct waiter me = {.cond = PTHREAD_COND_INITIALIZER, .size = size};
     int found = 0;
 
+    if (size > upload->wanted_bytes / 2) /* one chunk is sent while the next one is read */
+        want_bytes(upload, 2 * size);
     *upload->waiters_end = &me;
     upload->waiters_end = &me.next;
     while (!upload->stopping && !upload->failed && !found) {
@@ -301,14 +354,28 @@ static void sleep_us(uint32_t us)
         continue;
 }
 
+/* How often this thread has slept: it does so for a disk, but not for the page cache. */
+static long times_slept(void)
+{
+    struct rusage usage = {0};
+
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nvcsw;
+}
+
 /* Read one chunk into the ring. Called and returns with the lock held. */
 static void read_one(struct pbs_upload *upload, uint64_t number, const struct job *job)
 {
     char path[PATH_MAX_LEN];
     size_t blob_size = 0;
     int fd = -1, error = 0;
+    /* More readers help where the sender waits for ones that sleep. */
+    int watched = upload->starved && may_grow(upload);
+    long slept = 0;
 
     pthread_mutex_unlock(&upload->lock);
+    if (watched)
+        slept -= times_slept();
     if (upload->open_delay_us)
         sleep_us(upload->open_delay_us);
     int status = pbs_chunk_open(upload->chunks_fd, job->digest, &fd, &blob_size, &error);
@@ -316,6 +383,8 @@ static void read_one(struct pbs_upload *upload, uint64_t number, const struct jo
     size_t head_len = head_size(upload, path_len);
     size_t size = head_len + PBS_FRAME_HEADER + blob_size;
     size_t start;
+    if (watched)
+        slept += times_slept();
     pthread_mutex_lock(&upload->lock);
 
     if (status) {
@@ -332,17 +401,23 @@ static void read_one(struct pbs_upload *upload, uint64_t number, const struct jo
     pthread_mutex_unlock(&upload->lock);
 
     uint8_t *memory = upload->ring + start;
+    if (watched)
+        slept -= times_slept();
     status = pbs_chunk_read(fd, blob_size, job->plain_size, job->encrypted,
                             memory + head_len + PBS_FRAME_HEADER, &error);
     close(fd);
     if (!status)
         write_head(upload, path, path_len, head_len, memory);
+    if (watched)
+        slept += times_slept();
     pthread_mutex_lock(&upload->lock);
     if (status) {
         fail(upload, job, status, error);
         return;
     }
     upload->slots[slot % MAX_SLOTS].state = SLOT_READY;
+    if (slept > 0 && upload->starved)
+        grow(upload);
     if (slot == upload->next_slot && upload->sender_waits)
         wake_sender(upload);
 }
@@ -358,20 +433,6 @@ static void *reader_main(void *argument)
         read_one(upload, number, &job);
     pthread_mutex_unlock(&upload->lock);
     return NULL;
-}
-
-/* Threads are started as there is work for them: most snapshots need one or two. */
-static int start_readers(struct pbs_upload *upload)
-{
-    uint64_t waiting = upload->added - upload->taken + upload->n_again;
-
-    while (upload->n_threads < upload->max_threads && upload->n_idle < waiting) {
-        if (pthread_create(&upload->threads[upload->n_threads], NULL, reader_main, upload) != 0)
-            return upload->n_threads ? PBS_OK : PBS_E_NOMEM;
-        upload->n_threads++;
-        waiting--;
-    }
-    return PBS_OK;
 }
 
 /* ---- public ---- */
@@ -391,7 +452,10 @@ int pbs_upload_new(const struct pbs_upload_options *options, struct pbs_upload *
     upload->bound = options->buffer_bytes ? options->buffer_bytes : upload->ring_size;
     upload->chunks_fd = options->chunks_fd;
     upload->open_delay_us = options->open_delay_us;
+    want_bytes(upload, FIRST_BYTES);
     upload->max_threads = options->readers;
+    upload->wanted_threads = 1;
+    upload->starved = 1;
     upload->authority = strdup(options->authority);
     upload->threads = calloc(options->readers, sizeof *upload->threads);
     upload->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -506,9 +570,11 @@ int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after,
         out->job = slot->job;
         out->slot = upload->next_slot++;
         slot->state = SLOT_OUT;
+        upload->starved = 0;
     } else {
         clear_event(upload);
         upload->sender_waits = 1;
+        upload->starved = 1;
     }
     pthread_mutex_unlock(&upload->lock);
     return ready;

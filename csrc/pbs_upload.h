@@ -35,7 +35,9 @@ struct pbs_message {
 
 struct pbs_upload_options {
     int chunks_fd;           /* the folder `.chunks`; borrowed, open as long as the object lives */
-    unsigned readers;        /* threads that read ahead at most: 1 or more */
+    unsigned readers;        /* threads that read ahead at most: 1 or more. There is one to begin
+                              * with; slow reads that the sender waits for bring more of them, and
+                              * more of buffer_bytes into use */
     size_t buffer_bytes;     /* bound of what is in memory; one chunk alone may need more. 0: as
                               * much as the largest chunk needs */
     uint32_t open_delay_us;  /* every open takes this much longer: a slow disk, for tests */

@@ -289,7 +289,7 @@ static int exchange(struct pbs_h2 *h2, struct peer *peer)
     size_t len;
     int moved = 0;
     for (uint32_t n = 1 + below(8); n; n--) {
-        CHECK_EQUAL(pbs_h2_send(h2, &bytes, &len), PBS_OK);
+        CHECK_EQUAL(pbs_h2_send(h2, SIZE_MAX, &bytes, &len), PBS_OK);
         if (!len)
             break;
         uint8_t *exact = allocate(len);
@@ -374,7 +374,7 @@ static void refused_uploads_leave_the_ring(void)
     while (state_of(h2).refused < REFUSALS) {
         const uint8_t *out;
         size_t len;
-        CHECK_EQUAL(pbs_h2_send(h2, &out, &len), PBS_OK);
+        CHECK_EQUAL(pbs_h2_send(h2, SIZE_MAX, &out, &len), PBS_OK);
         if (!len)
             CHECK_EQUAL(poll(&ready, 1, 60000), 1);
         for (; id < 2 * state_of(h2).requests; id += 2)
@@ -412,7 +412,7 @@ static void suffer(const uint8_t *bytes, size_t len, struct pbs_upload *upload)
               status == PBS_E_TOO_LARGE || status == PBS_E_CLOSED);
         CHECK((status == PBS_OK) == (pbs_h2_error(h2)[0] == '\0'));
         at += piece;
-        for (int i = 0; i < 4 && pbs_h2_send(h2, &out, &out_len) == PBS_OK; i++)
+        for (int i = 0; i < 4 && pbs_h2_send(h2, SIZE_MAX, &out, &out_len) == PBS_OK; i++)
             for (size_t k = 0; k < out_len; k++)
                 sum ^= out[k];
         while (pbs_h2_next_answer(h2, &answer))

@@ -5,7 +5,7 @@ static void drain(struct pbs_h2 *h2, struct wire *out)
     const uint8_t *bytes;
     size_t len;
     for (;;) {
-        CHECK_EQUAL(pbs_h2_send(h2, &bytes, &len), PBS_OK);
+        CHECK_EQUAL(pbs_h2_send(h2, SIZE_MAX, &bytes, &len), PBS_OK);
         if (len == 0)
             return;
         put(out, bytes, len);
@@ -385,7 +385,7 @@ static int status_after(const char *bytes, size_t len)
     int status = receive(h2, bytes, len);
     CHECK((status == PBS_OK) == (pbs_h2_error(h2)[0] == '\0'));
     if (status) { /* and so it stays */
-        CHECK_EQUAL(pbs_h2_send(h2, &data, &n), status);
+        CHECK_EQUAL(pbs_h2_send(h2, SIZE_MAX, &data, &n), status);
         CHECK_EQUAL(RECEIVE(h2, SETTINGS_FRAME), status);
     }
     pbs_h2_free(h2);

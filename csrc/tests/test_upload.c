@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "pbs_upload.h"
 
+#include <dirent.h>
 #include <poll.h>
 
 #include "check.h"
@@ -328,6 +329,71 @@ static void bad_jobs_are_refused(void)
     pbs_upload_free(NULL);
 }
 
+/* What a sender that does not wait for anything has in memory: one chunk to send, and one more. */
+static void little_is_read_ahead_of_a_busy_sender(void)
+{
+    enum { SIZE = 4000000 };
+    static const uint32_t positions[] = {0, 1, 2};
+    uint8_t *file = allocate(SIZE), large[3 * 32];
+    struct pbs_upload_piece pieces[3];
+    struct pbs_upload_archive archive = {.entries = {large, 32, 3, SIZE, 3 * SIZE}};
+    struct pbs_upload *upload = new_upload(8, (size_t)64 << 20);
+    size_t added;
+
+    memset(file, 0, SIZE);
+    make_blob(file, SIZE, PBS_BLOB_ZSTD);
+    fill_random(&seed, large, sizeof large);
+    for (size_t i = 0; i < 3; i++)
+        store_put(&store, large + 32 * i, file, SIZE);
+    CHECK_EQUAL(pbs_upload_add(upload, &archive, positions, 3, &added), PBS_OK);
+    for (size_t i = 0; i < 2; i++)
+        CHECK(wait_for_piece(upload, &pieces[i]));
+    poll(NULL, 0, 20);
+    CHECK(!pbs_upload_next(upload, NULL, &pieces[2]));
+    pbs_upload_release(upload, pieces[0].slot);
+    CHECK(wait_for_piece(upload, &pieces[2]));
+    CHECK(pieces[2].message.start == pieces[0].message.start);
+    pbs_upload_free(upload);
+    free(file);
+}
+
+static size_t count_threads(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    size_t n = 0;
+    CHECK(tasks != NULL);
+    for (struct dirent *entry = readdir(tasks); entry; entry = readdir(tasks))
+        n += entry->d_name[0] != '.';
+    closedir(tasks);
+    return n;
+}
+
+/* A sender that waits for reads that sleep gets as many readers as are allowed. */
+static void slow_reads_bring_more_readers(void)
+{
+    struct pbs_upload_options options = {
+        .chunks_fd = store.fd, .readers = 9, .open_delay_us = 2000, .authority = AUTHORITY};
+    struct pbs_upload_piece piece;
+    struct pbs_upload *upload;
+    uint32_t positions[100];
+    size_t before = count_threads(), most = 0;
+
+    for (size_t i = 0; i < 100; i++)
+        positions[i] = (uint32_t)(i % FILES);
+    CHECK_EQUAL(pbs_upload_new(&options, &upload), PBS_OK);
+    add(upload, positions, 100);
+    CHECK_EQUAL(count_threads(), before + 1);
+    for (size_t i = 0; i < 100; i++) {
+        CHECK(wait_for_piece(upload, &piece));
+        check_piece(&piece, positions[piece.job]);
+        pbs_upload_release(upload, piece.slot);
+        size_t now = count_threads();
+        most = now > most ? now : most;
+    }
+    CHECK_EQUAL(most, before + 9);
+    pbs_upload_free(upload);
+}
+
 /* One bad chunk among many: told with its digest, whatever the other readers are doing. */
 static void a_bad_chunk_stops_all(void)
 {
@@ -398,6 +464,8 @@ int main(void)
     RUN(refused_uploads_are_read_again);
     RUN(the_event_comes_once);
     RUN(bad_jobs_are_refused);
+    RUN(little_is_read_ahead_of_a_busy_sender);
+    RUN(slow_reads_bring_more_readers);
     RUN(a_bad_chunk_stops_all);
     RUN(freed_while_readers_are_busy);
     for (size_t i = 0; i < FILES; i++)

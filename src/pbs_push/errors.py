@@ -71,7 +71,7 @@ class ManifestError(FormatError):
     """An ``index.json.blob`` cannot be understood or contradicts itself."""
 
 
-class KeyFileError(FormatError):
+class KeyFileError(ConfigError):
     """An encryption key file cannot be read, or its password is wrong."""
 
 

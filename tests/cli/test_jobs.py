@@ -10,8 +10,12 @@ import pytest
 
 from pbs_push.access import Access, Acl, GroupFilter, GroupFilters, SyncJob
 from pbs_push.cli.job_push import job_options
+from pbs_push.demo.sample import sample_enc_key
 from pbs_push.errors import ConfigError
-from pbs_push.names import AuthId, Namespace
+from pbs_push.formats.keys import CryptKey
+from pbs_push.formats.manifest import Manifest
+from pbs_push.names import MANIFEST_NAME, AuthId, Namespace
+from pbs_push.push.encryption import Protection
 from pbs_push.push.options import PushOptions
 
 from .conftest import SECRET, Cli, Place
@@ -63,7 +67,6 @@ def test_every_setting_is_kept() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"active_encryption_key": "k"}, "active-encryption-key 'k'.*not supported yet"),
         ({"sync_direction": "pull"}, "it is a pull job"),
         ({"remote": None}, "no 'remote'"),
         ({"unknown": (("new-thing", "1"),)}, "new-thing"),
@@ -82,10 +85,10 @@ def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:
     config = ["--config-dir", fixtures_dir / "config"]
     lines = cli("job", "list", *config).succeeded().out.splitlines()
     assert "fixpush-1  push: fixsrc/a -> fixremote:offsite/mirror/site1  (sat 18:15)" in lines
-    assert any("not to be run here: " in line and "fixsynckey" in line for line in lines)
     jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
     assert jobs["fixpush-1"]["rate-out"] == 1_500_000
-    assert "not supported yet" in jobs["fixpush-1"]["problem"]
+    assert jobs["fixpush-1"]["active-encryption-key"] == "fixsynckey"
+    assert jobs["fixpush-1"]["problem"] is None
     assert "unmount-on-done" in jobs["fixpush-2"]["problem"]
     assert jobs["fixpull-1"]["kind"] == "pull"
     assert "sync-direction push" in jobs["fixpull-1"]["problem"]
@@ -93,7 +96,7 @@ def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:
 
 def test_run_of_a_real_one_that_cannot_be(cli: Cli, fixtures_dir: Path) -> None:
     config = ["--config-dir", fixtures_dir / "config"]
-    cli("job", "run", "fixpush-1", *config).failed(2, "fixpush-1", "fixsynckey")
+    cli("job", "run", "fixpush-1", *config).failed(2, "encryption key file", "No such file")
     cli("job", "run", "fixpull-1", *config).failed(2, "fixpull-1", "pull job")
     cli("job", "run", "nope", *config).failed(2, "'nope'", "sync.cfg")
     done = cli("job", "run", "nope", *config, "--json").failed(2, "'nope'")
@@ -148,3 +151,62 @@ def test_the_owner_of_a_job_needs_rights(cli: Cli, place: Place, config_dir: Pat
     done = cli("job", "run", "anns", "--config-dir", config_dir)
     assert done.status != 0
     assert place.snapshots() == set()
+
+
+KEY = bytes(range(50, 82))
+
+
+@pytest.fixture
+def with_key(config_dir: Path) -> Path:
+    """A configuration whose jobs encrypt."""
+    key_file = config_dir / "k1.enc"
+    key_file.write_text(json.dumps({"kdf": None, "data": base64.b64encode(KEY).decode()}))
+    (config_dir / "encryption-keys.cfg").write_text(
+        f"sync-key: k1\n\tpath {key_file}\n"
+        f"\tfingerprint {CryptKey(KEY).fingerprint.hex(':')}\n\tkdf none\n\n"
+        f"sync-key: old\n\tpath {key_file}\n\tarchived-at 1795375947\n\n"
+        f"sync-key: wrong\n\tpath {key_file}\n\tfingerprint {bytes(32).hex(':')}\n"
+    )
+    path = config_dir / "sync.cfg"
+    jobs = [section.rstrip() for section in path.read_text().split("\n\n")]
+    path.write_text("\n\n".join(f"{job}\n\tactive-encryption-key k1" for job in jobs) + "\n")
+    return config_dir
+
+
+def test_a_job_encrypts(cli: Cli, place: Place, with_key: Path) -> None:
+    config = ["--config-dir", with_key]
+    document = json.loads(cli("job", "run", "flat", "--json", *config).succeeded().out)
+    assert document["snapshots"]["pushed"] == 4
+    for name in place.snapshots():
+        manifest = Manifest.decode((place.path / name / MANIFEST_NAME).read_bytes())
+        assert Protection.of(manifest) is Protection.FULL
+        assert manifest.key_fingerprint in (CryptKey(KEY).fingerprint, sample_key().fingerprint)
+
+
+def sample_key() -> CryptKey:
+    return CryptKey(sample_enc_key())
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("old", ["archived"]), ("wrong", ["k1.enc", "encryption-keys.cfg"]), ("nope", ["'nope'"])],
+)
+def test_keys_that_cannot_be_used(cli: Cli, with_key: Path, key: str, words: list[str]) -> None:
+    path = with_key / "sync.cfg"
+    path.write_text(
+        path.read_text().replace("active-encryption-key k1", f"active-encryption-key {key}")
+    )
+    cli("job", "run", "flat", "--config-dir", with_key).failed(2, *words)
+
+
+def test_a_key_needs_its_right(cli: Cli, place: Place, with_key: Path) -> None:
+    acl = with_key / "acl.cfg"
+    rights = (
+        "acl:1:/datastore:ann@pbs:DatastoreReader\nacl:1:/remote:ann@pbs:RemoteDatastoreAdmin\n"
+    )
+    acl.write_text(rights)
+    done = cli("job", "run", "anns", "--config-dir", with_key)
+    done.failed(done.status, "Sys.Modify", "/system/encryption-keys/k1")
+    assert place.snapshots() == set()
+    acl.write_text(rights + "acl:1:/system:ann@pbs:Admin\n")
+    cli("job", "run", "anns", "--config-dir", with_key).succeeded()

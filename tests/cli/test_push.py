@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from pbs_push.demo.sample import add_snapshot, sample_enc_key
 from pbs_push.demo.verify import verify_target
+from pbs_push.formats.keys import CryptKey
+from pbs_push.formats.manifest import Manifest
 
 from .conftest import SECRET, USER_PASSWORD, Cli, Place
 
@@ -308,3 +311,28 @@ def test_options_out_of_range(cli: Cli, place: Place, small_source: Path) -> Non
     cli("push", small_source, place.repository, "--burst-out", "1M").failed(2, "burst-out")
     cli("push", small_source, place.repository, "--parallel", 1000).failed(2, "parallel 1000")
     cli("push", small_source, place.repository, "--ns", "none").failed(2, "none")
+
+
+def test_a_key_file_with_a_password(
+    cli: Cli, place: Place, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = CryptKey(bytes(range(32)))
+    salt = bytes(16)
+    derived = hashlib.pbkdf2_hmac("sha256", b"pass word", salt, 10, 32)
+    iv, tag, sealed = CryptKey(derived).encrypt(bytes(range(32)))
+    path = tmp_path / "site.key"
+    kdf = {"PBKDF2": {"iter": 10, "salt": base64.b64encode(salt).decode()}}
+    data = base64.b64encode(iv + tag + sealed).decode()
+    path.write_text(json.dumps({"kdf": kdf, "data": data}))
+    push = ("push", source, place.repository, "--ns", "prod", "--keyfile", path)
+
+    cli(*push).failed(2, str(path), "PBS_ENCRYPTION_PASSWORD")
+    monkeypatch.setenv("PBS_ENCRYPTION_PASSWORD", "no")
+    cli(*push).failed(2, str(path), "wrong")
+    assert place.snapshots() == set()
+    monkeypatch.setenv("PBS_ENCRYPTION_PASSWORD", "pass word")
+    cli(*push).succeeded()
+    manifests = [place.path / name / "index.json.blob" for name in place.snapshots()]
+    fingerprints = {Manifest.decode(path.read_bytes()).key_fingerprint for path in manifests}
+    assert key.fingerprint in fingerprints
+    cli(*push, "--encryption-key", "k").failed(2, "not both")

@@ -166,9 +166,11 @@ class Transport:
     @property
     def chunks_acknowledged(self) -> int:
         """How many of these, from the first on, the target has acknowledged."""
-    def send(self) -> memoryview | None:
+    def send(self, max_body: int | None = None) -> memoryview | None:
         """The next bytes for the target as a memoryview; None: there is nothing to send now.
 
+        They carry at most ``max_body`` bytes of bodies (1 or more; None: as many as are worth it),
+        and heads of requests besides.
         Release the view (it is a context manager) once all of it was sent or copied: until then
         ``send``, ``receive`` and ``close`` raise BufferError. Raises ProtocolError, ConnectError:
         those of ``receive``, again.

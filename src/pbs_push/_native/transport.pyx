@@ -3,7 +3,7 @@
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport SIZE_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
@@ -119,7 +119,7 @@ cdef extern from "pbs_http2.h" nogil:
     void pbs_h2_message_free(pbs_h2_message *message)
     void pbs_h2_submit(pbs_h2 *h2, pbs_h2_message *message, size_t body_len)
     int pbs_h2_receive(pbs_h2 *h2, const uint8_t *data, size_t len)
-    int pbs_h2_send(pbs_h2 *h2, const uint8_t **out, size_t *out_len)
+    int pbs_h2_send(pbs_h2 *h2, size_t max_body, const uint8_t **out, size_t *out_len)
     int pbs_h2_next_answer(pbs_h2 *h2, pbs_h2_answer *out)
     void pbs_h2_state_get "pbs_h2_state"(const pbs_h2 *h2, pbs_h2_state *out)
     const char *pbs_h2_error(const pbs_h2 *h2)
@@ -457,18 +457,21 @@ cdef class Transport:
             return self._last_acknowledged
         return pbs_upload_acknowledged(self._upload)
 
-    def send(self):
+    def send(self, max_body=None):
         """The next bytes for the target as a memoryview; None: there is nothing to send now.
 
+        They carry at most ``max_body`` bytes of bodies (1 or more; None: as many as are worth it),
+        and heads of requests besides.
         Release the view (it is a context manager) once all of it was sent or copied: until then
         ``send``, ``receive`` and ``close`` raise BufferError. Raises ProtocolError, ConnectError:
         those of ``receive``, again.
         """
         cdef int status
+        cdef size_t limit = SIZE_MAX if max_body is None else max_body
         self._check_open()
         self._check_unseen()
         with nogil:
-            status = pbs_h2_send(self._h2, &self._output, &self._output_size)
+            status = pbs_h2_send(self._h2, limit, &self._output, &self._output_size)
         if status:
             self._output = NULL
             raise self._failure(status, "sending to the target")

@@ -2,7 +2,8 @@
 
 In this order: ``PBS_PASSWORD`` (the secret), ``PBS_PASSWORD_FD`` (an open file descriptor),
 ``PBS_PASSWORD_FILE`` (a file), ``PBS_PASSWORD_CMD`` (a command, split like a shell's words but run
-without one). Of each the first line counts. If none is set, a terminal is asked.
+without one). Of each the first line counts. If none is set, a terminal is asked. The password of an
+encryption key file comes in the same ways from ``PBS_ENCRYPTION_PASSWORD``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId
 
 PASSWORD_VARIABLE: Final = "PBS_PASSWORD"  # noqa: S105  (a name, no secret)
+KEY_PASSWORD_VARIABLE: Final = "PBS_ENCRYPTION_PASSWORD"  # noqa: S105
 
 
 def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -> SecretStr:
@@ -30,37 +32,60 @@ def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -
     Raises ConfigError where it cannot be had, or is empty.
     """
     values = os.environ if environment is None else environment
-    for name, read in _READERS.items():
-        if name in values:
-            secret = _first_line(read(values[name]))
+    secret = _from_environment(PASSWORD_VARIABLE, f"the secret for {auth_id}", values)
+    if secret is not None:
+        return secret
+    what = "secret of token" if auth_id.is_token else "password of"
+    return _asked_for(f"{what} {auth_id}", PASSWORD_VARIABLE)
+
+
+def find_key_password(key_file: Path, environment: Mapping[str, str] | None = None) -> SecretStr:
+    """The password of an encryption key file.
+
+    Raises ConfigError where it cannot be had, or is empty.
+    """
+    values = os.environ if environment is None else environment
+    what = f"password of encryption key {key_file}"
+    secret = _from_environment(KEY_PASSWORD_VARIABLE, f"the {what}", values)
+    return _asked_for(what, KEY_PASSWORD_VARIABLE) if secret is None else secret
+
+
+def _from_environment(variable: str, what: str, environment: Mapping[str, str]) -> SecretStr | None:
+    """The secret behind a variable or those derived from it, None where none is set."""
+    for suffix, read in _READERS.items():
+        name = variable + suffix
+        if name in environment:
+            secret = _first_line(read(name, environment[name]))
             if not secret:
-                raise ConfigError(f"{name}: the secret for {auth_id} is empty")
+                raise ConfigError(f"{name}: {what} is empty")
             return SecretStr(secret)
-    return _asked_for(auth_id)
+    return None
 
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0].removesuffix("\r")
 
 
-def _asked_for(auth_id: AuthId) -> SecretStr:
-    what = "secret of token" if auth_id.is_token else "password of"
+def _asked_for(what: str, variable: str) -> SecretStr:
     if not sys.stdin.isatty():
         raise ConfigError(
-            f"no {what} {auth_id}: set PBS_PASSWORD, PBS_PASSWORD_FILE, PBS_PASSWORD_FD or "
-            "PBS_PASSWORD_CMD, or run on a terminal to be asked"
+            f"no {what}: set {variable}, {variable}_FILE, {variable}_FD or "
+            f"{variable}_CMD, or run on a terminal to be asked"
         )
     try:
-        secret = getpass.getpass(f"{what[0].upper()}{what[1:]} {auth_id}: ", stream=sys.stderr)
+        secret = getpass.getpass(f"{what[0].upper()}{what[1:]}: ", stream=sys.stderr)
     except EOFError:
         secret = ""
     if not secret:
-        raise ConfigError(f"no {what} {auth_id}: nothing was entered")
+        raise ConfigError(f"no {what}: nothing was entered")
     return SecretStr(secret)
 
 
-def _from_descriptor(text: str) -> str:
-    variable = f"{PASSWORD_VARIABLE}_FD"
+def _as_it_is(_variable: str, text: str) -> str:
+    return text
+
+
+def _from_descriptor(variable: str, text: str) -> str:
     if not text.isdecimal() or len(text) > 9:  # noqa: PLR2004  (more than any descriptor has)
         raise ConfigError(f"{variable}: '{text}' is no number of a file descriptor")
     try:
@@ -70,16 +95,15 @@ def _from_descriptor(text: str) -> str:
         raise _unreadable(variable, f"file descriptor {text}", error) from None
 
 
-def _from_file(text: str) -> str:
+def _from_file(variable: str, text: str) -> str:
     try:
         with Path(text).open(encoding="utf-8") as file:
             return file.readline()
     except (OSError, ValueError) as error:
-        raise _unreadable(f"{PASSWORD_VARIABLE}_FILE", text, error) from None
+        raise _unreadable(variable, text, error) from None
 
 
-def _from_command(text: str) -> str:
-    variable = f"{PASSWORD_VARIABLE}_CMD"
+def _from_command(variable: str, text: str) -> str:
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -105,10 +129,10 @@ def _unreadable(variable: str, what: str, error: Exception) -> ConfigError:
     return ConfigError(f"{variable}: {what}: {reason}")
 
 
-_READERS: Final[Mapping[str, Callable[[str], str]]] = {
-    PASSWORD_VARIABLE: str,
-    f"{PASSWORD_VARIABLE}_FD": _from_descriptor,
-    f"{PASSWORD_VARIABLE}_FILE": _from_file,
-    f"{PASSWORD_VARIABLE}_CMD": _from_command,
+_READERS: Final[Mapping[str, Callable[[str, str], str]]] = {
+    "": _as_it_is,
+    "_FD": _from_descriptor,
+    "_FILE": _from_file,
+    "_CMD": _from_command,
 }
-"""How the text behind each variable leads to the secret, in order of precedence."""
+"""By the end of a variable's name, how its text leads to the secret; in order of precedence."""

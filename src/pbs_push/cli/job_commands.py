@@ -13,6 +13,7 @@ from pbs_push.access.rights import Access
 from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.job_push import job_options
+from pbs_push.cli.keys import configured_key
 from pbs_push.cli.options import config_dir, json_flag, make_output, output_options
 from pbs_push.cli.places import configured_source, remote_target
 from pbs_push.cli.pushing import Work, carry_out
@@ -73,7 +74,11 @@ def _prepare(job_id: str, directory: Path | None) -> Work:
     """Open both sides of a job. Raises PbsPushError."""
     host = HostConfig.load(directory)
     job = host.job(job_id)
-    options = job_options(job, host.access(job.owner))
+    access = host.access(job.owner)
+    job.require_push()
+    named = job.active_encryption_key
+    key = None if named is None else configured_key(named, host, access)
+    options = job_options(job, access, key)
     source = configured_source(job.store, host)
     place = remote_target(host, job.require_push(), job.remote_store)
     return Work(source.datastore, place.target, options)

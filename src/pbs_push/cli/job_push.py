@@ -5,21 +5,18 @@ from __future__ import annotations
 from pbs_push.access.jobs import SyncJob
 from pbs_push.access.rights import Access
 from pbs_push.errors import ConfigError
+from pbs_push.formats.keys import CryptKey
 from pbs_push.push.options import PushOptions
 
 
-def job_options(job: SyncJob, access: Access) -> PushOptions:
-    """The options that do what ``job`` says; ``access`` is that of its owner.
+def job_options(job: SyncJob, access: Access, key: CryptKey | None = None) -> PushOptions:
+    """The options that do what ``job`` says; ``access`` is that of its owner, ``key`` the one that
+    it encrypts with.
 
     Raises ConfigError for a job that is no push, and for settings that cannot be honoured: to
     ignore one could push, or remove, something else than the administrator meant.
     """
     remote = job.require_push()
-    if job.active_encryption_key is not None:
-        raise ConfigError(
-            f"sync job '{job.name}' cannot be run: it encrypts on the way (active-encryption-key "
-            f"'{job.active_encryption_key}'), which is not supported yet"
-        )
     try:
         return PushOptions(
             source_namespace=job.ns,
@@ -33,6 +30,7 @@ def job_options(job: SyncJob, access: Access) -> PushOptions:
             remove_vanished=job.remove_vanished,
             rate_out=job.rate_out,
             burst_out=job.burst_out,
+            encryption_key=key,
             access=access,
             source_name=job.store,
             remote_name=remote,

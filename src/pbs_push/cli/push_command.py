@@ -10,8 +10,10 @@ import click
 
 from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.access.host import HostConfig
+from pbs_push.access.rights import Access
 from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
+from pbs_push.cli.keys import configured_key, key_of_file
 from pbs_push.cli.options import config_dir, make_output, output_options
 from pbs_push.cli.places import TargetPlace, find_source, remote_target, repository_target
 from pbs_push.cli.pushing import Work, carry_out
@@ -26,6 +28,7 @@ from pbs_push.cli.values import (
     SIZE,
     MaxRemovals,
 )
+from pbs_push.formats.keys import CryptKey
 from pbs_push.names import MAX_NAMESPACE_DEPTH, ROOT, AuthId, Namespace, Repository
 from pbs_push.push.options import DEFAULT_READ_AHEAD, ChunkOrder, PushOptions
 
@@ -60,6 +63,8 @@ class _Arguments:
     parallel: int | None
     read_ahead: int
     chunk_order: ChunkOrder
+    encryption_key: str | None
+    keyfile: Path | None
 
     def check(self) -> None:
         """Raise UsageError for options that contradict each other or would have no effect."""
@@ -74,6 +79,8 @@ class _Arguments:
             raise click.UsageError("--remote-store has no effect without --remote")
         elif self.repository is None:
             raise click.UsageError(_NO_TARGET)
+        if self.encryption_key is not None and self.keyfile is not None:
+            raise click.UsageError("give either --encryption-key or --keyfile, not both")
         if not self.remove_vanished and (self.allow_empty_source or self.max_removals is not None):
             option = "--allow-empty-source" if self.allow_empty_source else "--max-removals"
             raise click.UsageError(f"{option} has no effect without --remove-vanished")
@@ -110,11 +117,17 @@ class _Arguments:
             burst_out=self.burst_out,
             read_ahead=self.read_ahead,
             chunk_order=self.chunk_order,
+            encryption_key=self._key(host, access),
             access=access,
             source_name=source.name,
             remote_name=place.remote_name,
         )
         return Work(source.datastore, place.target, options)
+
+    def _key(self, host: HostConfig, access: Access) -> CryptKey | None:
+        if self.encryption_key is not None:
+            return configured_key(self.encryption_key, host, access)
+        return None if self.keyfile is None else key_of_file(self.keyfile)
 
     def _target(self, host: HostConfig) -> TargetPlace:
         if self.remote is not None and self.remote_store is not None:
@@ -176,6 +189,17 @@ def _is_given(parameter: str) -> bool:
 @click.option("--transfer-last", type=click.IntRange(1), help="Only a group's newest N snapshots.")
 @click.option("--encrypted-only", is_flag=True, help="Only snapshots that are all encrypted.")
 @click.option("--verified-only", is_flag=True, help="Only snapshots whose verification was ok.")
+@click.option(
+    "--encryption-key",
+    metavar="NAME",
+    help="Encrypt what is not, with this key of encryption-keys.cfg.",
+)
+@click.option(
+    "--keyfile",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Encrypt what is not, with the key in this file.",
+)
 @click.option("--remove-vanished", is_flag=True, help="Remove there what is no longer here.")
 @click.option(
     "--allow-empty-source", is_flag=True, help="Remove even if nothing is left at the source."

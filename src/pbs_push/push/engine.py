@@ -60,7 +60,14 @@ class Push:
             self._problem,
             self._check_cancelled,
         )
-        self._metadata = MetadataSync(source, target, self.report, self._notify, self._problem)
+        self._metadata = MetadataSync(
+            source,
+            target,
+            self._options.encryption_key,
+            self.report,
+            self._notify,
+            self._problem,
+        )
 
     def cancel(self) -> None:
         """Stop as soon as possible; ``run`` then raises Cancelled."""

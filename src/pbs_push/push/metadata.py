@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from pbs_push.errors import PbsPushError
 from pbs_push.names import CLIENT_LOG_NAME
+from pbs_push.push.encryption import encrypt_log
 from pbs_push.push.events import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pbs_push.formats.keys import CryptKey
     from pbs_push.push.events import Listener
     from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import GroupPlan
@@ -134,18 +136,23 @@ def _protection(plan: GroupPlan, common: Common) -> Iterator[MetadataChange]:
 
 
 class MetadataSync:
-    """Brings the target's metadata up to date; what fails is a problem of the report."""
+    """Brings the target's metadata up to date; what fails is a problem of the report.
+
+    ``key`` is what snapshots are encrypted with on the way.
+    """
 
     def __init__(
         self,
         source: Datastore,
         target: Target,
+        key: CryptKey | None,
         report: Report,
         notify: Listener,
         on_problem: Callable[[str, PbsPushError], None],
     ) -> None:
         self._source = source
         self._api = target.api
+        self._key = key
         self._report = report
         self._notify = notify
         self._on_problem = on_problem
@@ -175,7 +182,9 @@ class MetadataSync:
             return
         with self._source.open_snapshot(item) as opened:
             log = opened.client_log()
+            manifest = opened.manifest
         if log is not None:
+            log = encrypt_log(log, manifest, self._key)
             self._api.upload_log(namespace, item.snapshot, log)
             self._report.count(logs_added=1)
             self._notify(Note("info", f"{item.label}: client log added at the target"))

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pbs_push.access.filters import GroupFilters
 from pbs_push.access.rights import Access
 from pbs_push.errors import ConfigError
+from pbs_push.formats.keys import CryptKey
 from pbs_push.names import Namespace
 
 DEFAULT_READ_AHEAD: Final = 8
@@ -31,6 +32,9 @@ class PushOptions:
     percentage of those at the target. ``sync_metadata`` also brings notes, ``sync_protected`` the
     protected flag, of snapshots that were pushed before. ``rate_out`` limits all connections
     together, in bytes a second, with bursts of up to ``burst_out`` bytes.
+
+    ``encryption_key``: snapshots without an encrypted file are encrypted with it on the way; those
+    that are all encrypted go as they are, those that are partly are left out.
     """
 
     source_namespace: Namespace = field(default_factory=Namespace)
@@ -52,6 +56,7 @@ class PushOptions:
     read_ahead: int = DEFAULT_READ_AHEAD
     buffer_bytes: int | None = None
     chunk_order: ChunkOrder = "index"
+    encryption_key: CryptKey | None = None
     access: Access = field(default_factory=Access)
     source_name: str | None = None
     """The source datastore's name in the access control list; None for a directory."""

@@ -30,6 +30,7 @@ class Skip(enum.Enum):
     FILTERED = "left out by the group filters"
     NOT_VERIFIED = "not verified"
     NOT_ENCRYPTED = "not encrypted"
+    PARTLY_ENCRYPTED = "partly encrypted: it can neither be encrypted nor go as it is"
     NOT_OWNED = "its group at the target is owned by someone else"
     NO_OWNER = "its group has no readable owner at the source"
     NO_RIGHT = "the local user may not read its group"
@@ -140,7 +141,7 @@ EXIT_FAILED: Final = 1
 EXIT_PARTIAL: Final = 3
 EXIT_NOTHING: Final = 5
 
-TO_MEND: Final = (Skip.NOT_OWNED, Skip.NO_OWNER)
+TO_MEND: Final = (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.PARTLY_ENCRYPTED)
 """Reasons that keep away from the target what should be there, until somebody mends them.
 
 Of the others some are what options or rights ask for; and what is older than the target's newest,

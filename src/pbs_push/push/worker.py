@@ -26,6 +26,8 @@ from pbs_push.errors import (
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.names import Snapshot
 from pbs_push.push.archives import Archives
+from pbs_push.push.encrypting_transfer import EncryptingTransfer
+from pbs_push.push.encryption import Protection, encrypt_log
 from pbs_push.push.events import Note, SnapshotEnded, SnapshotProgress, SnapshotStarted
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
@@ -34,10 +36,12 @@ from pbs_push.source.items import SourceSnapshot
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from pbs_push._native.transport import EntryTable
+    from pbs_push.formats.keys import CryptKey
     from pbs_push.push.events import Listener
     from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import GroupPlan
@@ -59,6 +63,10 @@ _PASSING: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN)
 )
 """Errors of this moment, and not of the manifest that could not be read."""
+
+
+class _PartlyEncrypted(Exception):
+    """A key is given, and a snapshot is neither to be encrypted with it nor encrypted."""
 
 
 class GroupWorker:
@@ -127,6 +135,8 @@ class GroupWorker:
             stats = self._push_open(item)
         except SnapshotVanished:
             return Outcome.of(namespace, snapshot, Result.SKIPPED, skip=Skip.VANISHED)
+        except _PartlyEncrypted:
+            return Outcome.of(namespace, snapshot, Result.SKIPPED, skip=Skip.PARTLY_ENCRYPTED)
         except Cancelled:
             raise
         except PbsPushError as error:
@@ -136,12 +146,13 @@ class GroupWorker:
     def _push_open(self, item: SourceSnapshot) -> TransferStats:
         with ExitStack() as stack:
             opened = stack.enter_context(self._opened(item))
+            key = self._key_for(opened)
             archives = Archives.load(opened)
             keep = stack.enter_context(ExitStack())
             keep.callback(archives.close)
             chunks_fd = os.open(self._source.chunk_path, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, chunks_fd)
-            source = _Open(item, opened, archives, chunks_fd)
+            source = _Open(item, opened, archives, chunks_fd, key)
             stats = self._pushed(source)
             keep.pop_all()
             self._keep(archives)
@@ -158,6 +169,16 @@ class GroupWorker:
             if isinstance(cause, OSError) and cause.errno in _PASSING:
                 raise  # the group stops, so that a later push can still take this snapshot
             raise ManifestError(str(error)) from error
+
+    def _key_for(self, opened: OpenSnapshot) -> CryptKey | None:
+        """What a snapshot is encrypted with on the way. Raises _PartlyEncrypted."""
+        key = self._options.encryption_key
+        if key is None:
+            return None
+        protection = Protection.of(opened.manifest)
+        if protection is Protection.PARTLY:
+            raise _PartlyEncrypted
+        return key if protection is Protection.NONE else None
 
     def _pushed(self, source: _Open) -> TransferStats:
         """Transfer with all shortcuts; where the target refuses them, without, from then on."""
@@ -199,13 +220,17 @@ class GroupWorker:
         plain: bool = False,
         again: bool = False,
     ) -> TransferStats:
+        key = source.key
         log = source.opened.client_log()
+        if log is not None:
+            log = encrypt_log(log, source.opened.manifest, key)
         late_log = log if log is not None and len(log) > MAX_PROTOCOL_BLOB else None
         paused = self._target.pauses
         session = self._begin(source, again=again)
         by_inode = self._options.chunk_order == "inode"
         try:
-            transfer = SnapshotTransfer(
+            begin = SnapshotTransfer if key is None else self._encrypting(key)
+            transfer = begin(
                 session,
                 source.archives,
                 client_log=None if late_log is not None else log,
@@ -233,6 +258,16 @@ class GroupWorker:
             namespace = self._plan.target_namespace
             self._target.api.upload_log(namespace, source.item.snapshot, late_log)
         return stats
+
+    def _encrypting(self, key: CryptKey) -> Callable[..., EncryptingTransfer]:
+        """What makes a transfer that encrypts on the way."""
+        return partial(
+            EncryptingTransfer,
+            source=self._source,
+            key=key,
+            threads=self._options.read_ahead,
+            buffer_bytes=self._buffer_bytes,
+        )
 
     def _begin(self, source: _Open, *, again: bool) -> BackupSession:
         """Connect and upgrade; ``again`` after a session of ours broke, whose lock may linger."""
@@ -271,6 +306,8 @@ class _Open:
     opened: OpenSnapshot
     archives: Archives
     chunks_fd: int
+    key: CryptKey | None
+    """What it is encrypted with on the way; None if it goes as it is."""
 
 
 def _as_given(_table: EntryTable, positions: Positions) -> Positions:

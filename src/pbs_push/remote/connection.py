@@ -58,15 +58,21 @@ class Upgraded:
     def __init__(self, stream: TlsStream, transport: Transport, pacer: Pacer | None) -> None:
         self._stream = stream
         self.transport = transport
-        self._pacer = pacer
+        self._lane = None if pacer is None else pacer.lane()
         self._moved_at = time.monotonic()
 
-    def pump(self, done: Callable[[], bool], on_answer: Callable[[Answer], None]) -> None:
+    def pump(
+        self,
+        done: Callable[[], bool],
+        on_answer: Callable[[Answer], None],
+        *,
+        wake_fd: int = -1,
+    ) -> None:
         """Send and receive until ``done``; ``on_answer`` is given each answer as it comes.
 
         ``done`` is asked after each step, and before it is an error that the connection broke or
-        was closed: what came last may be the answer that was waited for. Raises ConnectError,
-        ProtocolError, Cancelled.
+        was closed: what came last may be the answer that was waited for. Where there is nothing to
+        send, a readable ``wake_fd`` ends a step. Raises ConnectError, ProtocolError, Cancelled.
         """
         self._moved_at = time.monotonic()
         while not done():
@@ -74,7 +80,7 @@ class Upgraded:
                 raise ConnectError(f"{self._stream.netloc} closed the connection")
             broken: RemoteError | None = None
             try:
-                self._step()
+                self._step(wake_fd)
             except (ConnectError, ProtocolError) as error:
                 broken = error
             for answer in self.transport.answers():
@@ -86,10 +92,10 @@ class Upgraded:
                     f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
                 )
 
-    def _step(self) -> None:
+    def _step(self, wake_fd: int) -> None:
         """Send what may be sent, wait if nothing can be done, receive."""
         try:
-            wait = self._send()
+            wait = self._send(wake_fd)
         except ConnectError:
             if not self._receive():  # what came before it broke may tell why
                 raise
@@ -97,28 +103,31 @@ class Upgraded:
         if self._stream.wait(wait.timeout_s, wait.event_fd):
             self._receive()
 
-    def _send(self) -> _Wait:
+    def _send(self, wake_fd: int) -> _Wait:
         """Encrypt and send one batch. Returns what to wait for then."""
         stream = self._stream
         if not stream.flush():
             return _Wait(LONG_WAIT_S)
         budget = SEND_AT_ONCE
-        if self._pacer is not None:
-            budget, pause_s = self._pacer.allowance(SEND_AT_ONCE)
+        if self._lane is not None:
+            budget, pause_s = self._lane.allowance(SEND_AT_ONCE)
             if budget == 0:
                 return _Wait(pause_s)
         filled = 0
         flushed = True
-        while flushed and filled < budget and (span := self.transport.send()) is not None:
+        while flushed and filled < budget:
+            span = self.transport.send(None if self._lane is None else budget - filled)
+            if span is None:
+                break
             with span:
                 stream.write(span)
                 filled += len(span)
             if stream.pending >= ENCRYPT_AT_ONCE:
                 flushed = stream.flush()
-        if self._pacer is not None:
-            self._pacer.sent(budget, filled)
+        if self._lane is not None:
+            self._lane.sent(encrypted_size(filled))
         if filled == 0:
-            return _Wait(LONG_WAIT_S, self.transport.event_fd)
+            return _Wait(LONG_WAIT_S, wake_fd if wake_fd >= 0 else self.transport.event_fd)
         self._moved_at = time.monotonic()
         return _Wait(0.0 if flushed and stream.flush() else LONG_WAIT_S)
 

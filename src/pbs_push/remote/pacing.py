@@ -1,21 +1,22 @@
-"""One rate limit for all connections of a push: a token bucket that threads share."""
+"""One rate limit for all connections of a push: a token bucket, and a lane to it for each of them."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+GRANTS_PER_SECOND: Final = 50
+"""Shares are this part of a second's worth at most: no connection keeps the others waiting long."""
+
 
 class Pacer:
-    """Lets ``rate`` bytes a second through, in bursts of at most ``burst`` bytes.
+    """Lets ``rate`` bytes a second through, in bursts of at most ``burst`` bytes after a pause.
 
-    Each connection asks for an ``allowance``, sends as much or a little more (a frame is not cut),
-    and says how much with ``sent``; the bucket may go into debt, which the next ones wait for.
-    Safe for threads.
+    The bucket is empty at first, and may go into debt. Safe for threads.
     """
 
     def __init__(
@@ -25,28 +26,50 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rate = rate
-        self._burst = burst if burst is not None else rate
+        self._burst = float(burst if burst is not None else rate)
         self._clock = clock
         self._lock = threading.Lock()
         self._level = 0.0
         self._filled_at = clock()
+        self.largest_share: Final = int(max(1.0, min(rate / GRANTS_PER_SECOND, self._burst)))
+
+    def lane(self) -> Lane:
+        """The way to this bucket of one connection."""
+        return Lane(self, self._clock)
+
+    def take(self, count: int) -> float:
+        """Take bytes out (or give back, where negative). Returns when they may be sent, by the
+        clock: who takes first goes first, as all that was taken before is waited for."""
+        with self._lock:
+            now = self._clock()
+            self._level += (now - self._filled_at) * self._rate
+            self._level = min(self._burst, self._level) - count
+            self._filled_at = now
+            return now + max(0.0, -self._level / self._rate)
+
+
+class Lane:
+    """One connection's turns: it has a share reserved, waits until that is due, and sends it.
+
+    A connection reserves one share at a time and each share is as large as the others', so they all
+    get the same. Used by one thread.
+    """
+
+    def __init__(self, pacer: Pacer, clock: Callable[[], float]) -> None:
+        self._pacer = pacer
+        self._clock = clock
+        self._reserved = 0
+        self._due = 0.0
 
     def allowance(self, wanted: int) -> tuple[int, float]:
         """How many bytes may be sent now, and if none, seconds after which to ask again."""
-        with self._lock:
-            now = self._clock()
-            self._level = min(
-                float(self._burst), self._level + (now - self._filled_at) * self._rate
-            )
-            self._filled_at = now
-            # Small shares, so that no connection takes a whole second's worth from the others.
-            share = max(1.0, min(float(wanted), self._rate / 50))
-            if self._level >= min(share, self._burst):
-                self._level -= int(share)  # taken at once: others may ask before it is sent
-                return int(share), 0.0
-            return 0, max(0.001, (share - self._level) / self._rate)
+        if not self._reserved:
+            self._reserved = max(1, min(wanted, self._pacer.largest_share))
+            self._due = self._pacer.take(self._reserved)
+        pause_s = self._due - self._clock()
+        return (0, pause_s) if pause_s > 0 else (self._reserved, 0.0)
 
-    def sent(self, allowed: int, count: int) -> None:
-        """Account for the bytes that were sent of an allowance: fewer, or a little more."""
-        with self._lock:
-            self._level -= count - allowed
+    def sent(self, count: int) -> None:
+        """Account for the bytes sent of the allowance: fewer (0 gives it back), or a few more."""
+        self._pacer.take(count - self._reserved)
+        self._reserved = 0

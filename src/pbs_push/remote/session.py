@@ -178,6 +178,18 @@ class BackupSession:
         }
         return self._call("POST", f"/{kind}_close", params)
 
+    def upload_chunk(
+        self, kind: str, writer_id: int, digest: bytes, *, size: int, blob: Buffer
+    ) -> Call:
+        """Upload a chunk that is in memory: ``blob`` is encoded, of ``size`` plain bytes."""
+        params = {
+            "wid": str(writer_id),
+            "digest": digest.hex(),
+            "size": str(size),
+            "encoded-size": str(memoryview(blob).nbytes),
+        }
+        return self._call("POST", f"/{kind}_chunk", params, body=blob)
+
     def upload_blob(self, file_name: str, blob: Buffer) -> Call:
         """Upload a blob file as it is."""
         size = memoryview(blob).nbytes
@@ -231,10 +243,13 @@ class BackupSession:
         waiting = list(calls)
         self.pump(lambda: all(call.done for call in waiting))
 
-    def pump(self, done: Callable[[], bool]) -> None:
-        """Pump until ``done``. Raises the error of the first chunk upload that failed, ChunkError,
-        ConnectError, ProtocolError, Cancelled."""
-        self._upgraded.pump(lambda: self._checked(done), self._on_answer)
+    def pump(self, done: Callable[[], bool], *, wake_fd: int = -1) -> None:
+        """Pump until ``done``, which is asked again also when ``wake_fd`` is readable.
+
+        Raises the error of the first chunk upload that failed, ChunkError, ConnectError,
+        ProtocolError, Cancelled.
+        """
+        self._upgraded.pump(lambda: self._checked(done), self._on_answer, wake_fd=wake_fd)
 
     def close(self) -> None:
         """Drop the connection; without a successful ``finish`` the target removes the snapshot."""

@@ -1,0 +1,185 @@
+"""Encrypting on the way: what a snapshot becomes under a key (spec 05, "With a key").
+
+Values in, values out; the transfer that uses it is push/encrypting_transfer.py.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from pbs_push._native.transport import EntryTable
+from pbs_push.errors import BlobFormatError, FormatError
+from pbs_push.formats.blob import (
+    MAX_CHUNK_SIZE,
+    MAX_PROTOCOL_BLOB,
+    check_blob,
+    decode_blob,
+    encrypt_blob,
+)
+from pbs_push.formats.index import dynamic_index_bytes, fixed_index_bytes, parse_index
+from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
+from pbs_push.names import format_fingerprint
+from pbs_push.push.archives import BlobArchive, IndexArchive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from pbs_push.formats.keys import CryptKey
+
+    Digests = NDArray[np.uint8]
+
+_FINGERPRINT: Final = "key-fingerprint"
+_SOURCE_SIGNATURE: Final = "sync-source-signature"
+
+
+class Protection(enum.Enum):
+    """How much of a snapshot is encrypted; what is only signed is not."""
+
+    NONE = "not encrypted"
+    PARTLY = "partly encrypted"
+    FULL = "encrypted"
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Protection:
+        """What a manifest says of all its files."""
+        modes = {file.crypt_mode is CryptMode.ENCRYPT for file in manifest.files}
+        if True not in modes:
+            return cls.NONE
+        return cls.PARTLY if False in modes else cls.FULL
+
+
+def encrypt_chunk(blob: bytes, digest: bytes, size: int, key: CryptKey) -> tuple[bytes, bytes]:
+    """The keyed digest, and the encrypted blob, of an unencrypted chunk whose CRC was checked.
+
+    Raises BlobFormatError where it is encrypted already, and where its content is not ``size``
+    bytes with this ``digest``.
+    """
+    if check_blob(blob, crc=False).encrypted:
+        raise BlobFormatError("the chunk is encrypted, its archive is not")
+    content = decode_blob(blob, max_size=MAX_CHUNK_SIZE, crc=False)
+    plain, keyed = key.both_digests(content)
+    if plain != digest:
+        raise BlobFormatError(f"its content has the digest {plain.hex()}")
+    if len(content) != size:
+        raise BlobFormatError(f"it holds {len(content)} bytes, the index says {size}")
+    return keyed, encrypt_blob(blob, key, crc=False)
+
+
+def encrypt_log(log: bytes, manifest: Manifest, key: CryptKey | None) -> bytes:
+    """A client log as it goes along with its snapshot: encrypted if that is encrypted on the way.
+
+    Raises BlobFormatError for a damaged log.
+    """
+    if key is None or Protection.of(manifest) is not Protection.NONE:
+        return log
+    return log if check_blob(log).encrypted else encrypt_blob(log, key)
+
+
+def encrypt_blob_archive(blob: BlobArchive, key: CryptKey) -> BlobArchive:
+    """A blob file under the key. Raises FormatError naming it."""
+    name = blob.info.filename
+    try:
+        data = encrypt_blob(blob.data, key)
+    except BlobFormatError as error:
+        raise FormatError(f"{name}: {error}") from error
+    if len(data) > MAX_PROTOCOL_BLOB:
+        raise FormatError(f"{name}: encrypted, the blob is too long for the backup protocol")
+    csum = hashlib.sha256(data).digest()
+    return BlobArchive(_encrypted(blob.info, size=len(data), csum=csum), data)
+
+
+def encrypt_index(archive: IndexArchive, digests: Digests) -> IndexArchive:
+    """An index with the keyed digests of its chunks, ``digests`` (n, 32); it lies in memory."""
+    old = archive.index
+    if archive.kind == "fixed":
+        content = fixed_index_bytes(digests, old.size)
+    else:
+        content = dynamic_index_bytes(old.end_offsets, digests)
+    index = parse_index(content, f"{archive.info.filename}, encrypted")
+    info = _encrypted(archive.info, size=index.size, csum=index.header_csum)
+    return IndexArchive(info, index, EntryTable(index))
+
+
+def encrypt_manifest(source: Manifest, files: Iterable[FileInfo], key: CryptKey) -> Manifest:
+    """The manifest of the encrypted copy, signed; ``files`` are what they became, in any order."""
+    made = {file.filename: file for file in files}
+    unprotected = {
+        **source.without_source_state().unprotected,
+        _FINGERPRINT: format_fingerprint(key.fingerprint),
+        _SOURCE_SIGNATURE: source_signature(source, key),
+    }
+    manifest = replace(
+        source,
+        files=tuple(made[file.filename] for file in source.files),
+        unprotected=unprotected,
+    )
+    return replace(manifest, signature=manifest.sign(key))
+
+
+def source_signature(source: Manifest, key: CryptKey) -> str:
+    """What the copy's manifest says of the manifest that it was made from."""
+    return format_fingerprint(bytes.fromhex(source.sign(key)))
+
+
+def is_ours(at_target: Manifest, key: CryptKey) -> bool:
+    """Whether a snapshot at the target is encrypted with this very key; its chunks can be reused.
+
+    The signature is looked at too: the fingerprint alone is something anybody can write.
+    """
+    return at_target.key_fingerprint == key.fingerprint and at_target.verify_signature(key)
+
+
+def is_copy_of(at_target: Manifest, source: Manifest, key: CryptKey) -> bool:
+    """Whether a snapshot at the target, which ``is_ours``, was made from this one of the source.
+
+    Its signature does not cover the field, but nobody without the key can make its value.
+    """
+    return at_target.unprotected.get(_SOURCE_SIGNATURE) == source_signature(source, key)
+
+
+def _encrypted(info: FileInfo, *, size: int, csum: bytes) -> FileInfo:
+    return replace(info, crypt_mode=CryptMode.ENCRYPT, size=size, csum=csum)
+
+
+@dataclass(frozen=True, slots=True)
+class DigestMap:
+    """From plain digests to the keyed digests of the same chunks.
+
+    ``plain`` is sorted; both are (n, 32), uint8.
+    """
+
+    plain: Digests
+    keyed: Digests
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Digests, Digests]]) -> DigestMap:
+        """From pairs of plain digests and keyed ones in the same order."""
+        both = list(pairs)
+        empty = np.empty((0, 32), dtype=np.uint8)
+        plain = np.concatenate([empty, *(pair[0] for pair in both)])
+        keyed = np.concatenate([empty, *(pair[1] for pair in both)])
+        order = np.argsort(_sortable(plain), kind="stable")
+        return cls(plain[order], keyed[order])
+
+    def look_up(self, rows: Digests) -> tuple[Digests, NDArray[np.bool_]]:
+        """For each row its keyed digest, and whether there is one (else the digest is zeros)."""
+        keyed = np.zeros((len(rows), 32), dtype=np.uint8)
+        if not len(self.plain):
+            return keyed, np.zeros(len(rows), dtype=np.bool_)
+        found_at = np.searchsorted(_sortable(self.plain), _sortable(rows))
+        found_at = np.minimum(found_at, len(self.plain) - 1)
+        found = (self.plain[found_at] == rows).all(axis=1)
+        keyed[found] = self.keyed[found_at[found]]
+        return keyed, found
+
+
+def _sortable(rows: Digests) -> NDArray[np.bytes_]:
+    """Rows as values of 32 bytes, which numpy can compare."""
+    return np.ascontiguousarray(rows).view("S32").reshape(-1)

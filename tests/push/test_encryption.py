@@ -1,0 +1,357 @@
+"""Encrypting on the way (spec 05, "With a key"): the values, and whole pushes with a key."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbs_push import Datastore, Push, PushOptions, Result, Target
+from pbs_push.errors import BlobFormatError, ChunkError
+from pbs_push.formats.blob import BlobKind, decode_blob, encode_blob, encrypt_blob
+from pbs_push.formats.index import open_index
+from pbs_push.formats.keys import CryptKey, load_key_file
+from pbs_push.formats.manifest import Manifest
+from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
+from pbs_push.push.encrypting_transfer import EncryptingTransfer
+from pbs_push.push.encryption import (
+    DigestMap,
+    Protection,
+    encrypt_chunk,
+    is_copy_of,
+    is_ours,
+    source_signature,
+)
+from pbs_push.remote import target as target_module
+
+from .imitation import ImitationServer
+from .world import MY_USER, SECRET, STORE, Store, World, whole
+
+KEY = CryptKey(bytes(range(100, 132)))
+OTHER = CryptKey(bytes(32))
+IMAGE = "disk.img.fidx"
+
+
+# -- values --
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_a_blob_is_encrypted_as_it_is(content: bytes, compress: bool) -> None:
+    blob = encode_blob(content, compress=compress)
+    encrypted = encrypt_blob(blob, KEY)
+    assert decode_blob(encrypted, key=KEY) == content
+    assert len(encrypted) == len(blob) + 32  # IV and tag: nothing is compressed anew
+    with pytest.raises(BlobFormatError, match="encrypted already"):
+        encrypt_blob(encrypted, KEY)
+
+
+def test_a_chunk_is_checked_before_it_is_encrypted() -> None:
+    content = b"some content" * 99
+    digest = hashlib.sha256(content).digest()
+    blob = encode_blob(content)
+    keyed, encrypted = encrypt_chunk(blob, digest, len(content), KEY)
+    assert keyed == KEY.digest(content)
+    assert BlobKind(encrypted[:8]) is BlobKind.ZSTD_ENCRYPTED
+    for wrong_digest, size, data in (
+        (bytes(32), len(content), blob),
+        (digest, len(content) + 1, blob),
+        (digest, len(content), encrypted),
+    ):
+        with pytest.raises(BlobFormatError):
+            encrypt_chunk(data, wrong_digest, size, KEY)
+
+
+Row = st.binary(min_size=32, max_size=32)
+
+
+@given(st.dictionaries(Row, Row, max_size=30), st.lists(Row, max_size=10))
+def test_digest_map_is_a_dictionary(pairs: dict[bytes, bytes], others: list[bytes]) -> None:
+    def rows(digests: list[bytes]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
+
+    asked = [*pairs, *others, *reversed(list(pairs))]
+    made = DigestMap.of([(rows(list(pairs)), rows(list(pairs.values())))])
+    keyed, found = made.look_up(rows(asked))
+    assert [bytes(row) for row in keyed] == [pairs.get(name, bytes(32)) for name in asked]
+    assert found.tolist() == [name in pairs for name in asked]
+
+
+def test_digest_map_tells_digests_apart_that_end_in_zeros() -> None:
+    short = np.zeros((2, 32), dtype=np.uint8)
+    short[1, 30] = 1
+    keyed, found = DigestMap.of([(short[:1], short[1:])]).look_up(short)
+    assert found.tolist() == [True, False]
+    assert keyed[0].tolist() == short[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [("encpush-host-mixed-1", "host/mixed"), ("encpush-vm-9", "vm/9")]
+)
+def test_the_source_signature_is_that_of_a_real_push(
+    fixtures_dir: Path, fixture_datastore: Path, name: str, group: str
+) -> None:
+    key = load_key_file(fixtures_dir / "keys" / "enc.key")
+    pushed = Manifest.parse((fixtures_dir / "push" / f"{name}.manifest.json").read_bytes())
+    folder = sorted(path for path in (fixture_datastore / group).iterdir() if path.is_dir())[0]
+    source = Manifest.decode((folder / MANIFEST_NAME).read_bytes())
+    assert pushed.unprotected["sync-source-signature"] == source_signature(source, key)
+    assert is_ours(pushed, key)
+    assert is_copy_of(pushed, source, key)
+    assert not is_ours(replace(pushed, signature="00" * 32), key), "anybody can name a key"
+
+
+# -- whole pushes --
+
+
+def content_of(store: Store, folder: Path, name: str, key: CryptKey | None) -> bytes:
+    """An archive's whole content, chunk by chunk, each checked against its digest."""
+    if name.endswith(".blob"):
+        return decode_blob((folder / name).read_bytes(), key=key)
+    content = b""
+    with open_index(folder / name) as index:
+        for row in index.digests:
+            digest = bytes(row)
+            path = store.path / ".chunks" / digest.hex()[:4] / digest.hex()
+            piece = decode_blob(path.read_bytes(), key=key)
+            assert digest == (hashlib.sha256(piece).digest() if key is None else key.digest(piece))
+            content += piece
+    return content
+
+
+def check_encrypted(world: World, group: str, number: int, key: CryptKey = KEY) -> Manifest:
+    """Compare a snapshot that was encrypted on the way with its source; the copy's manifest."""
+    here, there = world.source.folder(group, number), world.there.folder(group, number)
+    source = Manifest.decode((here / MANIFEST_NAME).read_bytes())
+    copy = Manifest.decode((there / MANIFEST_NAME).read_bytes())
+    assert is_ours(copy, key)
+    assert is_copy_of(copy, source, key)
+    assert Protection.of(copy) is Protection.FULL
+    assert [file.filename for file in copy.files] == [file.filename for file in source.files]
+    for file in copy.files:
+        path = there / file.filename
+        if file.filename.endswith(".blob"):
+            assert hashlib.sha256(path.read_bytes()).digest() == file.csum
+        else:
+            with open_index(path) as index:
+                assert (index.csum(), index.size) == (file.csum, file.size)
+        assert content_of(world.source, here, file.filename, None) == content_of(
+            world.there, there, file.filename, key
+        )
+    return copy
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """The digests of the chunks that are read at the source."""
+    found: list[bytes] = []
+    original = Datastore.read_chunk
+
+    def read(self: Datastore, digest: bytes) -> bytes:
+        found.append(digest)
+        return original(self, digest)
+
+    monkeypatch.setattr(Datastore, "read_chunk", read)
+    return found
+
+
+ARCHIVES = {
+    IMAGE: (whole("a"), whole("b"), whole("a"), "tail"),
+    "root.pxar.didx": ("c", whole("a"), "d"),
+}
+DISTINCT = 5
+
+
+def test_unencrypted_and_signed_snapshots_are_encrypted(world: World, reads: list[bytes]) -> None:
+    world.source.add(
+        "vm/1", 1, archives=ARCHIVES, client_log=b"log\n", unprotected={"notes": "n", "new": 1}
+    )
+    folder = world.source.add("host/signed", 1)
+    manifest = world.source.manifest(folder)
+    for file in manifest["files"]:
+        file["crypt-mode"] = "sign-only"
+    world.source.write_manifest(folder, manifest)
+
+    pushed = world.push(encryption_key=KEY)
+    assert pushed.report.exit_status == 0
+    assert pushed.report.counts == {Result.PUSHED: 2}
+    copy = check_encrypted(world, "vm/1", 1)
+    assert (copy.notes, copy.unprotected["new"]) == ("n", 1)
+    check_encrypted(world, "host/signed", 1)
+    log = (world.there.folder("vm/1", 1) / CLIENT_LOG_NAME).read_bytes()
+    assert decode_blob(log, key=KEY) == b"log\n"
+    assert len(reads) == len(set(reads)) + 1, "each chunk once a snapshot; the two share one"
+    stats = pushed.report.stats
+    assert (stats.sent_chunks, stats.fallbacks) == (len(reads), 0)
+    assert pushed.counted.chunks == len(reads)
+    assert stats.reused_entries == 2
+
+
+def test_nothing_unencrypted_reaches_the_target(world: World) -> None:
+    world.source.add("vm/1", 1, archives=ARCHIVES, client_log=b"log\n")
+    world.push(encryption_key=KEY)
+    blobs = [path for path in world.there.path.rglob("*.blob") if path.name != MANIFEST_NAME]
+    files = [*world.there.chunk_files(), *blobs]
+    assert len(files) == DISTINCT + 2
+    assert all(BlobKind(path.read_bytes()[:8]).encrypted for path in files)
+
+
+def test_cost_follows_change(world: World, reads: list[bytes]) -> None:
+    pieces = [whole(f"piece {i % 5}") for i in range(50)]
+    world.source.add("vm/1", 1, archives={IMAGE: pieces, "root.pxar.didx": ("c", "d")})
+    world.push(encryption_key=KEY)
+    assert len(reads) == 7
+    changed = [*pieces]
+    changed[3] = whole("changed")
+    changed[10], changed[11] = changed[11], changed[10]
+    world.source.add("vm/1", 2, 3, archives={IMAGE: changed, "root.pxar.didx": ("c", "e")})
+    reads.clear()
+    pushed = world.push(encryption_key=KEY)
+    assert len(reads) == 2, "what the previous snapshot has is neither read nor sent"
+    assert pushed.counted.requests["POST fixed_chunk"] == 1
+    assert pushed.counted.requests["POST dynamic_chunk"] == 1
+    assert pushed.counted.requests["PUT fixed_index"] == 1, "a copy, and three changed entries"
+    assert pushed.report.stats.fallbacks == 0
+    check_encrypted(world, "vm/1", 2)
+    check_encrypted(world, "vm/1", 3)
+
+
+def test_chunks_of_another_key_or_of_no_key_are_not_reused(world: World) -> None:
+    for number, key in enumerate((None, KEY, OTHER), start=1):
+        world.source.add("vm/1", number, archives=ARCHIVES)
+        pushed = world.push(encryption_key=key)
+        assert pushed.report.stats.sent_chunks == DISTINCT
+        assert pushed.report.exit_status == 0
+    check_encrypted(world, "vm/1", 2)
+    check_encrypted(world, "vm/1", 3, OTHER)
+
+
+def test_a_named_key_without_its_signature_is_not_trusted(world: World) -> None:
+    world.source.add("vm/1", 1, archives=ARCHIVES)
+    world.push(encryption_key=KEY)
+    folder = world.there.folder("vm/1", 1)
+    manifest = world.there.manifest(folder)
+    manifest["signature"] = "00" * 32
+    world.there.write_manifest(folder, manifest)
+    world.source.add("vm/1", 2, archives=ARCHIVES)
+    assert world.push(encryption_key=KEY).report.stats.sent_chunks == DISTINCT
+    check_encrypted(world, "vm/1", 2)
+
+
+def test_the_source_may_have_lost_the_previous_snapshot(world: World, reads: list[bytes]) -> None:
+    folder = world.source.add("vm/1", 1, archives=ARCHIVES)
+    world.push(encryption_key=KEY)
+    shutil.rmtree(folder)
+    world.source.add("vm/1", 2, archives=ARCHIVES)
+    reads.clear()
+    pushed = world.push(encryption_key=KEY)
+    assert (len(reads), pushed.report.stats.sent_chunks) == (DISTINCT, 0), (
+        "read, known, and not sent"
+    )
+    check_encrypted(world, "vm/1", 2)
+
+
+def test_encrypted_snapshots_go_as_they_are_and_partly_encrypted_ones_do_not(
+    world: World,
+) -> None:
+    whole_one = world.source.add("vm/1", 1, encrypted=True)
+    partly = world.source.add("vm/2", 1, encrypted=True)
+    manifest = world.source.manifest(partly)
+    manifest["files"][-1]["crypt-mode"] = "none"
+    world.source.write_manifest(partly, manifest)
+    world.source.add("vm/2", 2)
+    pushed = world.push(encryption_key=KEY)
+    assert pushed.outcomes == {
+        "vm/1/2026-05-29T20:26:40Z": "pushed",
+        "vm/2/2026-05-29T20:26:40Z": "skipped partly_encrypted",
+        "vm/2/2026-05-30T20:26:40Z": "pushed",
+    }
+    assert pushed.report.exit_status == 3
+    there = world.there.folder("vm/1", 1)
+    for path in whole_one.iterdir():
+        if path.name != MANIFEST_NAME:
+            start = 0 if path.suffix == ".blob" else 4096  # an index has a uuid of its own
+            assert path.read_bytes()[start:] == (there / path.name).read_bytes()[start:]
+    check_encrypted(world, "vm/2", 2)
+    assert world.push().report.stats.sent_chunks == 0
+
+
+def test_a_late_log_is_encrypted_too(world: World) -> None:
+    folder = world.source.add("vm/1", 1)
+    world.push(encryption_key=KEY)
+    (folder / CLIENT_LOG_NAME).write_bytes(encode_blob(b"late"))
+    assert world.push(encryption_key=KEY).report.logs_added == 1
+    log = (world.there.folder("vm/1", 1) / CLIENT_LOG_NAME).read_bytes()
+    assert decode_blob(log, key=KEY) == b"late"
+
+
+@pytest.mark.parametrize("damage", ["missing", "corrupt", "another's content"])
+def test_a_damaged_chunk_fails_the_snapshot(world: World, damage: str) -> None:
+    world.source.add("vm/1", 1, archives=ARCHIVES)
+    path = world.source.chunk_of("c")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "corrupt":
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    else:
+        path.write_bytes(encode_blob(b"other"))
+    pushed = world.push(encryption_key=KEY)
+    (outcome,) = pushed.report.outcomes
+    assert isinstance(outcome.error, ChunkError)
+    assert path.name in str(outcome.error)
+    assert world.there.snapshots() == set()
+
+
+def test_a_refused_copy_falls_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.source.add("vm/1", 1, archives=ARCHIVES)
+    world.push(encryption_key=KEY)
+    world.source.add("vm/1", 2, archives=ARCHIVES)
+    wrong_csum = {IMAGE: bytes(32)}
+    monkeypatch.setattr(EncryptingTransfer, "_reusable", lambda _self, name: wrong_csum.get(name))
+    pushed = world.push(encryption_key=KEY)
+    assert pushed.report.exit_status == 0
+    assert pushed.report.stats.fallbacks == 1
+    check_encrypted(world, "vm/1", 2)
+
+
+def test_a_server_that_imitates_pbs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.source.add("vm/1", 1, 2, archives=ARCHIVES)
+    server = ImitationServer({STORE: world.there.path}, user=MY_USER, secret=SECRET, quiet=False)
+    monkeypatch.setattr(target_module, "sleep", lambda _seconds: server.paused.release())
+    with (
+        server,
+        Target(server.repository(STORE, MY_USER), SECRET, server.fingerprint) as target,
+    ):
+        report = Push(world.datastore(), target, PushOptions(encryption_key=KEY, max_depth=0)).run()
+    assert report.counts == {Result.PUSHED: 2}
+    check_encrypted(world, "vm/1", 1)
+    check_encrypted(world, "vm/1", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [("encpush-host-mixed-1", "host/mixed"), ("encpush-vm-9", "vm/9")]
+)
+def test_what_a_real_push_made_of_the_same_snapshot(
+    fixtures_dir: Path, fixture_datastore: Path, tmp_path: Path, name: str, group: str
+) -> None:
+    key = load_key_file(fixtures_dir / "keys" / "enc.key")
+    theirs = Manifest.parse((fixtures_dir / "push" / f"{name}.manifest.json").read_bytes())
+    with World(tmp_path, source=fixture_datastore) as world:
+        pushed = world.push(encryption_key=key, group_filters=[f"group:{group}"], max_depth=0)
+        assert not pushed.errors
+        folder = sorted((world.there.path / group).glob("*Z"))[0]
+        ours = Manifest.decode((folder / MANIFEST_NAME).read_bytes())
+    indexes = [file for file in theirs.files if not file.filename.endswith(".blob")]
+    assert indexes == [file for file in ours.files if not file.filename.endswith(".blob")]
+    facts = [(file.filename, file.size, file.crypt_mode) for file in theirs.files]
+    assert facts == [(file.filename, file.size, file.crypt_mode) for file in ours.files]
+    kept = {**theirs.unprotected, **ours.unprotected}
+    kept.pop("verify_state", None)  # the source's, which a push of ours does not claim
+    assert kept == ours.unprotected
