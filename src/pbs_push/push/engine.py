@@ -92,14 +92,18 @@ class Push:
         the report, which is complete also after Cancelled.
         """
         began = time.monotonic()
+        supply = ConnectionSupply(self._target, self._cancelled)
         try:
-            plan = self.plan() if plan is None else plan
-            self._run_plan(plan)
+            if plan is None:
+                supply.open_ahead()  # while it is found out whether there is anything to send
+                plan = self.plan()
+            self._run_plan(plan, supply)
         finally:
+            supply.close()
             self.report.seconds = time.monotonic() - began
         return self.report
 
-    def _run_plan(self, plan: Plan) -> None:
+    def _run_plan(self, plan: Plan, supply: ConnectionSupply) -> None:
         self._tell_of_old_version()
         removing = plan.no_removals is None
         if plan.no_removals is not None:
@@ -111,7 +115,8 @@ class Push:
         looked_at = sum(item.looked_at for item in namespaces)
         self._notify(Planned(looked_at, sum(len(group.snapshots) for group in groups)))
         failed: set[int] = set()
-        self._run_groups([group for group in groups if group.has_work], removing, failed)
+        busy = [group for group in groups if group.has_work]
+        self._run_groups(busy, supply, removing, failed)
         if not removing:
             return
         for item in namespaces:
@@ -170,7 +175,9 @@ class Push:
 
     # -- groups --
 
-    def _run_groups(self, groups: list[GroupPlan], removing: bool, failed: set[int]) -> None:
+    def _run_groups(
+        self, groups: list[GroupPlan], supply: ConnectionSupply, removing: bool, failed: set[int]
+    ) -> None:
         if not groups:
             return
         groups = largest_first(groups, self._source)
@@ -179,8 +186,7 @@ class Push:
         )
         parallel = min(chosen, len(groups))
         self._buffer_bytes = self._options.buffer_bytes or buffer_share(parallel)
-        sessions = sum(len(group.snapshots) for group in groups)
-        supply = ConnectionSupply(self._target, self._cancelled, sessions)
+        supply.expect(sum(len(group.snapshots) for group in groups))
         pool = ThreadPoolExecutor(parallel, thread_name_prefix="push")
         running: set[Future[None]] = set()
         try:
@@ -198,7 +204,6 @@ class Push:
             raise
         finally:
             pool.shutdown(wait=True)
-            supply.close()
 
     def _run_group(
         self, group: GroupPlan, supply: ConnectionSupply, removing: bool, failed: set[int]

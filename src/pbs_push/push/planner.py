@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pbs_push.push.report import Outcome
     from pbs_push.push.vanished import VanishedNamespace
     from pbs_push.remote.api import TargetApi
-    from pbs_push.remote.models import SnapshotItem
+    from pbs_push.remote.models import GroupItem, SnapshotItem
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
@@ -67,6 +67,8 @@ class Planner:
             options.remove_vanished or options.sync_metadata or options.sync_protected
         )
         self._comparers = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="compare")
+        self._anchor: Future[dict[Group, GroupItem]] | None = None
+        """The groups of the target namespace that the source's first is mapped to."""
         self._failed = False
         self._links = False
 
@@ -77,8 +79,10 @@ class Planner:
         options.access.require_remote(options.remote_name)
         listers = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="plan")
         with listers as pool, self._comparers:
+            # All at once, which saves two round trips; most often the last is all that is needed.
             features = pool.submit(lambda: self._target.features)
             listed = pool.submit(self._target.api.namespaces, Namespace())
+            self._anchor = pool.submit(self._target.api.groups_by_name, options.target_namespace)
             found = self._source.namespaces(options.source_namespace, options.max_depth)
             check_depths(
                 options.source_namespace, options.target_namespace, options.max_depth, found
@@ -132,7 +136,8 @@ class Planner:
         create = namespaces_to_create(target, existing)
         for missing in create:
             options.access.require_modify(options.remote_name, self._store, missing)
-        at_target = _AtTarget(self._target.api, target, exists=not create)
+        groups = {} if create else self._groups_at_target(target)
+        at_target = _AtTarget(self._target.api, target, groups)
         look = partial(self._group, target=target, at_target=at_target)
         contents = self._source.contents(namespace)
         # Comparing notes takes a request for most snapshots.
@@ -150,6 +155,11 @@ class Planner:
             finished=draft.finished,
         )
         return self._with_vanished(plan, at_target, draft) if options.remove_vanished else plan
+
+    def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
+        if self._anchor is not None and namespace == self._options.target_namespace:
+            return self._anchor.result()
+        return self._target.api.groups_by_name(namespace)
 
     def _with_vanished(
         self, plan: NamespacePlan, at_target: _AtTarget, draft: _Draft
@@ -325,10 +335,12 @@ class _AtTarget:
     ``snapshots``, of all groups in one request, are asked for where something needs them.
     """
 
-    def __init__(self, api: TargetApi, namespace: Namespace, *, exists: bool) -> None:
+    def __init__(
+        self, api: TargetApi, namespace: Namespace, groups: dict[Group, GroupItem]
+    ) -> None:
         self._api = api
         self._namespace = namespace
-        self.groups: Final = api.groups_by_name(namespace) if exists else {}
+        self.groups: Final = groups
         self._lock = threading.Lock()
         self._snapshots: dict[Group, list[SnapshotItem]] | None = None
 

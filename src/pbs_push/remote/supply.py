@@ -19,18 +19,23 @@ CONNECTING_AT_ONCE: Final = 8
 class ConnectionSupply:
     """Connections to one target for the sessions of one push.
 
-    ``sessions`` is how many will be begun in all: no more are opened ahead than that. Safe for
-    threads. ``close`` it at the end: what was not taken is closed.
+    No more are opened ahead than ``expect`` was told that sessions will be begun; before that, one.
+    Safe for threads. ``close`` it at the end: what was not taken is closed.
     """
 
-    def __init__(self, target: Target, cancelled: threading.Event, sessions: int) -> None:
+    def __init__(self, target: Target, cancelled: threading.Event) -> None:
         self._target = target
         self._cancelled = cancelled
         self._lock = threading.Lock()
-        self._wanted = sessions
+        self._wanted = 1
         self._ahead: list[Future[TlsStream]] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
+
+    def expect(self, sessions: int) -> None:
+        """From now on, so many sessions will be begun."""
+        with self._lock:
+            self._wanted = sessions
 
     def open_ahead(self) -> None:
         """Begin to open a connection for the next ``take``, if there will be one."""

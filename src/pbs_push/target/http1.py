@@ -76,7 +76,7 @@ class RestConnection:
             self._say_goodbye(error)
         except BaseException:
             if self._place is not None:
-                self._place.release()
+                self._place.abandon()
             raise
         return None
 

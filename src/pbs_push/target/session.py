@@ -73,6 +73,14 @@ class Place:
         while self.locks:
             self.locks.pop().release()
 
+    def abandon(self) -> None:
+        """Remove the snapshot, which was not finished, and its group if that is empty; and unlock."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        group = self.store.group_path(self.namespace, self.snapshot.group)
+        if group.is_dir() and all(entry.name == "owner" for entry in group.iterdir()):
+            shutil.rmtree(group, ignore_errors=True)
+        self.release()
+
 
 class BackupSession:
     """The state of one connection that writes one snapshot.
@@ -214,15 +222,10 @@ class BackupSession:
 
     def end(self) -> None:
         """The connection is over: remove what was not finished, and the locks."""
-        if not self.finished:
-            shutil.rmtree(self.place.path, ignore_errors=True)
-            self._remove_empty_group()
-        self.place.release()
-
-    def _remove_empty_group(self) -> None:
-        group = self.place.store.group_path(self.place.namespace, self.place.snapshot.group)
-        if group.is_dir() and all(entry.name == "owner" for entry in group.iterdir()):
-            shutil.rmtree(group, ignore_errors=True)
+        if self.finished:
+            self.place.release()
+        else:
+            self.place.abandon()
 
     def _check_unfinished(self) -> None:
         if self._state == _FINISHING:
