@@ -18,9 +18,10 @@ from pbs_push.formats.index import open_index
 from pbs_push.names import INDEX_SUFFIXES
 from pbs_push.target import Identities, TargetOptions, TargetServer
 from pbs_push.target.answers import Answer, bad_request, data_answer
+from pbs_push.target.blobs import check_uploaded_chunk
 from pbs_push.target.http1 import RestConnection, _Request
 from pbs_push.target.http2 import SessionConnection, _Exchange
-from pbs_push.target.session import BackupSession, Place, Turn
+from pbs_push.target.session import BackupSession, ChunkCheck, Place, Turn
 from pbs_push.target.wire import Wire
 from pbs_push.target.writers import DynamicWriter, FixedWriter
 
@@ -76,9 +77,17 @@ class _Session(BackupSession):
         return super().create_fixed(name, size, reuse_csum)
 
     def upload_chunk(
-        self, kind: type[Writer], wid: int, digest: str, size: int, blob: bytearray, *, turn: Turn
+        self,
+        kind: type[Writer],
+        wid: int,
+        digest: str,
+        size: int,
+        blob: bytearray,
+        *,
+        turn: Turn,
+        check: ChunkCheck = check_uploaded_chunk,
     ) -> bool:
-        new = super().upload_chunk(kind, wid, digest, size, blob, turn=turn)
+        new = super().upload_chunk(kind, wid, digest, size, blob, turn=turn, check=check)
         self._uploaded[wid].add(bytes.fromhex(digest))
         return new
 

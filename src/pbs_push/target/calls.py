@@ -13,6 +13,7 @@ from typing import Final
 
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
 from pbs_push.target.answers import RAW_TYPE, Answer, bad_request, data_answer
+from pbs_push.target.blobs import check_uploaded_chunk
 from pbs_push.target.counters import Counters
 from pbs_push.target.params import (
     DIGEST,
@@ -26,7 +27,7 @@ from pbs_push.target.params import (
     optional,
     required,
 )
-from pbs_push.target.session import BackupSession, Turn
+from pbs_push.target.session import BackupSession, ChunkCheck, Turn
 from pbs_push.target.writers import DynamicWriter, FixedWriter, Writer
 
 
@@ -40,13 +41,14 @@ class BodyUse(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionCall:
-    """One request to a session. ``counters`` are the server's."""
+    """One request to a session. ``counters`` are the server's; ``check`` is of a chunk."""
 
     session: BackupSession
     params: Params
     body: bytearray
     turn: Turn
     counters: Counters
+    check: ChunkCheck = check_uploaded_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Call:
     parameters: Schema
     run: Callable[[SessionCall], Answer]
     body: BodyUse = BodyUse.PARAMETERS
+
+    @property
+    def takes_chunk(self) -> bool:
+        """Whether its body is a chunk."""
+        return self.kind.endswith("_chunk")
 
 
 def _list_names(_call: SessionCall) -> Answer:
@@ -93,7 +100,7 @@ def _upload_chunk(kind: type[Writer], call: SessionCall) -> Answer:
         raise bad_request("uploaded chunk has unexpected size.")
     digest, size = params.text("digest"), params.integer("size")
     wid = params.integer("wid")
-    new = call.session.upload_chunk(kind, wid, digest, size, body, turn=call.turn)
+    new = call.session.upload_chunk(kind, wid, digest, size, body, turn=call.turn, check=call.check)
     call.counters.add(chunks=1, new_chunks=int(new), chunk_bytes=len(body))
     return data_answer(digest)
 

@@ -30,11 +30,13 @@ from pbs_push.target.answers import (
     os_refusal,
     refusal_answer,
 )
+from pbs_push.target.blobs import check_uploaded_chunk
 from pbs_push.target.calls import CALLS, BodyUse, Call, SessionCall
+from pbs_push.target.early_checks import EarlyCheck
 from pbs_push.target.options import SMALLEST_CONNECTION_WINDOW, SessionSettings
 from pbs_push.target.order import AnswerOrder
 from pbs_push.target.params import Params, read_parameters, read_query
-from pbs_push.target.session import BackupSession, Turn
+from pbs_push.target.session import BackupSession, ChunkCheck, Turn
 from pbs_push.target.shared import Shared
 from pbs_push.target.wire import Wire
 
@@ -45,6 +47,9 @@ _LARGEST_HEADER_LIST: Final = 64 << 10
 _HEADER_OVERHEAD: Final = 32  # what HPACK counts for each header beside its bytes
 _SEND_AT_ONCE: Final = 256 << 10
 _ENOUGH_IN_LINE: Final = 1 << 20
+
+_GATHERED: Final = (ev.RequestReceived, ev.DataReceived, ev.StreamEnded, ev.WindowUpdated)
+"""Events that do not change what an earlier request's end leads to."""
 
 
 class _Connection(H2Connection):
@@ -70,6 +75,7 @@ class _Exchange:
     seen: int
     too_large: bool = False
     body: bytearray = field(default_factory=bytearray)
+    check: ChunkCheck = check_uploaded_chunk
 
 
 @dataclass(slots=True)
@@ -93,6 +99,7 @@ class SessionConnection:
         self._order = AnswerOrder(self._http.ping, strict=self._options.strict_order)
         self._exchanges: dict[int, _Exchange] = {}
         self._outgoing: dict[int, _Outgoing] = {}
+        self._ended: list[int] = []
         self._open: dict[int, float] = {}
         self._unreturned = 0
         self._received = 0
@@ -128,7 +135,10 @@ class SessionConnection:
     def _take_in(self, received: bytes) -> None:
         """Handle what has come, and put in line what can be sent."""
         for event in self._http.receive_data(received) if received else ():
+            if not isinstance(event, _GATHERED):
+                self._complete_all()
             self._handle(event)
+        self._complete_all()
         if not self._over:
             self._send_bodies()
 
@@ -150,7 +160,7 @@ class SessionConnection:
             case ev.DataReceived():
                 self._take_data(event)
             case ev.StreamEnded():
-                self._complete(event.stream_id)
+                self._end(event.stream_id)
             case ev.StreamReset():
                 self._forget(event.stream_id)
             case ev.PingAckReceived():
@@ -229,6 +239,18 @@ class SessionConnection:
             return MAX_PROTOCOL_BLOB
         return self._options.body_limit
 
+    def _end(self, stream_id: int) -> None:
+        """A request is complete: it is handled with those that came together with it, in order."""
+        exchange = self._exchanges.get(stream_id)
+        if exchange is not None and exchange.call is not None and exchange.call.takes_chunk:
+            exchange.check = EarlyCheck(self._shared.checkers, exchange.query, exchange.body)
+        self._ended.append(stream_id)
+
+    def _complete_all(self) -> None:
+        ended, self._ended = self._ended, []
+        for stream_id in ended:
+            self._complete(stream_id)
+
     def _complete(self, stream_id: int) -> None:
         exchange = self._exchanges.pop(stream_id, None)
         if exchange is None or self._over:
@@ -260,7 +282,9 @@ class SessionConnection:
             raise not_found(f"Path '{exchange.path}' not found.")
         turn = Turn(exchange.seen, self._order.batch)
         params = self._parameters(exchange, exchange.call)
-        call = SessionCall(self._session, params, exchange.body, turn, self._shared.counters)
+        call = SessionCall(
+            self._session, params, exchange.body, turn, self._shared.counters, exchange.check
+        )
         return exchange.call.run(call)
 
     def _parameters(self, exchange: _Exchange, call: Call) -> Params:

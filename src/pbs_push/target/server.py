@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
@@ -52,6 +54,7 @@ class TargetServer:
         self._context, self.fingerprint = server_context(certificate)
         self._stores = Stores(stores)
         self._stopping = threading.Event()
+        self._checkers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="target-check")
         options = options or TargetOptions()
         self._shared = Shared(
             self._stores,
@@ -61,6 +64,7 @@ class TargetServer:
             self.faults,
             self.counters,
             self._pause,
+            self._checkers,
         )
         self._wanted = (host, port)
         self._listener: socket.socket | None = None
@@ -96,6 +100,7 @@ class TargetServer:
             wire.shut_down()
         for thread in threads:
             thread.join()
+        self._checkers.shutdown()
 
     def __enter__(self) -> Self:
         self.start()

@@ -28,6 +28,10 @@ _FINISHING: Final = 1
 _FINISHED: Final = 2
 
 
+ChunkCheck = Callable[[bytearray, str, int], None]
+"""Checks a chunk against its digest and plain size, as ``check_uploaded_chunk`` does."""
+
+
 class Turn(NamedTuple):
     """When a request was made, told by answers: they are numbered in the order they are sent.
 
@@ -74,7 +78,7 @@ class Place:
             self.locks.pop().release()
 
     def abandon(self) -> None:
-        """Remove the snapshot, which was not finished, and its group if that is empty; and unlock."""
+        """Remove the unfinished snapshot, and its group if that is empty; then unlock."""
         shutil.rmtree(self.path, ignore_errors=True)
         group = self.store.group_path(self.namespace, self.snapshot.group)
         if group.is_dir() and all(entry.name == "owner" for entry in group.iterdir()):
@@ -142,11 +146,19 @@ class BackupSession:
         return self._add_writer(DynamicWriter(name))
 
     def upload_chunk(
-        self, kind: type[Writer], wid: int, digest: str, size: int, blob: bytearray, *, turn: Turn
+        self,
+        kind: type[Writer],
+        wid: int,
+        digest: str,
+        size: int,
+        blob: bytearray,
+        *,
+        turn: Turn,
+        check: ChunkCheck = check_uploaded_chunk,
     ) -> bool:
         """Check and store a chunk; it is known from this request's answer on. False: was there."""
         self._check_unfinished()
-        check_uploaded_chunk(blob, digest, size)
+        check(blob, digest, size)
         if self._before_chunk is not None:
             self._before_chunk(digest)
         new = self.place.store.insert_chunk(digest, memoryview(blob))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pbs_push.target.counters import Counters
@@ -14,7 +15,10 @@ from pbs_push.target.stores import Stores
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The parts of a running target; ``pause`` waits that many seconds, less if it is stopped."""
+    """The parts of a running target.
+
+    ``pause`` waits that many seconds, less if it is stopped; ``checkers`` check chunks.
+    """
 
     stores: Stores
     identities: Identities
@@ -23,3 +27,4 @@ class Shared:
     faults: Faults
     counters: Counters
     pause: Callable[[float], object]
+    checkers: ThreadPoolExecutor
