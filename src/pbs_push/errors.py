@@ -135,9 +135,10 @@ class TlsError(RemoteError):
 
 
 class AuthError(RemoteError):
-    """The target refuses the credentials."""
+    """The target refuses the credentials; ``renewable``: new ones may be had, and work."""
 
     exit_status = 4
+    renewable = False
 
 
 class StatusError(RemoteError):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 
-from pbs_push import Result
+from pbs_push import Event, Push, PushOptions, Result, SnapshotEnded
 from pbs_push.demo.pieces import Piece
 from pbs_push.target import Faults, SessionSettings, TargetOptions
 from pbs_push.target.locks import try_lock
 
-from .world import World, verify
+from .world import MY_USER, World, verify
 
 # -- what a server may do to a session --
 
@@ -109,3 +110,24 @@ def test_a_locked_group(world: World) -> None:
         done = world.push()
     assert done.report.counts == {Result.PUSHED: 1, Result.FAILED: 1}
     assert any("group lock" in text for text in done.errors)
+
+
+def test_a_ticket_that_runs_out_is_renewed_at_the_upgrade(world: World) -> None:
+    """The target's clock leaps while snapshots are pushed; the pusher's does not."""
+    leap = 0.0
+    options = TargetOptions(
+        bad_login_delay_s=0, ticket_lifetime_s=100, clock=lambda: time.time() + leap
+    )
+    world.serve(options)
+    for group in ("vm/1", "vm/2", "vm/3"):
+        world.source.add(group, 1, 2)
+
+    def listen(event: Event) -> None:
+        nonlocal leap
+        if isinstance(event, SnapshotEnded):
+            leap += 200
+
+    with world.target(MY_USER) as target:
+        report = Push(world.datastore(), target, PushOptions(parallel=3), listen).run()
+    assert report.counts == {Result.PUSHED: 6}
+    assert verify(world) == 6

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from pbs_push.errors import (
+    AuthError,
     Cancelled,
     ConnectError,
     ManifestError,
@@ -272,6 +273,7 @@ class GroupWorker:
     def _begin(self, source: _Open, *, again: bool) -> BackupSession:
         """Connect and upgrade; ``again`` after a session of ours broke, whose lock may linger."""
         waits = list(_RELEASE_WAITS_S) if again else []
+        renewed = False
         while True:
             stream, fresh = self._supply.take()
             transport = self._target.transport()
@@ -292,6 +294,10 @@ class GroupWorker:
             except ConnectError:
                 if fresh:  # one that waited may have been closed by the target
                     raise
+            except AuthError as error:
+                if not error.renewable or renewed:
+                    raise
+                renewed = True
             except (StatusError, ProtocolError):
                 if not waits:
                     raise

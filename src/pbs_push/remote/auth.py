@@ -104,11 +104,13 @@ class TicketAuth:
         return headers
 
     def expired(self) -> bool:
-        """Forget a ticket that was refused, so that the next request logs in anew."""
+        """Forget a ticket that was refused, so that the next request logs in anew.
+
+        Another thread may have done so already: a new try is worth it all the same.
+        """
         with self._lock:
-            had_one = self._ticket is not None
             self._ticket = None
-        return had_one
+        return True
 
     def _fresh_ticket(self) -> Ticket:
         age = self._clock() - self._since

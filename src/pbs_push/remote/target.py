@@ -133,7 +133,7 @@ class Target:
 
         ``transport`` has the source's chunks attached, ``chunks_path`` is for messages about them.
         Stream and transport belong to the session, or are closed on an error. Raises RemoteError
-        with the target's reason.
+        with the target's reason: AuthError with ``renewable`` where a ticket had run out.
         """
         label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
         params = {
@@ -159,7 +159,7 @@ class Target:
             )
         except BaseException as error:
             if isinstance(error, AuthError):
-                self._auth.expired()
+                error.renewable = self._auth.expired()
             stream.close()
             transport.close()
             raise
