@@ -174,6 +174,7 @@ class TlsLine:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.wire_bytes = 0
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         while True:
             try:
@@ -207,6 +208,7 @@ class TlsLine:
 
     def _fill(self) -> bool:
         data = self._socket.recv(READ_BYTES)
+        self.wire_bytes += len(data)
         self._incoming.write(data)
         return bool(data)
 
@@ -224,14 +226,21 @@ class Sink:
         self.port: int = self._listener.getsockname()[1]
         self._serve = {"http2": self._serve_backup, "drop": self._drop}[mode]
         self._bytes = self._requests = 0
+        self._lines: list[TlsLine] = []
 
     def start(self) -> None:
         """Accept in the background, as long as the process lives."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def counts(self, _question: Json) -> Json:
-        """Payload bytes and requests so far, and what this took."""
-        return {"bytes": self._bytes, "requests": self._requests, "cpu_s": cpu_seconds()}
+        """Payload bytes and requests so far, what this took, and what each socket received."""
+        wire_bytes = [line.wire_bytes for line in self._lines]
+        return {
+            "bytes": self._bytes,
+            "requests": self._requests,
+            "cpu_s": cpu_seconds(),
+            "wire_bytes": wire_bytes,
+        }
 
     def _accept(self) -> None:
         while True:
@@ -241,7 +250,9 @@ class Sink:
     def _connection(self, connection: socket.socket) -> None:
         # Pushers end a connection as they like.
         with connection, contextlib.suppress(OSError):
-            self._serve(TlsLine(connection, self._context))
+            line = TlsLine(connection, self._context)
+            self._lines.append(line)
+            self._serve(line)
 
     def _drop(self, line: TlsLine) -> None:
         for piece in line.pieces(bytes):

@@ -220,21 +220,35 @@ static const struct {
      PBS_BLOB_ENCRYPTED_HEADER_SIZE},
 };
 
-int pbs_blob_check(const uint8_t *data, size_t length, int want_crc, enum pbs_blob_kind *out_kind)
+int pbs_blob_read_header(const uint8_t *data, size_t length, struct pbs_blob_header *out)
 {
     if (length < PBS_BLOB_HEADER_SIZE)
         return PBS_E_TRUNCATED;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (memcmp(data, kinds[i].magic, sizeof kinds[i].magic) != 0)
             continue;
-        size_t header_size = kinds[i].header_size;
-        if (length < header_size)
+        if (length < kinds[i].header_size)
             return PBS_E_LENGTH;
-        if (want_crc &&
-            pbs_crc32(0, data + header_size, length - header_size) != pbs_load_le32(data + 8))
-            return PBS_E_CRC;
-        *out_kind = kinds[i].kind;
+        *out = (struct pbs_blob_header){
+            .kind = kinds[i].kind,
+            .encrypted = kinds[i].header_size == PBS_BLOB_ENCRYPTED_HEADER_SIZE,
+            .size = kinds[i].header_size,
+            .crc = pbs_load_le32(data + sizeof kinds[i].magic),
+        };
         return PBS_OK;
     }
     return PBS_E_MAGIC;
+}
+
+int pbs_blob_check(const uint8_t *data, size_t length, int want_crc, enum pbs_blob_kind *out_kind)
+{
+    struct pbs_blob_header header;
+
+    int status = pbs_blob_read_header(data, length, &header);
+    if (status)
+        return status;
+    if (want_crc && pbs_crc32(0, data + header.size, length - header.size) != header.crc)
+        return PBS_E_CRC;
+    *out_kind = header.kind;
+    return PBS_OK;
 }

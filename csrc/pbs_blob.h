@@ -37,6 +37,20 @@ const struct pbs_crc32_backend *pbs_crc32_backends(size_t *out_n);
 /* Name of the backend in use, for reports: "portable", "pclmul" or "vpclmul". */
 const char *pbs_crc32_backend(void);
 
+/* What a blob's header says. */
+struct pbs_blob_header {
+    enum pbs_blob_kind kind;
+    int encrypted;
+    size_t size;  /* of the header */
+    uint32_t crc; /* of all that follows it */
+};
+
+/*
+ * Read the header of a blob of which at least the first `length` bytes are at data; all of it, or as
+ * much as the longest header. Errors: those of pbs_blob_check but PBS_E_CRC.
+ */
+int pbs_blob_read_header(const uint8_t *data, size_t length, struct pbs_blob_header *out);
+
 /*
  * Check a whole blob: magic, room for the header of its kind and, where want_crc is not 0, the CRC
  * of what follows the header.  How long it may be is the caller's to check.

@@ -27,8 +27,8 @@ void pbs_chunk_name(const uint8_t digest[PBS_DIGEST_SIZE], char out[PBS_CHUNK_NA
 /*
  * Open the chunk of digest below the folder `.chunks` (an open directory). On success the caller
  * owns *out_fd, and *out_size is the file's length, within the limits above.
- * PBS_E_NOT_FOUND, PBS_E_NOT_REGULAR (symbolic links are not followed), PBS_E_EMPTY (0 bytes),
- * PBS_E_LENGTH (too short), PBS_E_TOO_LARGE, PBS_E_IO with *out_errno.
+ * PBS_E_NOT_FOUND, PBS_E_NOT_REGULAR (symbolic links below `.chunks` are not followed),
+ * PBS_E_EMPTY (0 bytes), PBS_E_LENGTH (too short), PBS_E_TOO_LARGE, PBS_E_IO with *out_errno.
  */
 int pbs_chunk_open(int chunks_fd, const uint8_t digest[PBS_DIGEST_SIZE], int *out_fd,
                    size_t *out_size, int *out_errno);

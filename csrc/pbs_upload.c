@@ -20,9 +20,9 @@
 #define MAX_SLOTS 2048u
 
 /*
- * What is read ahead to begin with: by one thread, as much as two chunks of 4 MiB. Where chunk files
- * are in the page cache a single reader is faster than the sender, and what it has read is still in
- * the CPU's cache when it is sent (docs/performance.md); slow disks make both grow.
+ * What is read ahead to begin with, by one thread: two chunks of 4 MiB. Where chunk files are in
+ * the page cache a single reader is faster than the sender, and what it has read is still in the
+ * CPU's cache when it is sent (docs/performance.md); slow disks make both grow.
  */
 #define FIRST_BYTES (((size_t)8 << 20) + 4096)
 

@@ -152,6 +152,22 @@ static void inodes_are_told_where_there_is_a_file(void)
     CHECK(inodes[0] == st.st_ino && inodes[1] == 0 && inodes[2] == st.st_ino);
 }
 
+/* The folder of four digits must not lead out of the store either. */
+static void folders_that_are_links_are_not_followed(void)
+{
+    char folder[5] = "";
+    int fd;
+    size_t size;
+    put_blob(PBS_BLOB_PLAIN, 100);
+    memcpy(folder, store_name(&store, digest), 4);
+    CHECK_EQUAL(read_chunk(88, 0), PBS_OK);
+    CHECK(renameat(store.fd, folder, store.fd, "elsewhere") == 0);
+    CHECK(symlinkat("elsewhere", store.fd, folder) == 0);
+    CHECK_EQUAL(open_chunk(&fd, &size), PBS_E_NOT_REGULAR);
+    CHECK(unlinkat(store.fd, folder, 0) == 0);
+    CHECK(renameat(store.fd, "elsewhere", store.fd, folder) == 0);
+}
+
 int main(void)
 {
     store = store_new();
@@ -161,6 +177,7 @@ int main(void)
     RUN(lengths_are_those_that_the_protocol_takes);
     RUN(damage_is_found);
     RUN(inodes_are_told_where_there_is_a_file);
+    RUN(folders_that_are_links_are_not_followed);
     RUN(only_regular_files_are_opened);
     RUN(a_file_that_shrinks_is_found_out);
     store_free(&store);

@@ -46,7 +46,6 @@ def test_every_code_becomes_an_exception_that_says_where(status: Status) -> None
         (Status.SHRUNK, errors.BlobFormatError),
         (Status.PROTOCOL, errors.ProtocolError),
         (Status.CLOSED, errors.ConnectError),
-        (Status.CANCELLED, errors.Cancelled),
     ],
 )
 def test_the_class_tells_whose_fault_it_is(status: Status, kind: type[Exception]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import random
 import select
@@ -22,7 +23,7 @@ from pbs_push.errors import ChunkError, ConnectError, FormatError
 from pbs_push.formats.blob import encode_blob
 from pbs_push.formats.keys import CryptKey
 
-from .h2_peer import LARGEST, ChunkFolder, Peer, Request, all_of, plain_blob, positions
+from .h2_peer import LARGEST, PATIENCE_MS, ChunkFolder, Peer, Request, all_of, plain_blob, positions
 
 AUTHORITY = "target.example:8007"
 
@@ -389,6 +390,28 @@ def test_readers_are_started_as_they_are_needed(world: World) -> None:
     assert max(counts) == before + 5
     transport.close()
     assert threads() == before
+
+
+def test_an_output_carries_no_more_than_is_asked_for(world: World) -> None:
+    """For a rate limit: bodies of calls, parts of large chunks, and small chunks back to back."""
+    sizes = [20_000, 300, 300, 300, 700]
+    table = world.folder.dynamic(noise(size, i) for i, size in enumerate(sizes))
+    transport = world.transport(readers=1)
+    transport.call(1, "POST", "/blob", body=bytes(10_000))
+    transport.add_chunks(table, all_of(table), writer_id=1, encrypted=False)
+    poll = select.poll()
+    poll.register(transport.event_fd, select.POLLIN)
+    sent = [0]
+    while sent[-1] < 10_000 + sum(sizes) + 12 * len(sizes):
+        span = transport.send(1000)
+        if span is None:
+            assert poll.poll(PATIENCE_MS)
+        else:
+            span.release()
+            sent.append(transport.state().sent_bytes)
+    assert max(after - before for before, after in itertools.pairwise(sent)) == 1000
+    with pytest.raises(ValueError, match="invalid"):
+        transport.send(0)
 
 
 def test_freed_with_uploads_in_flight(world: World) -> None:

@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import (
-    Cancelled,
     ConnectError,
     FormatError,
     PbsPushError,
@@ -40,9 +39,8 @@ class Status(enum.IntEnum):
     PROTOCOL = -15
     FLOW = -16
     CLOSED = -17
-    CANCELLED = -18
-    CHUNK_SIZE = -19
-    FULL = -20
+    CHUNK_SIZE = -18
+    FULL = -19
 
 
 REASONS: Final[Mapping[Status, str]] = {
@@ -63,7 +61,6 @@ REASONS: Final[Mapping[Status, str]] = {
     Status.PROTOCOL: "the peer broke the protocol",
     Status.FLOW: "flow control was broken",
     Status.CLOSED: "the connection is closed",
-    Status.CANCELLED: "stopped as asked",
     Status.CHUNK_SIZE: "its chunk size is no power of two",
     Status.FULL: "a table is full; close indexes that are no longer needed",
 }
@@ -77,7 +74,6 @@ _FIXED_CLASSES: Final[Mapping[Status, type[Exception]]] = {
     Status.PROTOCOL: ProtocolError,
     Status.FLOW: ProtocolError,
     Status.CLOSED: ConnectError,
-    Status.CANCELLED: Cancelled,
     Status.FULL: PbsPushError,
 }
 """Codes whose exception does not depend on what was read; the others say that bytes are damaged."""

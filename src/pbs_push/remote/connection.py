@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import h11
 
 from pbs_push.errors import ConnectError, ProtocolError, RemoteError
+from pbs_push.remote.pacing import encrypted_size
 from pbs_push.remote.rest import raise_for_status
 
 if TYPE_CHECKING:

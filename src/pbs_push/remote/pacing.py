@@ -1,4 +1,4 @@
-"""One rate limit for all connections of a push: a token bucket, and a lane to it for each of them."""
+"""One rate limit for all connections of a push: a token bucket, and a lane to it for each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 
 GRANTS_PER_SECOND: Final = 50
 """Shares are this part of a second's worth at most: no connection keeps the others waiting long."""
+
+RECORD_BYTES: Final = 16 << 10
+RECORD_OVERHEAD: Final = 22
+"""What TLS 1.3 adds to each record: its header, the content type, a tag (RFC 8446, 5.2)."""
+
+
+def encrypted_size(count: int) -> int:
+    """What so many bytes, written at once, are on the wire."""
+    return count + -(-count // RECORD_BYTES) * RECORD_OVERHEAD
 
 
 class Pacer:
