@@ -226,3 +226,10 @@ bool pbs_map_shrunk(const struct pbs_map *map)
         return true;
     return fstat(map->fd, &info) != 0 || (uintmax_t)info.st_size < (uintmax_t)map->length;
 }
+
+void pbs_map_release(const struct pbs_map *map)
+{
+    /* Only advice: where it fails, the pages stay.  A patched mapping must keep its zeros. */
+    if (map->base != NULL && !atomic_load(&slots[map->slot].shrunk))
+        madvise((void *)(uintptr_t)map->base, map->length, MADV_DONTNEED);
+}

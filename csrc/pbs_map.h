@@ -48,4 +48,10 @@ void pbs_map_close(struct pbs_map *map);
 /* Whether bytes of the mapping were lost: the file is shorter than it was, or a page failed. */
 bool pbs_map_shrunk(const struct pbs_map *map);
 
+/*
+ * Let the kernel take the mapping's pages back, after a pass over all of it.  They come in again
+ * when they are touched; until then they do not count as this process's memory.
+ */
+void pbs_map_release(const struct pbs_map *map);
+
 #endif

@@ -4,6 +4,7 @@ from typing import Literal, Self, final
 
 import numpy
 from numpy.typing import NDArray
+from typing_extensions import Buffer
 
 @final
 class Index:
@@ -51,7 +52,8 @@ class Index:
     def csum(self) -> bytes:
         """SHA-256 over the entries as they lie in the file, computed on each call.
 
-        The GIL is released. Raises IndexFormatError if the file shrank meanwhile.
+        The GIL is released, and the file's pages are given back to the kernel, which brings them in
+        again when they are used. Raises IndexFormatError if the file shrank meanwhile.
         """
     def check_unchanged(self) -> None:
         """Raise IndexFormatError if the file shrank, or a page of it could not be read."""
@@ -76,8 +78,9 @@ def open_index(path: str | PathLike[str], *, dir_fd: int | None = None) -> Index
     its bytes are not a valid index, PbsPushError with 4,096 files mapped already.
     """
 
-def parse_index(content: bytes, name: str) -> Index:
+def parse_index(content: Buffer, name: str) -> Index:
     """Check an index file that is in memory (downloaded, say); ``name`` is for messages.
 
-    The content is kept, not copied. Raises IndexFormatError where it is not a valid index.
+    The content is kept, not copied, and must not change. Raises IndexFormatError where it is not a
+    valid index.
     """

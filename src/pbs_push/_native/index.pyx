@@ -25,6 +25,7 @@ cdef extern from "pbs_map.h" nogil:
     int pbs_map_open(int dir_fd, const char *path, pbs_map *out, int *out_errno)
     void pbs_map_close(pbs_map *map)
     bint pbs_map_shrunk(const pbs_map *map)
+    void pbs_map_release(const pbs_map *map)
 
 
 cdef extern from "pbs_index.h" nogil:
@@ -58,7 +59,7 @@ cdef class _Mapping:
 
     cdef pbs_map map
     cdef bint is_open   # a file is mapped
-    cdef bytes content  # what ``map`` points into otherwise
+    cdef object content  # otherwise a memoryview, which ``map`` points into
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(
@@ -114,6 +115,8 @@ cdef class Index:
         cdef _Mapping mapping = self._opened()
         digest = hashlib.sha256(memoryview(mapping)[PBS_INDEX_HEADER_SIZE:]).digest()
         self.check_unchanged()
+        if mapping.is_open:
+            pbs_map_release(&mapping.map)
         return digest
 
     def check_unchanged(self):
@@ -173,15 +176,16 @@ def open_index(path, *, dir_fd=None):
     return _describe(name, mapping, &parsed)
 
 
-def parse_index(bytes content not None, str name not None):
+def parse_index(content not None, str name not None):
+    cdef const uint8_t[::1] view = content
     cdef int status
     cdef size_t bad_pos = 0
     cdef pbs_index parsed
     cdef _Mapping mapping = _Mapping.__new__(_Mapping)
 
-    mapping.content = content
-    mapping.map.base = <const uint8_t *><char *>content
-    mapping.map.length = len(content)
+    mapping.content = view
+    mapping.map.base = &view[0] if view.shape[0] else NULL
+    mapping.map.length = <size_t>view.shape[0]
     with nogil:
         status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed, &bad_pos)
     if status != 0:

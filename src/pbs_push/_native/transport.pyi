@@ -23,12 +23,13 @@ class Answer(NamedTuple):
     """The answer to a call, or to a chunk upload that failed (then ``tag`` is UPLOAD_TAG).
 
     ``status`` is of HTTP; 0 means that the stream was reset with ``reset_code``. ``too_large`` says
-    that ``body`` is cut at what was allowed. ``digest`` is the chunk's, where it is about one.
+    that ``body`` is cut at what was allowed; from 1 MiB on it is a view of memory of its own.
+    ``digest`` is the chunk's, where it is about one.
     """
 
     tag: int
     status: int
-    body: bytes
+    body: bytes | memoryview
     reset_code: int
     too_large: bool
     digest: bytes | None

@@ -1,6 +1,7 @@
 # cython: language_level=3, embedsignature=True
 """The wire side of a backup session: HTTP/2 and chunk uploads in C (csrc/pbs_http2.h, pbs_upload.h)."""
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport SIZE_MAX, int64_t, uint8_t, uint32_t, uint64_t
@@ -131,6 +132,9 @@ DISCARD = PBS_H2_DISCARD
 FRAME_SIZE = 256 << 10
 """DATA payload of one frame: 256 KiB to 1 MiB cost both sides least (spec 06)."""
 
+cdef enum:
+    COPIED_BODY = 1 << 20
+
 UPLOAD_TAG = -1
 """Tag of an answer that is about a chunk upload."""
 
@@ -143,7 +147,7 @@ class Answer(NamedTuple):
 
     tag: int
     status: int
-    body: bytes
+    body: bytes | memoryview
     reset_code: int
     too_large: bool
     digest: bytes | None
@@ -165,6 +169,31 @@ class TransportState(NamedTuple):
     send_window: int
     settings_seen: bool
     going_away: bool
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class _Body:
+    """Owns the body of an answer, and lends it as a read-only buffer."""
+
+    cdef uint8_t *data
+    cdef size_t size
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, <Py_ssize_t>self.size, 1, flags)
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef object _body(pbs_h2_answer *answer):
+    """The body as bytes; one of some size goes along without a copy, as a memoryview."""
+    cdef _Body owner = _Body.__new__(_Body)
+    owner.data = answer.body
+    owner.size = answer.body_len
+    if answer.body_len < COPIED_BODY:
+        return PyBytes_FromStringAndSize(<char *>answer.body, answer.body_len)
+    return memoryview(owner)
 
 
 cdef class EntryTable:
@@ -510,10 +539,7 @@ cdef class Transport:
         self._check_open()
         found = []
         while pbs_h2_next_answer(self._h2, &answer):
-            try:
-                body = PyBytes_FromStringAndSize(<char *>answer.body, answer.body_len)
-            finally:
-                free(answer.body)
+            body = _body(&answer)
             about = None
             if answer.is_upload:
                 if pbs_upload_digest(self._upload, answer.job, digest) == PBS_OK:

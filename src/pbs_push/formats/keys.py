@@ -14,16 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import GCM
-
 from pbs_push.errors import BlobFormatError, InvalidName, KeyFileError
 from pbs_push.formats.strict_json import JsonValue, load_object
 from pbs_push.names import format_fingerprint, parse_fingerprint
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import GCM
     from typing_extensions import Buffer
 
 KEY_SIZE: Final = 32
@@ -83,7 +80,7 @@ class CryptKey:
         reproducible sample data only.
         """
         iv = os.urandom(IV_SIZE) if iv is None else iv
-        encryptor = Cipher(AES(self._enc_key), GCM(iv)).encryptor()
+        encryptor = _cipher(self._enc_key, iv).encryptor()
         encrypted = encryptor.update(memoryview(content)) + encryptor.finalize()
         return iv, encryptor.tag, encrypted
 
@@ -115,11 +112,22 @@ class CryptKey:
 
 def _open_sealed(key: bytes, iv: bytes, tag: bytes, sealed: Buffer) -> bytes | None:
     """AES-256-GCM without associated data; None where the tag does not fit."""
-    decryptor = Cipher(AES(key), GCM(iv, tag)).decryptor()
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415  (see _cipher)
+
+    decryptor = _cipher(key, iv, tag).decryptor()
     try:
         return decryptor.update(memoryview(sealed)) + decryptor.finalize()
     except InvalidTag:
         return None
+
+
+def _cipher(key: bytes, iv: bytes, tag: bytes | None = None) -> Cipher[GCM]:
+    """AES-256-GCM. Imported here: 7 MiB that only those with a key need."""
+    from cryptography.hazmat.primitives.ciphers import Cipher  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers.modes import GCM  # noqa: PLC0415
+
+    return Cipher(AES(key), GCM(iv, tag))
 
 
 def load_key_file(path: str | os.PathLike[str], password: PasswordSource | None = None) -> CryptKey:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _SCHEDULE_BLOCK: Final = 4096
 """Entries looked at in one go: small enough that uploads begin at once."""
 _FEW: Final = 0.25
-"""Below this share of needed chunks, not all of a previous index becomes known."""
+"""Below this share of needed chunks, not all of the previous indexes becomes known."""
 
 
 class ReuseRefused(StatusError):
@@ -283,7 +283,9 @@ class SnapshotTransfer:
             needed.insert(rows if writer.positions is None else rows[writer.positions])
         if not len(needed):
             return []
-        self._needed = needed
+        entries = sum(len(old.index) for old in self._previous.indexes.values())
+        if len(needed) < entries * _FEW:
+            self._needed = needed
         return [
             name
             for name, old in self._previous.indexes.items()
@@ -302,7 +304,7 @@ class SnapshotTransfer:
         known = DigestSet(sum(writer.total for writer in self._writers))
         for index in self._registered.values():
             rows = index.digests
-            if self._needed is not None and len(self._needed) < len(rows) * _FEW:
+            if self._needed is not None:
                 # Of a large image that changed little, only what is asked for.
                 rows = rows[self._needed.contains(rows)]
             known.insert(rows)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_PREVIOUS_BYTES: Final = 4 << 30
 """Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
 
+MAX_ERROR_BODY: Final = 64 << 10
+"""Bytes of an error's text that are looked at."""
+
 REFUSED_STREAM: Final = 7
 """HTTP/2's error code for a request that was not looked at; also of those a GOAWAY leaves out."""
 
@@ -49,8 +52,8 @@ class Call:
         """Whether the answer has come."""
         return self.answer is not None
 
-    def body(self) -> bytes:
-        """The body of a successful answer.
+    def body(self) -> bytes | memoryview:
+        """The body of a successful answer; a large one is a view.
 
         Raises StatusError and its kin, ProtocolError, ConnectError.
         """
@@ -63,14 +66,14 @@ class Call:
             raise ProtocolError(
                 f"{self.request}: the target reset the request (HTTP/2 error {answer.reset_code})"
             )
-        raise_for_status(self.request, answer.status, answer.body)
+        raise_for_status(self.request, answer.status, bytes(answer.body[:MAX_ERROR_BODY]))
         if answer.too_large:
             raise ProtocolError(f"{self.request}: the answer is too long")
         return answer.body
 
     def writer_id(self) -> int:
         """The answer's ``data`` as a writer id. Raises RemoteError."""
-        body = self.body()
+        body = bytes(self.body())
         try:
             number = json.loads(body)["data"]
         except (ValueError, KeyError, TypeError, RecursionError):
