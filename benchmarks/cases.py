@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from datastores import Checkpoint, Store, chunk_path, copy_datastore, read_all
 from pbs_push.target import create_datastore
-from processes import Helper, cpu_model
-from target_process import TOKEN
+from processes import TOKEN, Helper, cpu_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

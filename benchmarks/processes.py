@@ -12,13 +12,17 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
 Json = dict[str, Any]
+
+TOKEN: Final = "root@pam!bench"
+SECRET: Final = "not-a-secret"
+"""Here, and not with the target, whose code would count as the pusher's memory."""
 
 
 class Helper:

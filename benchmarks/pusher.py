@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pbs_push.push.engine import push
 from pbs_push.push.options import DEFAULT_READ_AHEAD, PushOptions
 from pbs_push.remote.target import Target
-from processes import cpu_seconds, memory_mib
-from target_process import SECRET, TOKEN
+from processes import SECRET, TOKEN, cpu_seconds, memory_mib
 
 if TYPE_CHECKING:
     from pbs_push._native.transport import Transport

@@ -8,13 +8,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Final
 
 from pbs_push.target import Identities, TargetServer
-from processes import Json, answer_questions, cpu_seconds
-
-TOKEN: Final = "root@pam!bench"
-SECRET: Final = "not-a-secret"
+from processes import SECRET, TOKEN, Json, answer_questions, cpu_seconds
 
 
 def main() -> None:

@@ -24,8 +24,7 @@ import pytest
 
 from datastores import Store, copy_datastore, write_index_alone
 from pbs_push.target import create_datastore
-from processes import Helper
-from target_process import TOKEN
+from processes import TOKEN, Helper
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
