@@ -1,12 +1,11 @@
 """The transfer of one unencrypted snapshot that is encrypted on the way (spec 05, "With a key").
 
-    1  previous manifest
-    2  previous indexes, which registers their chunks    (if they are under the same key)
-    3  writers, blobs
-    4  chunks: read, checked, encrypted by some threads, and uploaded
-    5  entry lists, manifest
-    6  closes
-    7  finish
+    1  previous manifest and indexes, which registers their chunks
+    2  writers, blobs
+    3  chunks: read, checked, encrypted by some threads, and uploaded
+    4  entry lists, manifest
+    5  closes
+    6  finish
 
 Digests change with the key, so each chunk must be read to know its new one, unless it was in the
 source's previous snapshot too: then it stands at the same place in the target's.
@@ -21,7 +20,7 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.errors import FormatError, IndexFormatError, RemoteError, StatusError
+from pbs_push.errors import FormatError, IndexFormatError, RemoteError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.index import parse_index
 from pbs_push.formats.manifest import Manifest
@@ -35,8 +34,7 @@ from pbs_push.push.encryption import (
     is_copy_of,
     is_ours,
 )
-from pbs_push.push.report import TransferStats
-from pbs_push.push.transfer import ReuseRefused
+from pbs_push.push.transfer_base import Sent, Transfer
 from pbs_push.push.writers import IndexWriter, alike, create_call, opened_no_writer
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ class _Scope:
     keyed: Digests
 
 
-class EncryptingTransfer:
+class EncryptingTransfer(Transfer):
     """Sends one snapshot under ``key``; ``run`` it once.
 
     ``previous`` are the source's own indexes of the target's newest snapshot, if it has that;
@@ -100,21 +98,17 @@ class EncryptingTransfer:
         on_progress: Callable[[int, int], None] = lambda _done, _known: None,
         on_closing: Callable[[], None] = lambda: None,
     ) -> None:
-        self._session = session
-        self._archives = archives
+        super().__init__(session, archives, plain=plain, on_closing=on_closing)
         self._key = key
         self._client_log = client_log
         self._previous = previous
         self._expects_previous = expects_previous
         self._body_limit = body_limit
         self._order = order
-        self._plain = plain
         self._on_progress = on_progress
-        self._on_closing = on_closing
         self._at_target: Manifest | None = None
         self._old: dict[str, Index] = {}
         self._writers: list[IndexWriter] = []
-        self._fallbacks = 0
         self._to_read = 0
         self._read = 0
         self._uploads = EncryptedUploads(
@@ -126,65 +120,51 @@ class EncryptingTransfer:
             on_read=self._note_read,
         )
 
-    def run(self) -> TransferStats:
-        """Send all of it, and finish. Raises PbsPushError; the caller closes the session then."""
-        session = self._session
-        try:
-            self._look_at_previous()
-            blobs = self._open()
-            self._send_chunks()
-            self._archives.check_unchanged()
-            self._send_entries(blobs)
-            self._on_closing()
-            self._close()
-            self._next_flight()
-            finish = session.finish()
-            session.wait([finish])
-            finish.body()
-            return self._stats()
-        finally:
-            for index in self._old.values():
-                index.close()
+    def _send(self) -> None:
+        self._look_at_previous()
+        blobs = self._open()
+        self._send_chunks()
+        self._send_entries(blobs)
 
-    def _next_flight(self) -> None:
-        self._session.flight = self._session.flights + 1
+    @property
+    def _sent(self) -> Sent:
+        uploads = self._uploads
+        return Sent(uploads.sent_chunks, uploads.sent_bytes, uploads.sent_plain_bytes)
 
-    # -- flights 1 and 2: what the target has under this key --
+    # -- flight 1: what the target has under this key --
 
     def _look_at_previous(self) -> None:
+        """Manifest and indexes at once: under another key, as a rule just once, that is in vain."""
         if not self._expects_previous:
             return
-        call = self._session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
-        self._session.wait([call])
+        session = self._session
+        about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
+        calls = {name: session.previous(name) for name in self._archives.indexes}
+        session.wait([about, *calls.values()])
         self._next_flight()
-        if call.refused:
+        if about.refused:
             return
         try:
-            manifest = Manifest.decode(call.body())
+            manifest = Manifest.decode(about.body())
         except (FormatError, RemoteError):
             return
         if is_ours(manifest, self._key):
             self._at_target = manifest
-            self._download(manifest)
+            self._take_indexes(manifest, calls)
 
-    def _download(self, manifest: Manifest) -> None:
-        """Previous indexes; their chunks are known to the target then."""
-        session = self._session
-        calls = {
-            name: session.previous(name)
-            for name in self._archives.indexes
-            if manifest.file(name) is not None
-        }
-        session.wait(calls.values())
-        self._next_flight()
+    def _take_indexes(self, manifest: Manifest, calls: dict[str, Call]) -> None:
+        """The previous indexes that are what their manifest says; their chunks are known."""
         for name, call in calls.items():
             info = manifest.file(name)
+            if info is None:
+                continue
             try:
                 index = parse_index(call.body(), f"{name} of the target's previous snapshot")
             except (RemoteError, FormatError):
                 self._fallbacks += 1
                 continue
-            if info is not None and index.csum() == info.csum:
+            self._downloaded.append(index)
+            if index.csum() == info.csum:
                 self._old[name] = index
 
     def _digest_map(self, names: list[str]) -> DigestMap:
@@ -201,7 +181,7 @@ class EncryptingTransfer:
         ]
         return DigestMap.of(pair for pair in pairs if len(pair[0]) == len(pair[1]))
 
-    # -- flight 3: writers and blobs --
+    # -- flight 2: writers and blobs --
 
     def _open(self) -> list[BlobArchive]:
         session = self._session
@@ -244,7 +224,7 @@ class EncryptingTransfer:
             writer.create = create_call(self._session, writer.archive, None)
         self._session.wait([writer.create for writer in refused])
 
-    # -- flight 4: chunks --
+    # -- flight 3: chunks --
 
     def _send_chunks(self) -> None:
         self._next_flight()
@@ -308,7 +288,7 @@ class EncryptingTransfer:
             writer.positions = np.frombuffer(changed, dtype=np.uint32)
         writer.ready = writer.total
 
-    # -- flights 5 to 7 --
+    # -- flight 4: entries --
 
     def _send_entries(self, blobs: list[BlobArchive]) -> None:
         session = self._session
@@ -326,35 +306,3 @@ class EncryptingTransfer:
                 self._checked(call)
             writer.send_lists(self._session, limit=self._body_limit, flight=first_flight)
         return all(writer.done for writer in self._writers)
-
-    def _close(self) -> None:
-        self._next_flight()
-        closes = [writer.close(self._session) for writer in self._writers]
-        self._session.wait(closes)
-        for call in closes:
-            self._checked(call)
-
-    def _checked(self, call: Call) -> None:
-        """Raise the error of a call, as ReuseRefused where the plain way may still work."""
-        try:
-            call.body()
-        except StatusError as error:
-            if self._plain:
-                raise
-            raise ReuseRefused(error.request, error.status, error.text) from error
-
-    def _stats(self) -> TransferStats:
-        sent = self._uploads
-        entries = sum(len(writer.archive.index) for writer in self._writers)
-        size = sum(writer.archive.index.size for writer in self._writers)
-        return TransferStats(
-            sent_chunks=sent.sent_chunks,
-            sent_bytes=sent.sent_bytes,
-            sent_plain_bytes=sent.sent_plain_bytes,
-            reused_entries=entries - sent.sent_chunks,
-            reused_bytes=size - sent.sent_plain_bytes,
-            requests=self._session.state.requests,
-            entry_lists=sum(writer.n_lists for writer in self._writers),
-            flights=self._session.flights,
-            fallbacks=self._fallbacks,
-        )

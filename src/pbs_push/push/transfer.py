@@ -19,12 +19,12 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.errors import FormatError, RemoteError, StatusError
+from pbs_push.errors import FormatError, RemoteError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.index import Index, parse_index
 from pbs_push.formats.manifest import Manifest
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
-from pbs_push.push.report import TransferStats
+from pbs_push.push.transfer_base import Sent, Transfer
 from pbs_push.push.writers import IndexWriter, alike, create_call, opened_no_writer
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ _SCHEDULE_BLOCK: Final = 4096
 """Entries looked at in one go: small enough that uploads begin at once."""
 _FEW: Final = 0.25
 """Below this share of needed chunks, not all of the previous indexes becomes known."""
-
-
-class ReuseRefused(StatusError):
-    """The target refused entries or a close after a shortcut; the plain way may still work."""
 
 
 @dataclass(slots=True)
@@ -74,7 +70,7 @@ class _Writer(IndexWriter):
             self.ready = self.blocks.pop(0)[0]
 
 
-class SnapshotTransfer:
+class SnapshotTransfer(Transfer):
     """Sends one snapshot; ``run`` it once.
 
     ``previous`` are the source's own indexes of the target's newest snapshot, if it has that;
@@ -98,50 +94,33 @@ class SnapshotTransfer:
         on_progress: Callable[[int, int], None] = lambda _done, _known: None,
         on_closing: Callable[[], None] = lambda: None,
     ) -> None:
-        self._session = session
-        self._archives = archives
+        super().__init__(session, archives, plain=plain, on_closing=on_closing)
         self._indexes = list(archives.indexes.values())
         self._client_log = client_log
         self._previous = None if plain else previous
         self._expects_previous = expects_previous
         self._body_limit = body_limit
-        self._plain = plain
         self._on_progress = on_progress
-        self._on_closing = on_closing
         self._order = order
         self._writers: list[_Writer] = []
         self._registered: dict[str, Index] = {}
         self._at_target: Manifest | None = None
         self._needed: DigestSet | None = None
-        self._downloaded: list[Index] = []
         self._shortcuts = 0
-        self._fallbacks = 0
         self._sent_plain = 0
 
-    def run(self) -> TransferStats:
-        """Send all of it, and finish. Raises PbsPushError; the caller closes the session then."""
-        try:
-            self._open()
-            self._send()
-            self._archives.check_unchanged()
-            self._on_closing()
-            self._close()
-            self._next_flight()
-            finish = self._session.finish()
-            self._session.wait([finish])
-            finish.body()
-            return self._stats()
-        except RemoteError:
-            # An index cut short by somebody is the reason, whatever the target said of it.
-            self._archives.check_unchanged()
-            raise
-        finally:
-            for index in self._downloaded:
-                index.close()
+    def _send(self) -> None:
+        self._open()
+        self._send_chunks()
 
-    def _next_flight(self) -> None:
-        """What is called from now on depends on the answers to all that was called before."""
-        self._session.flight = self._session.flights + 1
+    @property
+    def _sent(self) -> Sent:
+        state = self._session.state
+        return Sent(state.uploads_done, state.uploads_bytes, self._sent_plain)
+
+    @property
+    def _took_shortcuts(self) -> bool:
+        return self._shortcuts > 0 and not self._plain
 
     # -- flight 1: what the target has, and writers --
 
@@ -314,7 +293,7 @@ class SnapshotTransfer:
 
     # -- flights 2 and 3: chunks, and entry lists behind them --
 
-    def _send(self) -> None:
+    def _send_chunks(self) -> None:
         self._next_flight()
         first = self._session.flight
         self._session.pump(lambda: self._advance(first))
@@ -379,41 +358,6 @@ class SnapshotTransfer:
         writer.note_acknowledged(acknowledged)
         waited = 1 if self._session.chunks_added else 0
         writer.send_lists(self._session, limit=self._body_limit, flight=first_flight + waited)
-
-    def _checked(self, call: Call) -> None:
-        """Raise the error of a call, as ReuseRefused where a shortcut may be the reason."""
-        try:
-            call.body()
-        except StatusError as error:
-            if self._shortcuts and not self._plain:
-                raise ReuseRefused(error.request, error.status, error.text) from error
-            raise
-
-    # -- flight 4: closes --
-
-    def _close(self) -> None:
-        session = self._session
-        self._next_flight()
-        closes = [writer.close(session) for writer in self._writers]
-        session.wait(closes)
-        for call in closes:
-            self._checked(call)
-
-    def _stats(self) -> TransferStats:
-        state = self._session.state
-        entries = sum(len(writer.archive.index) for writer in self._writers)
-        size = sum(writer.archive.index.size for writer in self._writers)
-        return TransferStats(
-            sent_chunks=state.uploads_done,
-            sent_bytes=state.uploads_bytes,
-            sent_plain_bytes=self._sent_plain,
-            reused_entries=entries - state.uploads_done,
-            reused_bytes=size - self._sent_plain,
-            requests=state.requests,
-            entry_lists=sum(writer.n_lists for writer in self._writers),
-            flights=self._session.flights,
-            fallbacks=self._fallbacks,
-        )
 
 
 def _manifest_of(calls: list[Call]) -> Manifest | None:

@@ -32,7 +32,8 @@ from pbs_push.push.encryption import Protection, encrypt_log
 from pbs_push.push.events import Note, SnapshotEnded, SnapshotProgress, SnapshotStarted
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
-from pbs_push.push.transfer import ReuseRefused, SnapshotTransfer
+from pbs_push.push.transfer import SnapshotTransfer
+from pbs_push.push.transfer_base import ReuseRefused
 from pbs_push.source.items import SourceSnapshot
 
 if TYPE_CHECKING:
