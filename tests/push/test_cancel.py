@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
-from pbs_push import Push, PushOptions, Result, SnapshotProgress, SnapshotStarted
+from pbs_push import Push, PushOptions, Result, SnapshotProgress, SnapshotStarted, Target
 from pbs_push.demo.pieces import Piece
-from pbs_push.errors import Cancelled
+from pbs_push.errors import Cancelled, ConfigError
+from pbs_push.names import Namespace
 from pbs_push.push.events import Event
 
-from .world import World
+from .world import ME, SECRET, STORE, World
 
 # -- stopping --
 
@@ -65,3 +69,16 @@ def test_a_listener_that_fails_ends_the_push(world: World) -> None:
         Push(world.datastore(), target, None, listen).run()
     world.settle()
     assert world.there.snapshots() == set()
+
+
+def test_a_mistake_is_told_without_waiting_for_the_target(world: World) -> None:
+    """Nothing is asked, and connections that are being opened are given up."""
+    world.source.add("vm/1", 1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it accepts, and says nothing
+        repository = f"{ME}@127.0.0.1:{deaf.getsockname()[1]}:{STORE}"
+        options = PushOptions(source_namespace=Namespace.parse("nope"))
+        with Target(repository, SECRET) as target:
+            push = Push(world.datastore(), target, options)
+            with pytest.raises(ConfigError, match="nope"):
+                push.run()
+    assert not [thread for thread in threading.enumerate() if thread.name == "connect"]

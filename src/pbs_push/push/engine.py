@@ -98,6 +98,9 @@ class Push:
                 supply.open_ahead()  # while it is found out whether there is anything to send
                 plan = self.plan()
             self._run_plan(plan, supply)
+        except BaseException:
+            self.cancel()  # nobody waits for connections that are still being opened
+            raise
         finally:
             supply.close()
             self.report.seconds = time.monotonic() - began

@@ -77,17 +77,15 @@ class Planner:
         options = self._options
         options.access.require_source(options.source_name)
         options.access.require_remote(options.remote_name)
+        found = self._source.namespaces(options.source_namespace, options.max_depth)
+        check_depths(options.source_namespace, options.target_namespace, options.max_depth, found)
+        visible = self._visible(found)
         listers = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="plan")
         with listers as pool, self._comparers:
             # All at once, which saves two round trips; most often the last is all that is needed.
             features = pool.submit(lambda: self._target.features)
             listed = pool.submit(self._target.api.namespaces, Namespace())
             self._anchor = pool.submit(self._target.api.groups_by_name, options.target_namespace)
-            found = self._source.namespaces(options.source_namespace, options.max_depth)
-            check_depths(
-                options.source_namespace, options.target_namespace, options.max_depth, found
-            )
-            visible = self._visible(found)
             features.result()
             existing = self._existing(listed.result, visible)
             jobs = [pool.submit(self._namespace, ns, existing) for ns in visible]
