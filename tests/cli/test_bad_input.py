@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -235,29 +235,32 @@ def test_disk_full(
 
 @contextmanager
 def listener(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that does ``serve`` with each connection. Gives the port."""
+    """A server that does ``serve`` with each connection, side by side. Gives the port."""
+    threads: list[threading.Thread] = []
+
+    def talk(connection: socket.socket) -> None:
+        connection.settimeout(20)
+        with connection, suppress(OSError):
+            serve(connection)
+
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
 
         def accept() -> None:
-            while True:
-                try:
+            with suppress(OSError):
+                while True:
                     connection, _address = listening.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.settimeout(20)
-                    try:
-                        serve(connection)
-                    except OSError:
-                        continue
+                    threads.append(threading.Thread(target=talk, args=(connection,)))
+                    threads[-1].start()
 
-        thread = threading.Thread(target=accept)
-        thread.start()
+        acceptor = threading.Thread(target=accept)
+        acceptor.start()
         try:
             yield listening.getsockname()[1]
         finally:
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
+            acceptor.join()
+            for thread in threads:
+                thread.join()
 
 
 def tls(talk: Callable[[ssl.SSLSocket], None]) -> tuple[Callable[[socket.socket], None], str]:

@@ -137,3 +137,14 @@ def test_nothing_shows_the_password() -> None:
     auth = Logins().auth()
     auth.headers()
     assert PASSWORD not in repr(auth) + str(vars(auth))
+
+
+def test_a_refused_password_is_not_tried_again() -> None:
+    """A plan asks several things at once, and a server answers each wrong login seconds late."""
+    logins = Logins()
+    logins.refused = {PASSWORD}
+    auth = logins.auth()
+    for _ in range(3):
+        with pytest.raises(AuthError, match="no"):
+            auth.headers()
+    assert len(logins.asked) == 1

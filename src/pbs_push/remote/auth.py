@@ -93,6 +93,7 @@ class TicketAuth:
         self._lock = threading.Lock()
         self._ticket: Ticket | None = None
         self._since = 0.0
+        self._refused: str | None = None
 
     def headers(self, *, writing: bool = True) -> dict[str, str]:
         """The cookie, and on writing requests the CSRF token; logs in where that is due."""
@@ -115,7 +116,7 @@ class TicketAuth:
     def _fresh_ticket(self) -> Ticket:
         age = self._clock() - self._since
         if self._ticket is None:
-            self._ticket = self._login(str(self.auth_id), self._password.get_secret_value())
+            self._ticket = self._login_by_password()
             self._since = self._clock()
         elif age > TICKET_LIFETIME_S / 2:
             self._ticket = self._renewed(self._ticket)
@@ -129,4 +130,14 @@ class TicketAuth:
                 return self._login(str(self.auth_id), old.value)
             except AuthError:
                 pass  # it is too old: a laptop that slept
-        return self._login(str(self.auth_id), self._password.get_secret_value())
+        return self._login_by_password()
+
+    def _login_by_password(self) -> Ticket:
+        """A password that was refused is not tried again: servers count, and answer late."""
+        if self._refused is not None:
+            raise AuthError(self._refused)
+        try:
+            return self._login(str(self.auth_id), self._password.get_secret_value())
+        except AuthError as error:
+            self._refused = str(error)
+            raise
