@@ -173,11 +173,7 @@ def test_unencrypted_and_signed_snapshots_are_encrypted(world: World, reads: lis
     world.source.add(
         "vm/1", 1, archives=ARCHIVES, client_log=b"log\n", unprotected={"notes": "n", "new": 1}
     )
-    folder = world.source.add("host/signed", 1)
-    manifest = world.source.manifest(folder)
-    for file in manifest["files"]:
-        file["crypt-mode"] = "sign-only"
-    world.source.write_manifest(folder, manifest)
+    world.source.sign_only(world.source.add("host/signed", 1))
 
     pushed = world.push(encryption_key=KEY)
     assert pushed.report.exit_status == 0

@@ -11,8 +11,8 @@ import pytest
 from pbs_push.errors import ManifestError
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
 from pbs_push.names import AuthId, Group, Namespace, Snapshot
+from pbs_push.push.encryption import Protection
 from pbs_push.push.group_rules import (
-    all_encrypted,
     in_common,
     late_log_is_hidden,
     plan_group,
@@ -224,8 +224,8 @@ def test_filters_that_look_into_manifests(rule: str) -> None:
 
 
 def test_a_manifest_without_files_is_not_encrypted() -> None:
-    assert all_encrypted(SECRET)
-    assert not all_encrypted(replace(SECRET, files=()))
+    assert Protection.of(SECRET) is Protection.FULL
+    assert Protection.of(replace(SECRET, files=())) is not Protection.FULL
 
 
 @pytest.mark.parametrize(

@@ -191,11 +191,7 @@ def test_transfer_last_counts_after_the_filters(world: World) -> None:
 def test_encrypted_only_takes_no_signed_ones(world: World) -> None:
     world.source.add("vm/1", 0)
     world.source.add("vm/2", 0, encrypted=True)
-    signed = world.source.add("vm/3", 0)
-    text = world.source.manifest(signed)
-    for file in text["files"]:
-        file["crypt-mode"] = "sign-only"
-    world.source.write_manifest(signed, text)
+    world.source.sign_only(world.source.add("vm/3", 0))
     done = world.push(encrypted_only=True)
     assert {Path(name).parent.name for name in world.there.snapshots()} == {"2"}
     assert done.report.skips == {Skip.NOT_ENCRYPTED: 2}

@@ -161,6 +161,13 @@ class Store:
         blob = Manifest.parse(json.dumps(text).encode()).encode()
         (folder / MANIFEST_NAME).write_bytes(blob)
 
+    def sign_only(self, folder: Path) -> None:
+        """Make a snapshot's manifest say that its files are signed, and not encrypted."""
+        text = self.manifest(folder)
+        for file in text["files"]:
+            file["crypt-mode"] = "sign-only"
+        self.write_manifest(folder, text)
+
     def snapshots(self) -> set[str]:
         """All snapshot folders of all namespaces, finished or not, by their path."""
         return {

@@ -31,8 +31,7 @@ def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -
 
     Raises ConfigError where it cannot be had, or is empty.
     """
-    values = os.environ if environment is None else environment
-    secret = _from_environment(PASSWORD_VARIABLE, f"the secret for {auth_id}", values)
+    secret = _from_environment(PASSWORD_VARIABLE, f"the secret for {auth_id}", environment)
     if secret is not None:
         return secret
     what = "secret of token" if auth_id.is_token else "password of"
@@ -44,14 +43,16 @@ def find_key_password(key_file: Path, environment: Mapping[str, str] | None = No
 
     Raises ConfigError where it cannot be had, or is empty.
     """
-    values = os.environ if environment is None else environment
     what = f"password of encryption key {key_file}"
-    secret = _from_environment(KEY_PASSWORD_VARIABLE, f"the {what}", values)
+    secret = _from_environment(KEY_PASSWORD_VARIABLE, f"the {what}", environment)
     return _asked_for(what, KEY_PASSWORD_VARIABLE) if secret is None else secret
 
 
-def _from_environment(variable: str, what: str, environment: Mapping[str, str]) -> SecretStr | None:
+def _from_environment(
+    variable: str, what: str, environment: Mapping[str, str] | None
+) -> SecretStr | None:
     """The secret behind a variable or those derived from it, None where none is set."""
+    environment = os.environ if environment is None else environment
     for suffix, read in _READERS.items():
         name = variable + suffix
         if name in environment:

@@ -75,12 +75,12 @@ def _prepare(job_id: str, directory: Path | None) -> Work:
     host = HostConfig.load(directory)
     job = host.job(job_id)
     access = host.access(job.owner)
-    job.require_push()
+    remote = job.require_push()
     named = job.active_encryption_key
     key = None if named is None else configured_key(named, host, access)
     options = job_options(job, access, key)
     source = configured_source(job.store, host)
-    place = remote_target(host, job.require_push(), job.remote_store)
+    place = remote_target(host, remote, job.remote_store)
     return Work(source.datastore, place.target, options)
 
 

@@ -20,10 +20,8 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.errors import FormatError, IndexFormatError, RemoteError
+from pbs_push.errors import IndexFormatError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
-from pbs_push.formats.index import parse_index
-from pbs_push.formats.manifest import Manifest
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
 from pbs_push.push.encrypted_uploads import Chunk, EncryptedUploads
 from pbs_push.push.encryption import (
@@ -34,16 +32,17 @@ from pbs_push.push.encryption import (
     is_copy_of,
     is_ours,
 )
-from pbs_push.push.transfer_base import Sent, Transfer
-from pbs_push.push.writers import IndexWriter, alike, create_call, opened_no_writer
+from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
+from pbs_push.push.writers import IndexWriter, create_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from pbs_push.formats.index import Index
     from pbs_push.formats.keys import CryptKey
+    from pbs_push.formats.manifest import Manifest
     from pbs_push.push.archives import Archives, BlobArchive
     from pbs_push.remote.session import BackupSession, Call
     from pbs_push.source.datastore import Datastore
@@ -53,60 +52,42 @@ if TYPE_CHECKING:
 
 _WORK_BLOCK: Final = 1024
 """Chunks whose order of reading is chosen together."""
+_NO_DIGESTS: Final = np.empty((0, 32), dtype=np.uint8)
 
 
 @dataclass(slots=True)
-class _Scope:
-    """Writers that share what the target knows: all of a snapshot, or in the plain way just one.
+class _Part:
+    """One writer's digests: ``keyed`` (n, 32) as far as they are known, ``unknown`` where not.
 
-    ``known`` are the keyed digests that need not be sent, ``digests`` leads from old chunks to
-    theirs; ``missing`` are for each writer the positions of chunks that must be read, and
-    ``plain`` and ``keyed`` the digests of these, in that order.
+    ``missing`` are those of the unknown positions whose chunks must be read for it.
     """
 
-    writers: list[IndexWriter]
-    known: DigestSet
-    digests: DigestMap
-    missing: list[Positions]
-    plain: Digests
+    writer: IndexWriter
     keyed: Digests
+    unknown: Positions
+    missing: Positions
 
 
 class EncryptingTransfer(Transfer):
     """Sends one snapshot under ``key``; ``run`` it once.
 
-    ``previous`` are the source's own indexes of the target's newest snapshot, if it has that;
-    ``expects_previous`` says that the target has one at all. ``threads`` encrypt, and up to
-    ``buffer_bytes`` of chunks wait for answers. The rest is as for SnapshotTransfer.
+    ``threads`` read chunks of ``source`` and encrypt them, and up to ``buffer_bytes`` of these wait
+    for answers.
     """
 
     def __init__(
         self,
         session: BackupSession,
         archives: Archives,
+        options: TransferOptions,
         *,
         source: Datastore,
         key: CryptKey,
-        client_log: bytes | None,
-        previous: Archives | None,
-        expects_previous: bool,
-        body_limit: int,
-        order: Callable[[EntryTable, Positions], Positions],
         threads: int,
         buffer_bytes: int,
-        plain: bool = False,
-        on_progress: Callable[[int, int], None] = lambda _done, _known: None,
-        on_closing: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(session, archives, plain=plain, on_closing=on_closing)
+        super().__init__(session, archives, options)
         self._key = key
-        self._client_log = client_log
-        self._previous = previous
-        self._expects_previous = expects_previous
-        self._body_limit = body_limit
-        self._order = order
-        self._on_progress = on_progress
-        self._at_target: Manifest | None = None
         self._old: dict[str, Index] = {}
         self._writers: list[IndexWriter] = []
         self._to_read = 0
@@ -135,20 +116,15 @@ class EncryptingTransfer(Transfer):
 
     def _look_at_previous(self) -> None:
         """Manifest and indexes at once: under another key, as a rule just once, that is in vain."""
-        if not self._expects_previous:
+        if not self._options.expects_previous:
             return
         session = self._session
         about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
         calls = {name: session.previous(name) for name in self._archives.indexes}
         session.wait([about, *calls.values()])
         self._next_flight()
-        if about.refused:
-            return
-        try:
-            manifest = Manifest.decode(about.body())
-        except (FormatError, RemoteError):
-            return
-        if is_ours(manifest, self._key):
+        manifest = manifest_of(about)
+        if manifest is not None and is_ours(manifest, self._key):
             self._at_target = manifest
             self._take_indexes(manifest, calls)
 
@@ -156,29 +132,24 @@ class EncryptingTransfer(Transfer):
         """The previous indexes that are what their manifest says; their chunks are known."""
         for name, call in calls.items():
             info = manifest.file(name)
-            if info is None:
-                continue
-            try:
-                index = parse_index(call.body(), f"{name} of the target's previous snapshot")
-            except (RemoteError, FormatError):
-                self._fallbacks += 1
-                continue
-            self._downloaded.append(index)
-            if index.csum() == info.csum:
+            index = self._downloaded_index(name, call) if info is not None else None
+            if info is not None and index is not None and index.csum() == info.csum:
                 self._old[name] = index
 
     def _digest_map(self, names: list[str]) -> DigestMap:
         """From the chunks of the source's previous snapshot to those of the target's copy of it."""
-        previous, manifest = self._previous, self._at_target
-        if previous is None or manifest is None:
-            return DigestMap.of(())
-        if not is_copy_of(manifest, previous.manifest, self._key):
-            return DigestMap.of(())
-        pairs = [
-            (previous.indexes[name].index.digests, self._old[name].digests)
-            for name in names
-            if name in self._old and name in previous.indexes
-        ]
+        previous, manifest = self._options.previous, self._at_target
+        pairs: list[tuple[Digests, Digests]] = []
+        if (
+            previous is not None
+            and manifest is not None
+            and is_copy_of(manifest, previous.manifest, self._key)
+        ):
+            pairs = [
+                (previous.indexes[name].index.digests, self._old[name].digests)
+                for name in names
+                if name in self._old and name in previous.indexes
+            ]
         return DigestMap.of(pair for pair in pairs if len(pair[0]) == len(pair[1]))
 
     # -- flight 2: writers and blobs --
@@ -187,42 +158,22 @@ class EncryptingTransfer(Transfer):
         session = self._session
         blobs = [encrypt_blob_archive(blob, self._key) for blob in self._archives.blobs]
         uploads = [session.upload_blob(blob.info.filename, blob.data) for blob in blobs]
-        if self._client_log is not None:
-            uploads.append(session.upload_blob(CLIENT_LOG_NAME, self._client_log))
+        if self._options.client_log is not None:
+            uploads.append(session.upload_blob(CLIENT_LOG_NAME, self._options.client_log))
         for archive in self._archives.indexes.values():
             csum = self._reusable(archive.info.filename)
             create = create_call(session, archive, csum)
             started = None if csum is None else np.empty(0, dtype=np.uint32)
             self._writers.append(IndexWriter(archive, create, started))
-        session.wait([*uploads, *(writer.create for writer in self._writers)])
-        for upload in uploads:
-            upload.body()
-        self._create_again_without_reuse()
-        for writer in self._writers:
-            writer.writer_id = writer.create.writer_id()
+        session.wait([writer.create for writer in self._writers])
+        for writer in self._take_refused_copies():
+            writer.create = create_call(session, writer.archive, None)
+        self._finish_opening(uploads)
         return blobs
 
     def _reusable(self, name: str) -> bytes | None:
         """The csum of the target's previous index, where the new one can start as its copy."""
-        old = self._old.get(name)
-        if self._plain or old is None or self._at_target is None:
-            return None
-        info = self._at_target.file(name)
-        if info is None or not alike(self._archives.indexes[name].index, old):
-            return None
-        return info.csum
-
-    def _create_again_without_reuse(self) -> None:
-        copies = [writer for writer in self._writers if writer.positions is not None]
-        refused = [writer for writer in copies if opened_no_writer(writer.create)]
-        if not refused:
-            return
-        self._fallbacks += len(refused)
-        self._next_flight()
-        for writer in refused:
-            writer.positions = None
-            writer.create = create_call(self._session, writer.archive, None)
-        self._session.wait([writer.create for writer in refused])
+        return self._csum_to_reuse(name, self._old.get(name))
 
     # -- flight 3: chunks --
 
@@ -230,59 +181,64 @@ class EncryptingTransfer(Transfer):
         self._next_flight()
         together = [[writer] for writer in self._writers] if self._plain else [self._writers]
         for writers in together:
-            scope = self._scope(writers)
-            self._to_read += len(scope.plain)
-            self._uploads.send(self._work(scope), scope.known, scope.keyed)
-            digests = DigestMap.of(
-                [(scope.digests.plain, scope.digests.keyed), (scope.plain, scope.keyed)]
-            )
-            for writer in writers:
-                self._encrypt_writer(writer, digests)
+            self._send_chunks_of(writers)
 
-    def _scope(self, writers: list[IndexWriter]) -> _Scope:
-        """What is known of the chunks of some writers."""
+    def _send_chunks_of(self, writers: list[IndexWriter]) -> None:
+        """Send the chunks of writers that share what the target knows, and find their digests."""
         names = [writer.archive.info.filename for writer in writers]
+        parts = self._parts(writers, self._digest_map(names))
         known = DigestSet(sum(len(self._old[name]) for name in names if name in self._old))
         for name in names:
             if name in self._old:
                 known.insert(self._old[name].digests)
-        digests = self._digest_map(names)
-        seen = DigestSet(0)
-        missing = []
-        rows = []
-        for writer in writers:
-            all_rows = writer.archive.index.digests
-            unknown = np.flatnonzero(~digests.look_up(all_rows)[1]).astype(np.uint32)
-            first = unknown[seen.difference(all_rows[unknown], insert=True)]
-            missing.append(first)
-            rows.append(all_rows[first])
-        plain = np.concatenate([np.empty((0, 32), dtype=np.uint8), *rows])
-        return _Scope(writers, known, digests, missing, plain, np.zeros_like(plain))
+        plain = np.concatenate(
+            [_NO_DIGESTS, *(part.writer.archive.index.digests[part.missing] for part in parts)]
+        )
+        keyed = np.zeros_like(plain)
+        self._to_read += len(plain)
+        self._uploads.send(self._work(parts, plain), known, keyed)
+        digests = DigestMap.of([(plain, keyed)])
+        for part in parts:
+            self._encrypt_index(part, digests)
 
-    def _work(self, scope: _Scope) -> Iterator[Chunk]:
-        """The chunks to read, in a good order for reading."""
+    def _parts(self, writers: list[IndexWriter], digests: DigestMap) -> list[_Part]:
+        """What ``digests``, those of the previous snapshot, tell of each, and what it misses."""
+        seen = DigestSet(0)
+        parts = []
+        for writer in writers:
+            rows = writer.archive.index.digests
+            keyed, found = digests.look_up(rows)
+            unknown = np.flatnonzero(~found).astype(np.uint32)
+            missing = unknown[seen.difference(rows[unknown], insert=True)]
+            parts.append(_Part(writer, keyed, unknown, missing))
+        return parts
+
+    def _work(self, parts: list[_Part], plain: Digests) -> Iterator[Chunk]:
+        """The chunks to read, in a good order for reading; ``plain`` are their digests."""
         start = 0
-        for writer, positions in zip(scope.writers, scope.missing, strict=True):
-            archive = writer.archive
+        for part in parts:
+            archive, positions = part.writer.archive, part.missing
             for begin in range(0, len(positions), _WORK_BLOCK):
                 block = positions[begin : begin + _WORK_BLOCK]
-                for position in self._order(archive.table, block):
+                for position in self._options.order(archive.table, block):
                     row = start + int(np.searchsorted(positions, position))
                     size = archive.plain_size(np.array([position], dtype=np.uint32))
-                    yield Chunk(row, scope.plain[row].tobytes(), size, writer)
+                    yield Chunk(row, plain[row].tobytes(), size, part.writer)
             start += len(positions)
 
     def _note_read(self) -> None:
         self._read += 1
-        self._on_progress(self._read, self._to_read)
+        self._options.on_progress(self._read, self._to_read)
 
-    def _encrypt_writer(self, writer: IndexWriter, digests: DigestMap) -> None:
+    def _encrypt_index(self, part: _Part, digests: DigestMap) -> None:
         """Give a writer the index that it is to write, and the entries that it must append."""
+        writer = part.writer
         name = writer.archive.info.filename
-        keyed, found = digests.look_up(writer.archive.index.digests)
+        keyed, found = digests.look_up(writer.archive.index.digests[part.unknown])
         if not found.all():
             raise IndexFormatError(f"{name}: the index changed while it was pushed")
-        writer.archive = encrypt_index(writer.archive, keyed)
+        part.keyed[part.unknown] = keyed
+        writer.archive = encrypt_index(writer.archive, part.keyed)
         if writer.positions is not None:
             changed = writer.archive.table.changed(EntryTable(self._old[name]))
             writer.positions = np.frombuffer(changed, dtype=np.uint32)
@@ -304,5 +260,5 @@ class EncryptingTransfer(Transfer):
         for writer in self._writers:
             for call in writer.answered():
                 self._checked(call)
-            writer.send_lists(self._session, limit=self._body_limit, flight=first_flight)
+            writer.send_lists(self._session, limit=self._options.body_limit, flight=first_flight)
         return all(writer.done for writer in self._writers)

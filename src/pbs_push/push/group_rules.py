@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pbs_push.errors import PbsPushError
-from pbs_push.formats.manifest import CryptMode, Manifest
+from pbs_push.formats.manifest import Manifest
 from pbs_push.names import CLIENT_LOG_NAME, AuthId, Namespace
+from pbs_push.push.encryption import Protection
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import GroupPlan, outcomes_of
 from pbs_push.push.report import Outcome, Result, Skip
@@ -36,7 +37,7 @@ def plan_group(
     one snapshot. Raises nothing of its own: a manifest that cannot be read leaves its snapshot to
     the push, where it fails visibly.
     """
-    newest = at_target.newest_finished if at_target is not None else None
+    newest = _newest(at_target)
     notes = [f"{group.label}: folder '{name}' skipped: {why}" for name, why in found.odd]
     if whole := _whole_group_skip(group, at_target, remote_user):
         why = _skip_detail(whole, at_target, remote_user)
@@ -71,6 +72,11 @@ def plan_group(
     )
 
 
+def _newest(at_target: GroupItem | None) -> int | None:
+    """Time of the target's newest finished snapshot, None without one."""
+    return at_target.newest_finished if at_target is not None else None
+
+
 def _why_none_vanished(finished: int, *, lasting: bool, options: PushOptions) -> str | None:
     """Why all that vanished from a group stays at the target, None where it may go.
 
@@ -99,7 +105,7 @@ def late_log_is_hidden(
     That is so where its newest one was pruned at the source, which still has older ones with a log:
     the list of groups tells the files of the newest one alone.
     """
-    newest = at_target.newest_finished if at_target is not None else None
+    newest = _newest(at_target)
     if newest is None:
         return False
     older = [item for item in snapshots if item.snapshot.backup_time <= newest and item.finished]
@@ -138,7 +144,7 @@ def in_common(
     snapshots: Sequence[SourceSnapshot], listed: Sequence[SnapshotItem]
 ) -> tuple[tuple[SourceSnapshot, SnapshotItem], ...]:
     """Finished snapshots that both sides have."""
-    at_target = {item.backup_time: item for item in listed if item.size is not None}
+    at_target = {item.backup_time: item for item in listed if item.finished}
     return tuple(
         (item, at_target[item.snapshot.backup_time])
         for item in snapshots
@@ -181,8 +187,8 @@ def _choose(
 
     Without a list just the newest one is known to be at the target.
     """
-    newest = at_target.newest_finished if at_target is not None else None
-    there = {item.backup_time for item in listed if item.size is not None}
+    newest = _newest(at_target)
+    there = {item.backup_time for item in listed if item.finished}
     settled: dict[Skip | None, list[SourceSnapshot]] = {}
     candidates: list[SourceSnapshot] = []
     for item in snapshots:
@@ -235,13 +241,6 @@ def _filtered(
         return None
     if options.verified_only and manifest.verify_state != "ok":
         return Skip.NOT_VERIFIED
-    if options.encrypted_only and not all_encrypted(manifest):
+    if options.encrypted_only and Protection.of(manifest) is not Protection.FULL:
         return Skip.NOT_ENCRYPTED
     return None
-
-
-def all_encrypted(manifest: Manifest) -> bool:
-    """Whether every file of a manifest is encrypted; sign-only does not count (spec 05)."""
-    return bool(manifest.files) and all(
-        file.crypt_mode is CryptMode.ENCRYPT for file in manifest.files
-    )

@@ -73,7 +73,7 @@ class Remover:
             self._on_problem(f"removing what vanished from {where}", error)
             return
         finished = {item.snapshot.backup_time for item in here if item.finished}
-        lasting = any(item.backup_time in finished for item in there if item.size is not None)
+        lasting = any(item.backup_time in finished for item in there if item.finished)
         if plan.finished and not lasting:
             text = "the target has no other snapshot of the source's"
             self._notify(Note("warning", f"{where}: what vanished from it stays: {text}"))

@@ -19,19 +19,15 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.errors import FormatError, RemoteError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
-from pbs_push.formats.index import Index, parse_index
-from pbs_push.formats.manifest import Manifest
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
-from pbs_push.push.transfer_base import Sent, Transfer
-from pbs_push.push.writers import IndexWriter, alike, create_call, opened_no_writer
+from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
+from pbs_push.push.writers import IndexWriter, alike, create_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
+    from pbs_push.formats.index import Index
     from pbs_push.push.archives import Archives, IndexArchive
     from pbs_push.remote.session import BackupSession, Call
 
@@ -71,40 +67,16 @@ class _Writer(IndexWriter):
 
 
 class SnapshotTransfer(Transfer):
-    """Sends one snapshot; ``run`` it once.
-
-    ``previous`` are the source's own indexes of the target's newest snapshot, if it has that;
-    ``expects_previous`` says that the target has one at all. ``plain``: take no shortcut but
-    downloading previous indexes. ``on_progress(done, known)`` is called often, with numbers of
-    chunks, ``on_closing`` when two flights are left. ``order`` says in which order the chunks at
-    some positions of an index are best read.
-    """
+    """Sends one snapshot as it is; ``run`` it once."""
 
     def __init__(
-        self,
-        session: BackupSession,
-        archives: Archives,
-        *,
-        client_log: bytes | None,
-        previous: Archives | None,
-        expects_previous: bool,
-        body_limit: int,
-        order: Callable[[EntryTable, Positions], Positions],
-        plain: bool = False,
-        on_progress: Callable[[int, int], None] = lambda _done, _known: None,
-        on_closing: Callable[[], None] = lambda: None,
+        self, session: BackupSession, archives: Archives, options: TransferOptions
     ) -> None:
-        super().__init__(session, archives, plain=plain, on_closing=on_closing)
+        super().__init__(session, archives, options)
         self._indexes = list(archives.indexes.values())
-        self._client_log = client_log
-        self._previous = None if plain else previous
-        self._expects_previous = expects_previous
-        self._body_limit = body_limit
-        self._on_progress = on_progress
-        self._order = order
+        self._previous = None if options.plain else options.previous
         self._writers: list[_Writer] = []
         self._registered: dict[str, Index] = {}
-        self._at_target: Manifest | None = None
         self._needed: DigestSet | None = None
         self._shortcuts = 0
         self._sent_plain = 0
@@ -129,28 +101,24 @@ class SnapshotTransfer(Transfer):
         uploads = [session.upload_blob(b.info.filename, b.data) for b in self._archives.blobs]
         manifest = self._archives.manifest.without_source_state().encode()
         uploads.append(session.upload_blob(MANIFEST_NAME, manifest))
-        if self._client_log is not None:
-            uploads.append(session.upload_blob(CLIENT_LOG_NAME, self._client_log))
+        if self._options.client_log is not None:
+            uploads.append(session.upload_blob(CLIENT_LOG_NAME, self._options.client_log))
 
-        manifest_call: list[Call] = []
-        if self._expects_previous:
-            manifest_call = [session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)]
-        if self._expects_previous and self._previous is None:
-            session.wait(manifest_call)
-            self._at_target = _manifest_of(manifest_call)
+        about: Call | None = None
+        if self._options.expects_previous:
+            about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
+        if about is not None and self._previous is None:
+            session.wait([about])
+            self._at_target = manifest_of(about)
             self._next_flight()
             self._open_after_download()
         else:
-            self._open_optimistically(manifest_call)
+            self._open_optimistically(about)
         self._create_again_without_reuse()
-        session.wait([*uploads, *(writer.create for writer in self._writers)])
-        for upload in uploads:
-            upload.body()
-        for writer in self._writers:
-            writer.writer_id = writer.create.writer_id()
+        self._finish_opening(uploads)
         self._share_known()
 
-    def _open_optimistically(self, manifest_call: list[Call]) -> None:
+    def _open_optimistically(self, about: Call | None) -> None:
         """Take the source's copy of the previous snapshot for the target's, and check that."""
         session = self._session
         self._writers = [self._create(a, self._reusable(a)) for a in self._indexes]
@@ -158,8 +126,9 @@ class SnapshotTransfer(Transfer):
             name: session.register_previous(name) for name in self._worth_registering()
         }
         creates = [writer.create for writer in self._writers]
-        session.wait([*registrations.values(), *creates, *manifest_call])
-        self._at_target = _manifest_of(manifest_call)
+        asked = [about] if about is not None else []
+        session.wait([*registrations.values(), *creates, *asked])
+        self._at_target = manifest_of(about)
         stale = [name for name in registrations if not self._is_same_at_target(name)]
         self._take_from_source({n: call for n, call in registrations.items() if n not in stale})
         if self._at_target is not None and stale:
@@ -177,10 +146,8 @@ class SnapshotTransfer(Transfer):
             self._next_flight()
         for archive in self._indexes:
             old = self._registered.get(archive.info.filename)
-            info = manifest.file(archive.info.filename) if manifest is not None else None
-            reuse = None
-            if old is not None and info is not None and alike(archive.index, old):
-                reuse = None if self._plain else (EntryTable(old), info.csum)
+            csum = self._csum_to_reuse(archive.info.filename, old)
+            reuse = (EntryTable(old), csum) if old is not None and csum is not None else None
             self._writers.append(self._create(archive, reuse))
         self._session.wait([writer.create for writer in self._writers])
 
@@ -189,16 +156,9 @@ class SnapshotTransfer(Transfer):
 
         Its chunks are registered, if that is possible, so that they need not be sent.
         """
-        copies = [writer for writer in self._writers if writer.positions is not None]
-        refused = [writer for writer in copies if opened_no_writer(writer.create)]
-        if not refused:
-            return
-        self._fallbacks += len(refused)
-        self._next_flight()
         registrations: dict[str, Call] = {}
-        for writer in refused:
+        for writer in self._take_refused_copies():
             name = writer.archive.info.filename
-            writer.positions = None
             writer.create = create_call(self._session, writer.archive, None)
             if name not in self._registered and self._is_same_at_target(name):
                 registrations[name] = self._session.register_previous(name)
@@ -219,13 +179,8 @@ class SnapshotTransfer(Transfer):
         calls = {name: self._session.previous(name) for name in names}
         self._session.wait(calls.values())
         for name, call in calls.items():
-            try:
-                index = parse_index(call.body(), f"{name} of the target's previous snapshot")
-            except (RemoteError, FormatError):
-                self._fallbacks += 1
-                continue
-            self._downloaded.append(index)
-            self._registered[name] = index
+            if (index := self._downloaded_index(name, call)) is not None:
+                self._registered[name] = index
 
     def _is_same_at_target(self, name: str) -> bool:
         """Whether the target's previous snapshot has the very index that the source's has."""
@@ -305,7 +260,7 @@ class SnapshotTransfer(Transfer):
             if not self._schedule(writer):
                 break
         acknowledged = self._session.chunks_acknowledged
-        self._on_progress(acknowledged, self._chunks_at_most())
+        self._options.on_progress(acknowledged, self._chunks_at_most())
         done = True
         for writer in self._writers:
             self._append(writer, acknowledged, first_flight)
@@ -349,7 +304,7 @@ class SnapshotTransfer(Transfer):
         rows = rows[contiguous] if writer.positions is None else rows[block]
         missing = block[writer.known.difference(rows, insert=True)]
         self._sent_plain += writer.archive.plain_size(missing)
-        return self._order(writer.archive.table, missing)
+        return self._options.order(writer.archive.table, missing)
 
     def _append(self, writer: _Writer, acknowledged: int, first_flight: int) -> None:
         """Send the entries whose chunks are acknowledged."""
@@ -357,15 +312,6 @@ class SnapshotTransfer(Transfer):
             self._checked(call)
         writer.note_acknowledged(acknowledged)
         waited = 1 if self._session.chunks_added else 0
-        writer.send_lists(self._session, limit=self._body_limit, flight=first_flight + waited)
-
-
-def _manifest_of(calls: list[Call]) -> Manifest | None:
-    """The target's previous manifest, None where it has none or it cannot be used."""
-    for call in calls:
-        if not call.refused:
-            try:
-                return Manifest.decode(call.body())
-            except (FormatError, RemoteError):
-                continue
-    return None
+        writer.send_lists(
+            self._session, limit=self._options.body_limit, flight=first_flight + waited
+        )

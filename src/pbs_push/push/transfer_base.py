@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pbs_push.errors import RemoteError, StatusError
+from pbs_push.errors import FormatError, RemoteError, StatusError
+from pbs_push.formats.index import Index, parse_index
+from pbs_push.formats.manifest import Manifest
 from pbs_push.push.report import TransferStats
+from pbs_push.push.writers import IndexWriter, alike, opened_no_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from pbs_push.formats.index import Index
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pbs_push._native.transport import EntryTable
     from pbs_push.push.archives import Archives
-    from pbs_push.push.writers import IndexWriter
     from pbs_push.remote.session import BackupSession, Call
+
+    Positions = NDArray[np.uint32]
 
 
 class ReuseRefused(StatusError):
@@ -29,29 +38,45 @@ class Sent(NamedTuple):
     plain_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """How a snapshot is sent, and what is known of the target's newest one.
+
+    ``previous`` are the source's own indexes of that snapshot, if it has it; ``expects_previous``
+    says that the target has one at all. ``body_limit``: bytes that an entry list must be below.
+    ``order`` says in which order the chunks at some positions of an index are best read. ``plain``:
+    take no shortcut but downloading previous indexes. ``on_progress(done, known)`` is called often,
+    with numbers of chunks, ``on_closing`` when two flights are left.
+    """
+
+    client_log: bytes | None
+    previous: Archives | None
+    expects_previous: bool
+    body_limit: int
+    order: Callable[[EntryTable, Positions], Positions]
+    plain: bool
+    on_progress: Callable[[int, int], None]
+    on_closing: Callable[[], None]
+
+
 class Transfer(ABC):
     """Sends one snapshot; ``run`` it once.
 
-    ``plain``: take no shortcut but downloading previous indexes. ``on_closing`` is called when two
-    flights are left. A subclass opens its ``_writers`` and fills them in ``_send``, counts
-    ``_fallbacks``, and keeps indexes that are to be closed in ``_downloaded``.
+    A subclass opens its ``_writers`` and fills them in ``_send``. ``_at_target`` is the manifest of
+    the target's previous snapshot, if it can be used.
     """
 
     _writers: Sequence[IndexWriter]
 
     def __init__(
-        self,
-        session: BackupSession,
-        archives: Archives,
-        *,
-        plain: bool,
-        on_closing: Callable[[], None],
+        self, session: BackupSession, archives: Archives, options: TransferOptions
     ) -> None:
         self._session = session
         self._archives = archives
-        self._plain = plain
-        self._on_closing = on_closing
+        self._options = options
+        self._plain = options.plain
         self._writers = []
+        self._at_target: Manifest | None = None
         self._downloaded: list[Index] = []
         self._fallbacks = 0
 
@@ -60,7 +85,7 @@ class Transfer(ABC):
         try:
             self._send()
             self._archives.check_unchanged()
-            self._on_closing()
+            self._options.on_closing()
             self._close()
             self._next_flight()
             finish = self._session.finish()
@@ -93,6 +118,58 @@ class Transfer(ABC):
         """What is called from now on depends on the answers to all that was called before."""
         self._session.flight = self._session.flights + 1
 
+    # -- what the target has --
+
+    def _downloaded_index(self, name: str, call: Call) -> Index | None:
+        """An index of the previous snapshot from its download; None, a fallback, if it is unusable.
+
+        It only saves work. It is closed in the end.
+        """
+        try:
+            index = parse_index(call.body(), f"{name} of the target's previous snapshot")
+        except (RemoteError, FormatError):
+            self._fallbacks += 1
+            return None
+        self._downloaded.append(index)
+        return index
+
+    def _csum_to_reuse(self, name: str, old: Index | None) -> bytes | None:
+        """The csum of the target's previous index, where the new one can start as its copy.
+
+        ``old`` is that index, downloaded.
+        """
+        info = self._at_target.file(name) if self._at_target is not None else None
+        if self._plain or old is None or info is None:
+            return None
+        return info.csum if alike(self._archives.indexes[name].index, old) else None
+
+    # -- writers --
+
+    def _take_refused_copies(self) -> list[IndexWriter]:
+        """The writers that the target did not open as a copy: now they write all, if opened anew.
+
+        What is called for them next depends on the refusals.
+        """
+        copies = [writer for writer in self._writers if writer.positions is not None]
+        refused = [writer for writer in copies if opened_no_writer(writer.create)]
+        if refused:
+            self._fallbacks += len(refused)
+            self._next_flight()
+        for writer in refused:
+            writer.positions = None
+        return refused
+
+    def _finish_opening(self, uploads: Iterable[Call]) -> None:
+        """Wait for the writers, and for what was uploaded along with them."""
+        uploads = list(uploads)
+        self._session.wait([*uploads, *(writer.create for writer in self._writers)])
+        for upload in uploads:
+            upload.body()
+        for writer in self._writers:
+            writer.writer_id = writer.create.writer_id()
+
+    # -- the end --
+
     def _checked(self, call: Call) -> None:
         """Raise the error of a call, as ReuseRefused where a shortcut may be the reason."""
         try:
@@ -124,3 +201,13 @@ class Transfer(ABC):
             flights=self._session.flights,
             fallbacks=self._fallbacks,
         )
+
+
+def manifest_of(call: Call | None) -> Manifest | None:
+    """The manifest in the answer to a download, None where there is none or it is unusable."""
+    if call is None or call.refused:
+        return None
+    try:
+        return Manifest.decode(call.body())
+    except (FormatError, RemoteError):
+        return None

@@ -64,7 +64,7 @@ def vanished_snapshots(
     """
     at_source = {item.snapshot.backup_time for item in found.snapshots}
     gone = [
-        VanishedSnapshot(item.snapshot, item.protected, finished=item.size is not None)
+        VanishedSnapshot(item.snapshot, item.protected, finished=item.finished)
         for item in at_target
         if item.backup_time not in at_source
     ]
@@ -84,7 +84,7 @@ def dead_snapshots(
         VanishedSnapshot(item.snapshot, protected=False, finished=False)
         for item in at_target
         if item.backup_time in times
-        and item.size is None
+        and not item.finished
         and not item.protected
         and not item.has_file(MANIFEST_NAME)
     )

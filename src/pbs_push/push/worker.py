@@ -33,12 +33,11 @@ from pbs_push.push.events import Note, SnapshotEnded, SnapshotProgress, Snapshot
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
 from pbs_push.push.transfer import SnapshotTransfer
-from pbs_push.push.transfer_base import ReuseRefused
+from pbs_push.push.transfer_base import ReuseRefused, Transfer, TransferOptions
 from pbs_push.source.items import SourceSnapshot
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -222,28 +221,25 @@ class GroupWorker:
         plain: bool = False,
         again: bool = False,
     ) -> TransferStats:
-        key = source.key
         log = source.opened.client_log()
         if log is not None:
-            log = encrypt_log(log, source.opened.manifest, key)
+            log = encrypt_log(log, source.opened.manifest, source.key)
         late_log = log if log is not None and len(log) > MAX_PROTOCOL_BLOB else None
         paused = self._target.pauses
         session = self._begin(source, again=again)
         by_inode = self._options.chunk_order == "inode"
         try:
-            begin = SnapshotTransfer if key is None else self._encrypting(key)
-            transfer = begin(
-                session,
-                source.archives,
+            options = TransferOptions(
                 client_log=None if late_log is not None else log,
                 previous=previous,
                 expects_previous=self._newest is not None,
                 body_limit=self._target.features.body_limit,
+                order=partial(_by_inode, source.chunks_fd) if by_inode else _as_given,
                 plain=plain,
                 on_progress=_Throttled(self._notify, source.item, session),
                 on_closing=self._supply.open_ahead,
-                order=partial(_by_inode, source.chunks_fd) if by_inode else _as_given,
             )
+            transfer = self._new_transfer(session, source, options)
             stats = transfer.run()
         except (ConnectError, ProtocolError) as error:
             if session.answered or paused:
@@ -261,12 +257,17 @@ class GroupWorker:
             self._target.api.upload_log(namespace, source.item.snapshot, late_log)
         return stats
 
-    def _encrypting(self, key: CryptKey) -> Callable[..., EncryptingTransfer]:
-        """What makes a transfer that encrypts on the way."""
-        return partial(
-            EncryptingTransfer,
+    def _new_transfer(
+        self, session: BackupSession, source: _Open, options: TransferOptions
+    ) -> Transfer:
+        if source.key is None:
+            return SnapshotTransfer(session, source.archives, options)
+        return EncryptingTransfer(
+            session,
+            source.archives,
+            options,
             source=self._source,
-            key=key,
+            key=source.key,
             threads=self._options.read_ahead,
             buffer_bytes=self._buffer_bytes,
         )

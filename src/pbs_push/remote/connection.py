@@ -31,6 +31,7 @@ SILENCE_TIMEOUT_S: Final = 900.0
 LONG_WAIT_S: Final = 60.0
 """A wait that something else ends."""
 MAX_ERROR_BODY: Final = 64 << 10
+"""Bytes of an error's text that are looked at."""
 SEND_AT_ONCE: Final = 1 << 20
 """Bytes sent before it is looked whether something has come."""
 ENCRYPT_AT_ONCE: Final = 192 << 10

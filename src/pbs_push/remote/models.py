@@ -124,6 +124,11 @@ class SnapshotItem(_Answer):
         """The snapshot's name. Raises InvalidName."""
         return Snapshot(Group(self.backup_type, self.backup_id), self.backup_time)
 
+    @property
+    def finished(self) -> bool:
+        """Whether it is whole: a running or dead one is listed without a size (spec 02)."""
+        return self.size is not None
+
     def has_file(self, name: str) -> bool:
         """Whether a file of this name lies in it."""
         return any(file.filename == name for file in self.files)

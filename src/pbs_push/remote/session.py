@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from pbs_push._native.transport import COLLECT, DISCARD, DOWNLOAD, UPLOAD_TAG
 from pbs_push.errors import ChunkError, ConnectError, ProtocolError, RemoteError
 from pbs_push.formats.chunk_files import why_missing
+from pbs_push.remote.connection import MAX_ERROR_BODY
 from pbs_push.remote.rest import raise_for_status, shown_reason
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 MAX_PREVIOUS_BYTES: Final = 4 << 30
 """Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
-
-MAX_ERROR_BODY: Final = 64 << 10
-"""Bytes of an error's text that are looked at."""
 
 REFUSED_STREAM: Final = 7
 """HTTP/2's error code for a request that was not looked at; also of those a GOAWAY leaves out."""
