@@ -139,7 +139,8 @@ def is_ours(at_target: Manifest, key: CryptKey) -> bool:
 def is_copy_of(at_target: Manifest, source: Manifest, key: CryptKey) -> bool:
     """Whether a snapshot at the target, which ``is_ours``, was made from this one of the source.
 
-    Its signature does not cover the field, but nobody without the key can make its value.
+    Nobody without the key can make the field's value, but the manifest's signature does not cover
+    it: a target that is hostile can put one manifest's value into another (docs/cli.md warns).
     """
     return at_target.unprotected.get(_SOURCE_SIGNATURE) == source_signature(source, key)
 
