@@ -104,7 +104,7 @@ def test_the_source_signature_is_that_of_a_real_push(
     source = Manifest.decode((folder / MANIFEST_NAME).read_bytes())
     assert pushed.unprotected["sync-source-signature"] == source_signature(source, key)
     assert is_ours(pushed, key)
-    assert is_copy_of(pushed, source, key)
+    assert not is_copy_of(pushed, source, key), "only a copy of our own proves what it is made of"
     assert not is_ours(replace(pushed, signature="00" * 32), key), "anybody can name a key"
 
 
@@ -240,6 +240,35 @@ def test_a_named_key_without_its_signature_is_not_trusted(world: World) -> None:
     world.source.add("vm/1", 2, archives=ARCHIVES)
     assert world.push(encryption_key=KEY).report.stats.sent_chunks == DISTINCT
     check_encrypted(world, "vm/1", 2)
+
+
+def give(world: World, ns: str, number: int, to_ns: str, to: int) -> None:
+    """A hostile target passes one snapshot off as another: all its files but what is unsigned."""
+    one = world.there.folder("vm/1", number, ns=ns)
+    other = world.there.folder("vm/1", to, ns=to_ns)
+    forged = world.there.manifest(one)
+    forged["unprotected"] = world.there.manifest(other)["unprotected"]
+    shutil.copy(one / IMAGE, other / IMAGE)
+    world.there.write_manifest(other, forged)
+
+
+@pytest.mark.parametrize("ns", ["", "x"], ids=["an older one", "one of another namespace"])
+def test_a_snapshot_of_ours_cannot_pass_for_another(
+    world: World, reads: list[bytes], ns: str
+) -> None:
+    def image(middle: str) -> dict[str, Any]:
+        return {IMAGE: (whole("a"), whole(middle), whole("c"))}
+
+    first = 2 if ns else 1
+    world.source.add("vm/1", first, ns=ns, archives=image("first"))
+    world.source.add("vm/1", 2, archives=image("second"))
+    world.push(encryption_key=KEY)
+    give(world, ns, first, "", 2)
+    world.source.add("vm/1", 3, archives=image("second"))
+    reads.clear()
+    assert world.push(encryption_key=KEY).report.exit_status == 0
+    assert len(reads) == 3, "which chunks are which is not taken from the target"
+    check_encrypted(world, "vm/1", 3)
 
 
 def test_the_source_may_have_lost_the_previous_snapshot(world: World, reads: list[bytes]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import hmac
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _FINGERPRINT: Final = "key-fingerprint"
 _SOURCE_SIGNATURE: Final = "sync-source-signature"
+_COPY_PROOF: Final = "pbs-push-copy-proof"
+"""Our own field of a copy's manifest. PBS keeps what it does not know there, and ignores it."""
 
 
 class Protection(enum.Enum):
@@ -110,17 +113,14 @@ def encrypt_index(archive: IndexArchive, digests: Digests) -> IndexArchive:
 def encrypt_manifest(source: Manifest, files: Iterable[FileInfo], key: CryptKey) -> Manifest:
     """The manifest of the encrypted copy, signed; ``files`` are what they became, in any order."""
     made = {file.filename: file for file in files}
+    copy = replace(source, files=tuple(made[file.filename] for file in source.files))
     unprotected = {
         **source.without_source_state().unprotected,
         _FINGERPRINT: format_fingerprint(key.fingerprint),
         _SOURCE_SIGNATURE: source_signature(source, key),
+        _COPY_PROOF: _copy_proof(copy, source, key),
     }
-    manifest = replace(
-        source,
-        files=tuple(made[file.filename] for file in source.files),
-        unprotected=unprotected,
-    )
-    return replace(manifest, signature=manifest.sign(key))
+    return replace(copy, unprotected=unprotected, signature=copy.sign(key))
 
 
 def source_signature(source: Manifest, key: CryptKey) -> str:
@@ -137,12 +137,25 @@ def is_ours(at_target: Manifest, key: CryptKey) -> bool:
 
 
 def is_copy_of(at_target: Manifest, source: Manifest, key: CryptKey) -> bool:
-    """Whether a snapshot at the target, which ``is_ours``, was made from this one of the source.
+    """Whether we made a snapshot at the target, which ``is_ours``, from this one of the source.
 
-    Nobody without the key can make the field's value, but the manifest's signature does not cover
-    it: a target that is hostile can put one manifest's value into another (docs/cli.md warns).
+    No signature covers ``sync-source-signature``: whoever can write at the target may put the value
+    of one manifest into another. The proof covers both manifests, so it fits no other pair. A copy
+    that PBS made has none.
     """
-    return at_target.unprotected.get(_SOURCE_SIGNATURE) == source_signature(source, key)
+    proof = at_target.unprotected.get(_COPY_PROOF)
+    expected = _copy_proof(at_target, source, key)
+    return isinstance(proof, str) and hmac.compare_digest(proof.encode(), expected.encode())
+
+
+def _copy_proof(copy: Manifest, source: Manifest, key: CryptKey) -> str:
+    """What only a holder of the key can say: that one manifest's snapshot was made from the other's.
+
+    It is over the signatures that both have under ``key``, whatever they state themselves. No
+    manifest is such a text (they begin with a brace), so no signature can pass for a proof.
+    """
+    text = f"pbs-push copy\0{copy.sign(key)}\0{source.sign(key)}"
+    return key.sign(text.encode()).hex()
 
 
 def _encrypted(info: FileInfo, *, size: int, csum: bytes) -> FileInfo:
