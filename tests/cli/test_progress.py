@@ -123,6 +123,12 @@ LINES: list[tuple[Event, Importance, str]] = [
         "skipped vm/100/2026-05-28T20:30:03Z: not verified",
     ),
     (
+        skipped(A, Skip.PARTLY_ENCRYPTED),
+        Importance.ALERT,
+        "pbs-push: warning: skipped vm/100/2026-05-28T20:30:03Z: "
+        "partly encrypted: it can neither be encrypted nor go as it is",
+    ),
+    (
         skipped(A, Skip.FILTERED),
         Importance.DETAIL,
         f"skipped vm/100/2026-05-28T20:30:03Z: {Skip.FILTERED.value}",

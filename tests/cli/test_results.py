@@ -107,12 +107,13 @@ def full_plan(*, refused: str | None = None) -> Plan:
             VanishedGroup(Group("ct", "3"), 0, 2),
         ),
         notes=("mind the namespace",),
+        finished=4,
     )
     gone = (
         VanishedNamespace(Namespace.parse("x/y/z"), 1, 2),
         VanishedNamespace(Namespace.parse("x/v"), 1, 1, 2),
         VanishedNamespace(Namespace.parse("x/w"), 1, 0, 1),
-        VanishedNamespace(Namespace.parse("x/y"), 1, 2, 0, "it holds ct/1"),
+        VanishedNamespace(Namespace.parse("x/y"), 1, 2, keep="it holds ct/1"),
     )
     return Plan((namespace,), gone, refused)
 
@@ -142,6 +143,14 @@ def test_plan() -> None:
         "keep     target namespace x/y: it holds ct/1",
         "dry run: 2 snapshots of 1 group would be pushed, 1 namespace created, "
         "9 snapshots removed; nothing was changed",
+    ]
+
+
+def test_plan_of_an_empty_source() -> None:
+    assert list(plan_lines(Plan(()))) == [
+        "warning  the source holds no finished snapshot to push",
+        "dry run: 0 snapshots of 0 groups would be pushed, 0 namespaces created; "
+        "nothing was changed",
     ]
 
 
@@ -183,6 +192,7 @@ def test_plan_document() -> None:
     document = json.loads(json.dumps(plan_document(SIDES, full_plan(), Report(), 0)))
     assert (document["to-push"], document["to-remove"]) == (2, 9)
     assert document["removals-refused"] is None
+    assert document["notes"] == []
     (namespace,) = document["namespaces"]
     assert namespace["create"] == ["x"]
     (group,) = namespace["groups"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,22 +17,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbs_push import Datastore, Push, PushOptions, Result, Target
-from pbs_push.errors import BlobFormatError, ChunkError
-from pbs_push.formats.blob import BlobKind, decode_blob, encode_blob, encrypt_blob
+from pbs_push.errors import BlobFormatError, ChunkError, FormatError, StatusError
+from pbs_push.formats import blob as blob_module
+from pbs_push.formats.blob import (
+    MAX_PROTOCOL_BLOB,
+    BlobKind,
+    decode_blob,
+    encode_blob,
+    encrypt_blob,
+)
 from pbs_push.formats.index import open_index
 from pbs_push.formats.keys import CryptKey, load_key_file
 from pbs_push.formats.manifest import Manifest
-from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
+from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME, Group, Snapshot, format_fingerprint
 from pbs_push.push.encrypting_transfer import EncryptingTransfer
 from pbs_push.push.encryption import (
     DigestMap,
     Protection,
     encrypt_chunk,
+    encrypt_log,
     is_copy_of,
     is_ours,
     source_signature,
 )
+from pbs_push.push.report import Skip
+from pbs_push.push.transfer_base import Transfer
 from pbs_push.remote import target as target_module
+from pbs_push.remote.session import Call
 
 from .imitation import ImitationServer
 from .world import MY_USER, SECRET, STORE, Store, World, whole
@@ -307,6 +320,139 @@ def test_encrypted_snapshots_go_as_they_are_and_partly_encrypted_ones_do_not(
             assert path.read_bytes()[start:] == (there / path.name).read_bytes()[start:]
     check_encrypted(world, "vm/2", 2)
     assert world.push().report.stats.sent_chunks == 0
+
+
+def partly(store: Store, group: str, number: int) -> Path:
+    """A snapshot with one file that is not encrypted."""
+    folder = store.add(group, number, encrypted=True)
+    manifest = store.manifest(folder)
+    manifest["files"][-1]["crypt-mode"] = "none"
+    store.write_manifest(folder, manifest)
+    return folder
+
+
+def test_a_partly_encrypted_snapshot_is_known_before_a_push(world: World) -> None:
+    """A dry run tells it, and nothing is removed for the sake of a snapshot that is not pushed."""
+    partly(world.source, "vm/1", 2)
+    world.there.add("vm/1", 0)
+    dead = world.there.folder("vm/1", 2)
+    dead.mkdir()
+    options = {"encryption_key": KEY, "remove_vanished": True}
+    plan, _ = world.plan(**options)
+    ((outcome,),) = ([*plan.namespaces[0].outcomes()],)
+    assert (plan.to_push, plan.removals, outcome.skip) == (0, 0, Skip.PARTLY_ENCRYPTED)
+    pushed = world.push(**options)
+    assert pushed.outcomes == {"vm/1/2026-05-30T20:26:40Z": "skipped partly_encrypted"}
+    assert pushed.report.exit_status == 5
+    assert dead.is_dir()
+    assert world.there.times("vm/1") == [0, 2]
+
+
+def test_what_became_partly_encrypted_since_the_plan_is_not_pushed(world: World) -> None:
+    folder = world.source.add("vm/1", 1, encrypted=True)
+    plan, _ = world.plan(encryption_key=KEY)
+    manifest = world.source.manifest(folder)
+    manifest["files"][-1]["crypt-mode"] = "none"
+    world.source.write_manifest(folder, manifest)
+    pushed = world.push(plan=plan, encryption_key=KEY)
+    assert pushed.outcomes == {"vm/1/2026-05-29T20:26:40Z": "skipped partly_encrypted"}
+
+
+LATE_LOGS: dict[str, tuple[str, CryptKey | None, CryptKey | None, str]] = {
+    "plain": ("plain", None, None, "as it is"),
+    "encrypted on the way": ("plain", KEY, KEY, "encrypted"),
+    "encrypted on the way, then without the key": ("plain", KEY, None, "not"),
+    "encrypted on the way with another key": ("plain", KEY, OTHER, "not"),
+    "pushed plain before there was a key": ("plain", None, KEY, "not"),
+    "signed with this key, and pushed plain before": ("signed", None, KEY, "not"),
+    "signed with this key, encrypted, then without": ("signed", KEY, None, "not"),
+    "partly encrypted": ("partly", None, None, "as it is"),
+    "partly encrypted, then a key": ("partly", None, KEY, "not"),
+    "encrypted at the source": ("full", KEY, KEY, "as it is"),
+    "encrypted at the source, another key": ("full", None, OTHER, "as it is"),
+}
+
+
+@pytest.mark.parametrize("case", LATE_LOGS)
+def test_a_late_log_fits_the_copy_that_it_comes_to(world: World, case: str) -> None:
+    kind, first, then, expected = LATE_LOGS[case]
+    if kind == "partly":
+        folder = partly(world.source, "vm/1", 1)
+    else:
+        folder = world.source.add("vm/1", 1, encrypted=kind == "full")
+    if kind == "signed":
+        signed = Manifest.decode((folder / MANIFEST_NAME).read_bytes())
+        signed = replace(signed, signature=signed.sign(KEY))
+        world.source.write_manifest(folder, json.loads(signed.to_json()))
+        world.source.rewrite_manifest(
+            folder, **{"key-fingerprint": format_fingerprint(KEY.fingerprint)}
+        )
+    world.push(encryption_key=first)
+    late = encode_blob(b"late")
+    (folder / CLIENT_LOG_NAME).write_bytes(late)
+
+    plan, _ = world.plan(encryption_key=then)
+    pushed = world.push(encryption_key=then)
+
+    added = expected != "not"
+    assert [group.log_for is not None for group in plan.namespaces[0].groups] == [added]
+    assert pushed.report.logs_added == added
+    assert any("client log" in note for note in pushed.notes)
+    assert pushed.report.exit_status == 0
+    log = world.there.folder("vm/1", 1) / CLIENT_LOG_NAME
+    assert log.exists() == added
+    if expected == "encrypted":
+        assert decode_blob(log.read_bytes(), key=KEY) == b"late"
+    elif added:
+        assert log.read_bytes() == late
+
+
+def test_a_copy_that_changed_since_the_plan_gets_no_log(world: World) -> None:
+    folder = world.source.add("vm/1", 1)
+    world.push(encryption_key=KEY)
+    (folder / CLIENT_LOG_NAME).write_bytes(encode_blob(b"late"))
+    plan, _ = world.plan(encryption_key=KEY)
+    named = {"key-fingerprint": format_fingerprint(OTHER.fingerprint)}
+    world.there.rewrite_manifest(world.there.folder("vm/1", 1), **named)
+    assert world.push(plan=plan, encryption_key=KEY).report.logs_added == 0
+
+
+def test_a_log_that_cannot_be_encrypted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Manifest(Snapshot(Group("vm", "1"), 1), ())
+    log = encode_blob(bytes(1000), compress=False)
+    monkeypatch.setattr(blob_module, "MAX_BLOB_FILE", len(log) + 31)
+    for wrong in (log, log[:-1]):
+        with pytest.raises(FormatError, match=rf"{CLIENT_LOG_NAME}: "):
+            encrypt_log(wrong, manifest, KEY)
+
+
+def test_a_blob_that_grows_too_long_fails_before_the_upgrade(world: World) -> None:
+    content = os.urandom(MAX_PROTOCOL_BLOB - 12 - 31)
+    world.source.add("vm/1", 1, blobs={"large.blob": content})
+    pushed = world.push(encryption_key=KEY)
+    (outcome,) = pushed.report.outcomes
+    assert "large.blob: encrypted, the blob is too long" in str(outcome.error)
+    assert "upgrade" not in pushed.counted.requests
+    assert world.push().report.exit_status == 0, "as it is it fits"
+
+
+@pytest.mark.parametrize(("archives", "sessions"), [([IMAGE], 1), ([*ARCHIVES], 2)])
+def test_a_refusal_is_tried_again_only_after_a_shortcut(
+    world: World, monkeypatch: pytest.MonkeyPatch, archives: list[str], sessions: int
+) -> None:
+    """Of a first snapshot, that is to share what is known between its writers."""
+    refused = Call("POST fixed_close", 5)
+
+    def refuse() -> bytes:
+        raise StatusError(refused.request, 400, "no")
+
+    monkeypatch.setattr(refused, "body", refuse)
+    monkeypatch.setattr(Transfer, "_close", lambda self: self._checked(refused))
+    world.source.add("vm/1", 1, archives={name: ARCHIVES[name] for name in archives})
+    pushed = world.push(encryption_key=KEY)
+    (outcome,) = pushed.report.outcomes
+    assert "POST fixed_close: no" in str(outcome.error)
+    assert pushed.counted.sessions == sessions
 
 
 def test_a_late_log_is_encrypted_too(world: World) -> None:

@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 
 from pbs_push.errors import ManifestError
+from pbs_push.formats.keys import CryptKey
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
 from pbs_push.names import AuthId, Group, Namespace, Snapshot
+from pbs_push.push import late_logs
 from pbs_push.push.encryption import Protection
-from pbs_push.push.group_rules import (
-    in_common,
-    late_log_is_hidden,
-    plan_group,
-)
+from pbs_push.push.group_rules import plan_group
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan, namespaces_to_create
 from pbs_push.push.report import Skip
@@ -186,6 +184,8 @@ def test_which_snapshots_are_pushed(rule: str) -> None:
 
 OK, BAD, UNKNOWN = manifest("ok"), manifest("failed"), manifest()
 SECRET, SIGNED = manifest("ok", CryptMode.ENCRYPT), manifest("ok", CryptMode.SIGN_ONLY)
+PARTLY = replace(SECRET, files=(*SECRET.files, *OK.files))
+KEY = CryptKey(bytes(32))
 
 FILTERS: dict[str, tuple[dict[int, Manifest | None], dict[str, Any], Any]] = {
     "verified-only takes just what is ok": (
@@ -207,6 +207,17 @@ FILTERS: dict[str, tuple[dict[int, Manifest | None], dict[str, Any], Any]] = {
         {0: OK, 1: OK, 2: BAD},
         {"verified_only": True, "transfer_last": 1},
         ([1], {"NOT_VERIFIED": 1, "TRANSFER_LAST": 1}),
+    ),
+    "with a key, what is partly encrypted": (
+        {0: PARTLY, 1: SECRET, 2: SIGNED, 3: PARTLY, 4: None},
+        {"encryption_key": KEY},
+        ([1, 2, 4], {"PARTLY_ENCRYPTED": 2}),
+    ),
+    "without a key it goes as it is": ({0: PARTLY, 1: OK}, {}, ([0, 1], {})),
+    "it counts for transfer-last, and is then refused": (
+        {0: OK, 1: OK, 2: PARTLY},
+        {"encryption_key": KEY, "transfer_last": 2},
+        ([1], {"PARTLY_ENCRYPTED": 1, "TRANSFER_LAST": 1}),
     ),
     "what cannot be read is tried, and fails visibly": (
         {0: None, 1: OK, 2: BAD},
@@ -346,7 +357,7 @@ def test_late_logs(case: str) -> None:
 
 def test_in_common_is_what_is_finished_on_both_sides() -> None:
     lists = [*listed(0, 1, 5, 3), *listed(2, size=None)]
-    found = in_common(snapshots(0, 1, 2, 3, dead=[3]), lists)
+    found = late_logs.in_common(snapshots(0, 1, 2, 3, dead=[3]), lists)
     assert [item.snapshot.backup_time for item, _ in found] == [time(0), time(1)]
     assert [item.backup_time for _, item in found] == [time(0), time(1)]
 
@@ -368,8 +379,8 @@ def test_when_a_late_log_takes_a_list(newest: int | None, logs: list[int], *, hi
     def has_log(item: SourceSnapshot) -> bool:
         return item.snapshot.backup_time in times
 
-    assert late_log_is_hidden(snapshots(0, 1), at_target(newest), has_log) is hidden
-    assert not late_log_is_hidden(snapshots(0, 1), None, has_log)
+    assert late_logs.is_hidden(snapshots(0, 1), at_target(newest), has_log) is hidden
+    assert not late_logs.is_hidden(snapshots(0, 1), None, has_log)
 
 
 # -- what vanished, if nothing else would be left --

@@ -309,6 +309,46 @@ def test_what_came_into_a_namespace_since_the_plan_keeps_it(world: World) -> Non
     assert any(f"owned by {STRANGER}" in note for note in notes)
 
 
+def test_a_new_backup_keeps_a_namespace_though_an_old_one_is_gone(world: World) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/1", 0, 1, ns="gone")
+    plan, _ = world.plan(remove_vanished=True)
+    shutil.rmtree(world.there.folder("vm/1", 0, ns="gone"))
+    world.there.add("vm/1", 2, ns="gone")
+    notes = world.push(plan=plan, remove_vanished=True).notes
+    assert world.there.times("vm/1", ns="gone") == [1, 2]
+    assert any("a backup came into it" in note for note in notes)
+
+
+@pytest.mark.parametrize("again", ["gone", "gone/below"])
+def test_a_namespace_that_the_source_has_again_stays(world: World, again: str) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/1", 0, ns="x/gone")
+    options = {"remove_vanished": True, "target_namespace": "x"}
+    plan, _ = world.plan(**options)
+    assert [gone.keep for gone in plan.vanished] == [None]
+    world.source.make_namespace(again)
+    notes = world.push(plan=plan, **options).notes
+    assert world.there.times("vm/1", ns="x/gone") == [0]
+    assert any("the source has it again" in note for note in notes)
+
+
+def test_a_source_that_cannot_be_listed_again_keeps_namespaces(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/1", 0, ns="gone")
+    plan, _ = world.plan(remove_vanished=True)
+
+    def broken(*_arguments: object) -> list[Namespace]:
+        raise SourceError("the disk is gone")
+
+    monkeypatch.setattr(Datastore, "namespaces", broken)
+    done = world.push(plan=plan, remove_vanished=True)
+    assert world.there.times("vm/1", ns="gone") == [0]
+    assert [str(problem.error) for problem in done.report.problems] == ["the disk is gone"]
+
+
 def test_what_stays_meanwhile_keeps_what_is_above_it(world: World) -> None:
     """The server would delete all that is below, too."""
     world.source.add("vm/1", 0)

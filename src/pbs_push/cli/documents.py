@@ -63,6 +63,7 @@ def plan_document(
         "to-push": 0 if plan is None else plan.to_push,
         "to-remove": 0 if plan is None else plan.removals,
         "removals-refused": None if plan is None else plan.no_removals,
+        "notes": [] if plan is None else list(plan.notes),
         **_counts(report),
         "namespaces": [_namespace_plan(item) for item in namespaces],
         "vanished-namespaces": [

@@ -85,10 +85,15 @@ def _ended(outcome: Outcome, seconds: float) -> Line:
         return Line(Importance.LOG, f"pushed {outcome.label}: {figures}")
     if outcome.result is Result.ALREADY_THERE:
         return Line(Importance.DETAIL, f"already there: {outcome.label}")
-    return Line(_importance_of(outcome), f"skipped {outcome.label}: {reason_of(outcome)}")
+    text = f"skipped {outcome.label}: {reason_of(outcome)}"
+    if outcome.skip is Skip.PARTLY_ENCRYPTED:
+        text = warning_line(text)
+    return Line(_importance_of(outcome), text)
 
 
 def _importance_of(outcome: Outcome) -> Importance:
+    if outcome.skip is Skip.PARTLY_ENCRYPTED:
+        return Importance.ALERT  # spec 05: refused with a warning
     if outcome.skip in _KNOWN:
         return Importance.DETAIL
     if outcome.skip is Skip.NOT_NEWER:

@@ -61,6 +61,7 @@ def _time(report: Report) -> str:
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan in full, a line each thing: what would be done, and to what."""
+    yield from (f"warning  {note}" for note in plan.notes)
     for item in plan.namespaces:
         yield from (f"warning  {one_line(note)}" for note in item.notes)
         yield from (f"create   target {namespace.label}" for namespace in item.create)

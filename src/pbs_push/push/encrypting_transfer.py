@@ -164,6 +164,7 @@ class EncryptingTransfer(Transfer):
             csum = self._reusable(archive.info.filename)
             create = create_call(session, archive, csum)
             started = None if csum is None else np.empty(0, dtype=np.uint32)
+            self._shortcuts += csum is not None
             self._writers.append(IndexWriter(archive, create, started))
         session.wait([writer.create for writer in self._writers])
         for writer in self._take_refused_copies():
@@ -179,6 +180,7 @@ class EncryptingTransfer(Transfer):
 
     def _send_chunks(self) -> None:
         self._next_flight()
+        self._shortcuts += len(self._old) + len(self._writers) - 1
         together = [[writer] for writer in self._writers] if self._plain else [self._writers]
         for writers in together:
             self._send_chunks_of(writers)

@@ -18,13 +18,14 @@ from pbs_push.errors import BlobFormatError, FormatError
 from pbs_push.formats.blob import (
     MAX_CHUNK_SIZE,
     MAX_PROTOCOL_BLOB,
+    SEAL_SIZE,
     check_blob,
     decode_blob,
     encrypt_blob,
 )
 from pbs_push.formats.index import dynamic_index_bytes, fixed_index_bytes, parse_index
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
-from pbs_push.names import format_fingerprint
+from pbs_push.names import CLIENT_LOG_NAME, format_fingerprint
 from pbs_push.push.archives import BlobArchive, IndexArchive
 
 if TYPE_CHECKING:
@@ -52,7 +53,12 @@ class Protection(enum.Enum):
     @classmethod
     def of(cls, manifest: Manifest) -> Protection:
         """What a manifest says of all its files."""
-        modes = {file.crypt_mode is CryptMode.ENCRYPT for file in manifest.files}
+        return cls.of_modes(file.crypt_mode is CryptMode.ENCRYPT for file in manifest.files)
+
+    @classmethod
+    def of_modes(cls, encrypted: Iterable[bool]) -> Protection:
+        """Of files that are encrypted or not."""
+        modes = set(encrypted)
         if True not in modes:
             return cls.NONE
         return cls.PARTLY if False in modes else cls.FULL
@@ -78,11 +84,14 @@ def encrypt_chunk(blob: bytes, digest: bytes, size: int, key: CryptKey) -> tuple
 def encrypt_log(log: bytes, manifest: Manifest, key: CryptKey | None) -> bytes:
     """A client log as it goes along with its snapshot: encrypted if that is encrypted on the way.
 
-    Raises BlobFormatError for a damaged log.
+    Raises FormatError, naming it, for a log that is damaged, or too long once encrypted.
     """
     if key is None or Protection.of(manifest) is not Protection.NONE:
         return log
-    return log if check_blob(log).encrypted else encrypt_blob(log, key)
+    try:
+        return log if check_blob(log).encrypted else encrypt_blob(log, key)
+    except BlobFormatError as error:
+        raise FormatError(f"{CLIENT_LOG_NAME}: {error}") from error
 
 
 def encrypt_blob_archive(blob: BlobArchive, key: CryptKey) -> BlobArchive:
@@ -92,10 +101,17 @@ def encrypt_blob_archive(blob: BlobArchive, key: CryptKey) -> BlobArchive:
         data = encrypt_blob(blob.data, key)
     except BlobFormatError as error:
         raise FormatError(f"{name}: {error}") from error
-    if len(data) > MAX_PROTOCOL_BLOB:
-        raise FormatError(f"{name}: encrypted, the blob is too long for the backup protocol")
     csum = hashlib.sha256(data).digest()
     return BlobArchive(_encrypted(blob.info, size=len(data), csum=csum), data)
+
+
+def check_sizes(blobs: Iterable[BlobArchive]) -> None:
+    """Raise FormatError for a blob file that would be too long for the protocol once encrypted."""
+    for blob in blobs:
+        if len(blob.data) + SEAL_SIZE > MAX_PROTOCOL_BLOB:
+            raise FormatError(
+                f"{blob.info.filename}: encrypted, the blob is too long for the backup protocol"
+            )
 
 
 def encrypt_index(archive: IndexArchive, digests: Digests) -> IndexArchive:
@@ -149,7 +165,7 @@ def is_copy_of(at_target: Manifest, source: Manifest, key: CryptKey) -> bool:
 
 
 def _copy_proof(copy: Manifest, source: Manifest, key: CryptKey) -> str:
-    """What only a holder of the key can say: that one manifest's snapshot was made from the other's.
+    """What only a holder of the key can say: that one snapshot was made from the other.
 
     It is over the signatures that both have under ``key``, whatever they state themselves. No
     manifest is such a text (they begin with a brace), so no signature can pass for a proof.

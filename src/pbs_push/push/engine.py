@@ -54,7 +54,7 @@ class Push:
         self._remover = Remover(
             source,
             target,
-            self._options.group_filters,
+            self._options,
             self.report,
             self._notify,
             self._problem,
@@ -113,8 +113,8 @@ class Push:
             self._problem("removing what vanished", PbsPushError(f"{plan.no_removals}; none was"))
         namespaces = [item for item in plan.namespaces if self._begin_namespace(item)]
         groups = [group for item in namespaces for group in item.groups]
-        if not any(item.finished for item in namespaces):
-            self._notify(Note("warning", "the source holds no finished snapshot to push"))
+        for note in plan.notes:
+            self._notify(Note("warning", note))
         looked_at = sum(item.looked_at for item in namespaces)
         self._notify(Planned(looked_at, sum(len(group.snapshots) for group in groups)))
         failed: set[int] = set()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from pbs_push.errors import PbsPushError
 from pbs_push.formats.manifest import Manifest
-from pbs_push.names import CLIENT_LOG_NAME, AuthId, Namespace
+from pbs_push.names import AuthId, Namespace
+from pbs_push.push import late_logs
 from pbs_push.push.encryption import Protection
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import GroupPlan, outcomes_of
@@ -16,7 +17,6 @@ from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
 
 ManifestReader = Callable[[SourceSnapshot], Manifest]
-LogFinder = Callable[[SourceSnapshot], bool]
 
 
 def plan_group(
@@ -27,15 +27,15 @@ def plan_group(
     remote_user: AuthId,
     options: PushOptions,
     read_manifest: ManifestReader,
-    has_log: LogFinder,
+    has_log: late_logs.LogFinder,
     listed: Sequence[SnapshotItem] = (),
 ) -> GroupPlan:
     """Decide about one group of the source (spec 05, "Each group").
 
     ``listed`` are the target's snapshots of the group, where they were asked for at all.
-    ``read_manifest`` is called only where a filter looks into manifests, ``has_log`` for at most
-    one snapshot. Raises nothing of its own: a manifest that cannot be read leaves its snapshot to
-    the push, where it fails visibly.
+    ``read_manifest`` is called only where a filter or a key looks into manifests, ``has_log`` for
+    at most one snapshot. Raises nothing of its own: a manifest that cannot be read leaves its
+    snapshot to the push, where it fails visibly.
     """
     newest = _newest(at_target)
     notes = [f"{group.label}: folder '{name}' skipped: {why}" for name, why in found.odd]
@@ -66,7 +66,7 @@ def plan_group(
         tuple(outcomes),
         vanished=vanished,
         dead=dead_snapshots(chosen, listed) if options.remove_vanished else (),
-        log_for=_late_log(found.snapshots, at_target, listed, has_log),
+        log_for=late_logs.candidate(found.snapshots, at_target, listed, has_log),
         notes=tuple(notes),
         finished=finished,
     )
@@ -94,61 +94,6 @@ def _why_none_vanished(finished: int, *, lasting: bool, options: PushOptions) ->
         "what vanished from it stays, as long as the target has nothing else of it: none of the "
         "source's snapshots is there or can be pushed now (older ones cannot be, while a newer one "
         "is at the target)"
-    )
-
-
-def late_log_is_hidden(
-    snapshots: Sequence[SourceSnapshot], at_target: GroupItem | None, has_log: LogFinder
-) -> bool:
-    """Whether only a list of the target's snapshots tells if one of them lacks its log.
-
-    That is so where its newest one was pruned at the source, which still has older ones with a log:
-    the list of groups tells the files of the newest one alone.
-    """
-    newest = _newest(at_target)
-    if newest is None:
-        return False
-    older = [item for item in snapshots if item.snapshot.backup_time <= newest and item.finished]
-    if not older or older[-1].snapshot.backup_time == newest:
-        return False
-    return any(has_log(item) for item in reversed(older))
-
-
-def _late_log(
-    snapshots: Sequence[SourceSnapshot],
-    at_target: GroupItem | None,
-    listed: Sequence[SnapshotItem],
-    has_log: LogFinder,
-) -> SourceSnapshot | None:
-    """The newest snapshot that both sides have, if it has a log here and none there.
-
-    Where the target's snapshots are not listed, that is its newest one or none: the list of groups
-    tells the files of that one, so that nothing has to be asked for.
-    """
-    if at_target is None:
-        return None
-    if listed:
-        common = in_common(snapshots, listed)
-        if not common or common[-1][1].has_file(CLIENT_LOG_NAME):
-            return None
-        return common[-1][0] if has_log(common[-1][0]) else None
-    if CLIENT_LOG_NAME in at_target.files:
-        return None
-    for item in snapshots:
-        if item.finished and item.snapshot.backup_time == at_target.newest_finished:
-            return item if has_log(item) else None
-    return None
-
-
-def in_common(
-    snapshots: Sequence[SourceSnapshot], listed: Sequence[SnapshotItem]
-) -> tuple[tuple[SourceSnapshot, SnapshotItem], ...]:
-    """Finished snapshots that both sides have."""
-    at_target = {item.backup_time: item for item in listed if item.finished}
-    return tuple(
-        (item, at_target[item.snapshot.backup_time])
-        for item in snapshots
-        if item.finished and item.snapshot.backup_time in at_target
     )
 
 
@@ -211,6 +156,21 @@ def _choose(
         old = candidates[: -options.transfer_last]
         settled.setdefault(Skip.TRANSFER_LAST, []).extend(old)
         candidates = candidates[-options.transfer_last :]
+    # A filter counts before transfer-last; this is a refusal of what would be pushed.
+    partly = [item for item in candidates if _is_partly_encrypted(item, options, read_manifest)]
+    if partly:
+        settled[Skip.PARTLY_ENCRYPTED] = partly
+        candidates = [item for item in candidates if item not in partly]
+    return candidates, _settled_outcomes(group, settled, at_target, listed)
+
+
+def _settled_outcomes(
+    group: SourceGroup,
+    settled: dict[Skip | None, list[SourceSnapshot]],
+    at_target: GroupItem | None,
+    listed: Sequence[SnapshotItem],
+) -> list[Outcome]:
+    """One outcome a reason; None stands for what is there already."""
     outcomes: list[Outcome] = []
     for reason, items in settled.items():
         result = Result.ALREADY_THERE if reason is None else Result.SKIPPED
@@ -219,7 +179,7 @@ def _choose(
             room = 0 if listed else at_target.backup_count - len(settled.get(None, ()))
             detail = _too_late(len(items), len(items) - room)
         outcomes += outcomes_of(group, items, result, reason, detail)
-    return candidates, outcomes
+    return outcomes
 
 
 def _too_late(older: int, missing: int) -> str:
@@ -233,14 +193,29 @@ def _too_late(older: int, missing: int) -> str:
 def _filtered(
     item: SourceSnapshot, options: PushOptions, read_manifest: ManifestReader
 ) -> Skip | None:
-    if not (options.verified_only or options.encrypted_only):
-        return None
-    try:
-        manifest = read_manifest(item)
-    except PbsPushError:
+    wanted = options.verified_only or options.encrypted_only
+    manifest = _readable_manifest(item, read_manifest) if wanted else None
+    if manifest is None:
         return None
     if options.verified_only and manifest.verify_state != "ok":
         return Skip.NOT_VERIFIED
     if options.encrypted_only and Protection.of(manifest) is not Protection.FULL:
         return Skip.NOT_ENCRYPTED
     return None
+
+
+def _is_partly_encrypted(
+    item: SourceSnapshot, options: PushOptions, read_manifest: ManifestReader
+) -> bool:
+    """Whether a key is given, which neither encrypts such a snapshot nor lets it go as it is."""
+    wanted = options.encryption_key is not None
+    manifest = _readable_manifest(item, read_manifest) if wanted else None
+    return manifest is not None and Protection.of(manifest) is Protection.PARTLY
+
+
+def _readable_manifest(item: SourceSnapshot, read_manifest: ManifestReader) -> Manifest | None:
+    """None for one that cannot be read: its snapshot is left to the push, where it fails."""
+    try:
+        return read_manifest(item)
+    except PbsPushError:
+        return None

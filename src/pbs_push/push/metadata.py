@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pbs_push.errors import PbsPushError
-from pbs_push.names import CLIENT_LOG_NAME
+from pbs_push.push import late_logs
 from pbs_push.push.encryption import encrypt_log
 from pbs_push.push.events import Note
 
@@ -177,13 +177,13 @@ class MetadataSync:
         """A log that appeared after its snapshot was pushed."""
         namespace = plan.target_namespace
         listed = self._api.snapshots(namespace, item.snapshot.group)
-        there = [found for found in listed if found.backup_time == item.snapshot.backup_time]
-        if not there or there[0].has_file(CLIENT_LOG_NAME):
+        copy = late_logs.lacking(item, listed)
+        if copy is None:
             return
         with self._source.open_snapshot(item) as opened:
             log = opened.client_log()
             manifest = opened.manifest
-        if log is not None:
+        if log is not None and late_logs.why_not(manifest, copy, self._key) is None:
             log = encrypt_log(log, manifest, self._key)
             self._api.upload_log(namespace, item.snapshot, log)
             self._report.count(logs_added=1)

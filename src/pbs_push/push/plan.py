@@ -104,6 +104,13 @@ class Plan:
     no_removals: str | None = None
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines to show about all of it."""
+        if any(item.finished for item in self.namespaces):
+            return ()
+        return ("the source holds no finished snapshot to push",)
+
+    @property
     def to_push(self) -> int:
         """How many snapshots are to be pushed."""
         return sum(len(group.snapshots) for plan in self.namespaces for group in plan.groups)

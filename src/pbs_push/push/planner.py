@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from pbs_push.access.paths import datastore_path
 from pbs_push.errors import AccessError, InvalidName, PbsPushError, ProtocolError, SourceError
 from pbs_push.names import CLIENT_LOG_NAME, Namespace
-from pbs_push.push.group_rules import in_common, late_log_is_hidden, plan_group
+from pbs_push.push import late_logs
+from pbs_push.push.group_rules import plan_group
 from pbs_push.push.mapping import check_depths
 from pbs_push.push.metadata import MetadataComparison
 from pbs_push.push.namespace_survey import NamespaceSurvey
@@ -231,7 +232,7 @@ class Planner:
             return self._skipped(group, found, target, Skip.NO_RIGHT)
         item = at_target.groups.get(group.group)
         listed: list[SnapshotItem] = []
-        if self._wants_lists or late_log_is_hidden(found.snapshots, item, self._has_log):
+        if self._wants_lists or late_logs.is_hidden(found.snapshots, item, self._has_log):
             listed = at_target.snapshots.get(group.group, [])
         plan = plan_group(
             group,
@@ -244,10 +245,32 @@ class Planner:
             self._has_log,
             listed,
         )
+        if plan.log_for is not None:
+            plan = self._with_late_log(plan, plan.log_for, listed)
         if plan.finished and (self._options.sync_metadata or self._options.sync_protected):
-            common = in_common(found.snapshots, listed)
+            common = late_logs.in_common(found.snapshots, listed)
             plan = replace(plan, changes=self._comparison.changes(plan, item, common))
         return plan
+
+    def _with_late_log(
+        self, plan: GroupPlan, item: SourceSnapshot, listed: list[SnapshotItem]
+    ) -> GroupPlan:
+        """Keep the late log in the plan only if it can go to the target's copy of its snapshot."""
+        without = replace(plan, log_for=None)
+        try:
+            group = item.snapshot.group
+            listed = listed or self._target.api.snapshots(plan.target_namespace, group)
+            copy = late_logs.lacking(item, listed)
+            if copy is None:
+                return without
+            why = late_logs.why_not(self._read_manifest(item), copy, self._options.encryption_key)
+        except PbsPushError as error:
+            self._on_problem(f"{item.label}: looking at its client log", error)
+            return without
+        if why is None:
+            return plan
+        note = f"{item.label}: its client log, which came late, is not added: {why}"
+        return replace(without, notes=(*plan.notes, note))
 
     def _skipped(
         self, group: SourceGroup, found: SnapshotList, target: Namespace, skip: Skip

@@ -12,9 +12,9 @@ from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pbs_push.access.filters import GroupFilters
     from pbs_push.names import Group, Namespace
     from pbs_push.push.events import Listener
+    from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import GroupPlan, NamespacePlan
     from pbs_push.push.report import Report
     from pbs_push.push.vanished import VanishedNamespace, VanishedSnapshot
@@ -29,7 +29,7 @@ _GREW: Final = "a backup came into it since the push began"
 class Remover:
     """Carries out removals. What fails is a problem, what has to stay is a line; the rest goes on.
 
-    ``filters`` are those of the push. Every method raises only what ends the whole push: Cancelled,
+    ``options`` are those of the push. Every method raises only what ends the whole push: Cancelled,
     from ``check_cancelled``, which is called before each removal.
     """
 
@@ -37,7 +37,7 @@ class Remover:
         self,
         source: Datastore,
         target: Target,
-        filters: GroupFilters,
+        options: PushOptions,
         report: Report,
         notify: Listener,
         on_problem: Callable[[str, PbsPushError], None],
@@ -46,7 +46,8 @@ class Remover:
         self._source = source
         self._api = target.api
         self._target = target
-        self._filters = filters
+        self._options = options
+        self._filters = options.group_filters
         self._report = report
         self._notify = notify
         self._on_problem = on_problem
@@ -248,12 +249,21 @@ class Remover:
         for below in self._stayed:
             if item.namespace.contains(below):
                 return f"{below.label} below it stays"
+        if any(item.namespace.contains(namespace) for namespace in self._at_source()):
+            return "the source has it again"
         if keep := why_to_keep(groups, self._filters, self._target.auth_id):
             return keep
+        newest = max((group.last_backup for group in groups), default=0)
         count = sum(group.backup_count for group in groups)
-        if count > item.snapshots + item.protected:
+        if newest > item.newest or count > item.snapshots + item.protected:
             return _GREW
         return None
+
+    def _at_source(self) -> list[Namespace]:
+        """Where the source's namespaces have their place at the target, as they are now."""
+        options = self._options
+        found = self._source.namespaces(options.source_namespace, options.max_depth)
+        return [ns.mapped(options.source_namespace, options.target_namespace) for ns in found]
 
     def _info(self, text: str) -> None:
         self._notify(Note("info", text))

@@ -78,7 +78,6 @@ class SnapshotTransfer(Transfer):
         self._writers: list[_Writer] = []
         self._registered: dict[str, Index] = {}
         self._needed: DigestSet | None = None
-        self._shortcuts = 0
         self._sent_plain = 0
 
     def _send(self) -> None:
@@ -89,10 +88,6 @@ class SnapshotTransfer(Transfer):
     def _sent(self) -> Sent:
         state = self._session.state
         return Sent(state.uploads_done, state.uploads_bytes, self._sent_plain)
-
-    @property
-    def _took_shortcuts(self) -> bool:
-        return self._shortcuts > 0 and not self._plain
 
     # -- flight 1: what the target has, and writers --
 

@@ -79,6 +79,7 @@ class Transfer(ABC):
         self._at_target: Manifest | None = None
         self._downloaded: list[Index] = []
         self._fallbacks = 0
+        self._shortcuts = 0
 
     def run(self) -> TransferStats:
         """Send all of it, and finish. Raises PbsPushError; the caller closes the session then."""
@@ -112,7 +113,7 @@ class Transfer(ABC):
     @property
     def _took_shortcuts(self) -> bool:
         """Whether doing without them may help where the target refuses something."""
-        return not self._plain
+        return self._shortcuts > 0 and not self._plain
 
     def _next_flight(self) -> None:
         """What is called from now on depends on the answers to all that was called before."""

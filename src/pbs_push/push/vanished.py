@@ -45,13 +45,14 @@ class VanishedNamespace:
     """A target namespace that the source does not have; ``keep`` says why it stays, if it does.
 
     ``groups`` are those in it, ``snapshots`` those that would go, of itself alone; ``protected``
-    snapshots stay, and with them the namespace.
+    snapshots stay, and with them the namespace. ``newest`` is the time of the newest backup in it.
     """
 
     namespace: Namespace
     groups: int = 0
     snapshots: int = 0
     protected: int = 0
+    newest: int = 0
     keep: str | None = None
 
 
@@ -189,7 +190,8 @@ def judge_namespace(
                 break
     protected = sum(item.protected for item in listed)
     count = max(sum(item.backup_count for item in groups), len(listed)) - protected
-    return VanishedNamespace(namespace, len(groups), count, protected, keep)
+    newest = max((item.last_backup for item in groups), default=0)
+    return VanishedNamespace(namespace, len(groups), count, protected, newest, keep)
 
 
 def is_gone(error: PbsPushError) -> bool:

@@ -28,7 +28,7 @@ from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.names import Snapshot
 from pbs_push.push.archives import Archives
 from pbs_push.push.encrypting_transfer import EncryptingTransfer
-from pbs_push.push.encryption import Protection, encrypt_log
+from pbs_push.push.encryption import Protection, check_sizes, encrypt_log
 from pbs_push.push.events import Note, SnapshotEnded, SnapshotProgress, SnapshotStarted
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
@@ -149,6 +149,8 @@ class GroupWorker:
             opened = stack.enter_context(self._opened(item))
             key = self._key_for(opened)
             archives = Archives.load(opened)
+            if key is not None:
+                check_sizes(archives.blobs)
             keep = stack.enter_context(ExitStack())
             keep.callback(archives.close)
             chunks_fd = os.open(self._source.chunk_path, os.O_RDONLY | os.O_DIRECTORY)

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from pbs_push.errors import InvalidName
-from pbs_push.names import MANIFEST_NAME, AuthId, Group, Snapshot
+from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME, AuthId, Group, Snapshot
 
 
 def _auth_id(value: object) -> AuthId | None:
@@ -96,6 +96,11 @@ class SnapshotFile(_Answer):
     filename: str
     crypt_mode: str | None = None
     size: int | None = None
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the manifest names it; the server adds the manifest itself and the log."""
+        return self.filename not in (MANIFEST_NAME, CLIENT_LOG_NAME)
 
 
 class Verification(_Answer):

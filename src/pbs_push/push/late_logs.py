@@ -1,0 +1,109 @@
+"""Client logs that came after their snapshot was pushed (spec 05): which are added, and how.
+
+Only the newest snapshot that both sides have is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pbs_push.errors import InvalidName
+from pbs_push.formats.keys import CryptKey
+from pbs_push.formats.manifest import Manifest
+from pbs_push.names import CLIENT_LOG_NAME, parse_fingerprint
+from pbs_push.push.encryption import Protection
+from pbs_push.remote.models import GroupItem, SnapshotItem
+from pbs_push.source.items import SourceSnapshot
+
+LogFinder = Callable[[SourceSnapshot], bool]
+
+
+def is_hidden(
+    snapshots: Sequence[SourceSnapshot], at_target: GroupItem | None, has_log: LogFinder
+) -> bool:
+    """Whether only a list of the target's snapshots tells if one of them lacks its log.
+
+    That is so where its newest one was pruned at the source, which still has older ones with a log:
+    the list of groups tells the files of the newest one alone.
+    """
+    newest = at_target.newest_finished if at_target is not None else None
+    if newest is None:
+        return False
+    older = [item for item in snapshots if item.snapshot.backup_time <= newest and item.finished]
+    if not older or older[-1].snapshot.backup_time == newest:
+        return False
+    return any(has_log(item) for item in reversed(older))
+
+
+def candidate(
+    snapshots: Sequence[SourceSnapshot],
+    at_target: GroupItem | None,
+    listed: Sequence[SnapshotItem],
+    has_log: LogFinder,
+) -> SourceSnapshot | None:
+    """The newest snapshot that both sides have, if it has a log here and none there.
+
+    Where the target's snapshots are not listed, that is its newest one or none: the list of groups
+    tells the files of that one, so that nothing has to be asked for.
+    """
+    if at_target is None:
+        return None
+    if listed:
+        common = in_common(snapshots, listed)
+        if not common or common[-1][1].has_file(CLIENT_LOG_NAME):
+            return None
+        return common[-1][0] if has_log(common[-1][0]) else None
+    if CLIENT_LOG_NAME in at_target.files:
+        return None
+    for item in snapshots:
+        if item.finished and item.snapshot.backup_time == at_target.newest_finished:
+            return item if has_log(item) else None
+    return None
+
+
+def in_common(
+    snapshots: Sequence[SourceSnapshot], listed: Sequence[SnapshotItem]
+) -> tuple[tuple[SourceSnapshot, SnapshotItem], ...]:
+    """Finished snapshots that both sides have."""
+    at_target = {item.backup_time: item for item in listed if item.finished}
+    return tuple(
+        (item, at_target[item.snapshot.backup_time])
+        for item in snapshots
+        if item.finished and item.snapshot.backup_time in at_target
+    )
+
+
+def lacking(item: SourceSnapshot, listed: Sequence[SnapshotItem]) -> SnapshotItem | None:
+    """The target's copy of a snapshot, if it is there and has no log."""
+    for found in listed:
+        if found.backup_time == item.snapshot.backup_time:
+            return None if found.has_file(CLIENT_LOG_NAME) else found
+    return None
+
+
+def why_not(source: Manifest, copy: SnapshotItem, key: CryptKey | None) -> str | None:
+    """Why a log does not go to the target's ``copy``, None if it does.
+
+    It must be readable like the rest of the copy, which may have been pushed under another key than
+    ``key``, or under none; and no plain log leaves the source if a key is given.
+    """
+    here, there = Protection.of(source), _protection_of(copy)
+    if key is None or here is Protection.FULL:
+        as_it_is = here is there and source.key_fingerprint == _fingerprint_of(copy)
+        return None if as_it_is else "the target's copy is not encrypted as the source's is"
+    if there is Protection.FULL and _fingerprint_of(copy) == key.fingerprint:
+        return None
+    return "the target's copy is not encrypted with this key"
+
+
+def _protection_of(copy: SnapshotItem) -> Protection:
+    return Protection.of_modes(
+        file.crypt_mode == "encrypt" for file in copy.files if file.is_archive
+    )
+
+
+def _fingerprint_of(copy: SnapshotItem) -> bytes | None:
+    try:
+        return parse_fingerprint(copy.fingerprint) if copy.fingerprint else None
+    except InvalidName:
+        return None
