@@ -515,3 +515,41 @@ def test_reasons_are_one_short_line() -> None:
     with pytest.raises(StatusError) as caught:
         raise_for_status("asking", 418, b"tea")
     assert (caught.value.request, caught.value.status, caught.value.text) == ("asking", 418, "tea")
+
+
+# -- the round trip --
+
+
+class _Clock:
+    """Time that passes only where a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_the_round_trip_is_that_of_a_request_and_not_of_a_connection(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(rest_module, "time", clock)
+    answers_after = iter((0.5, 0.25, 0.75))
+
+    def slow(line: Line) -> None:
+        clock.now += 3.0  # the client waits for the handshake all the while
+        line.start_tls()
+        if read_request(line) is not None:
+            clock.now += next(answers_after)
+            line.send(data(None, "connection: close"))
+
+    asked: list[float] = []
+    with Server(identity, slow, tls=False) as server:
+        repository = Repository.parse(server.repository)
+        with Rest(repository, TrustContext(identity.fingerprint)) as rest:
+            for _ in range(3):
+                rest.get("some/path")
+                asked.append(rest.round_trip_s)
+    assert server.connections == 3
+    assert asked == [0.5, 0.25, 0.25]

@@ -122,7 +122,6 @@ class EncryptingTransfer(Transfer):
         about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
         calls = {name: session.previous(name) for name in self._archives.indexes}
         session.wait([about, *calls.values()])
-        self._next_flight()
         manifest = manifest_of(about)
         if manifest is not None and is_ours(manifest, self._key):
             self._at_target = manifest
@@ -179,7 +178,6 @@ class EncryptingTransfer(Transfer):
     # -- flight 3: chunks --
 
     def _send_chunks(self) -> None:
-        self._next_flight()
         self._shortcuts += len(self._old) + len(self._writers) - 1
         together = [[writer] for writer in self._writers] if self._plain else [self._writers]
         for writers in together:
@@ -250,17 +248,15 @@ class EncryptingTransfer(Transfer):
 
     def _send_entries(self, blobs: list[BlobArchive]) -> None:
         session = self._session
-        self._next_flight()
-        first = session.flight
         files = [blob.info for blob in blobs] + [writer.archive.info for writer in self._writers]
         manifest = encrypt_manifest(self._archives.manifest, files, self._key)
         upload = session.upload_blob(MANIFEST_NAME, manifest.encode())
-        session.pump(lambda: self._append(first) and upload.done)
+        session.pump(lambda: self._append() and upload.done)
         upload.body()
 
-    def _append(self, first_flight: int) -> bool:
+    def _append(self) -> bool:
         for writer in self._writers:
             for call in writer.answered():
                 self._checked(call)
-            writer.send_lists(self._session, limit=self._options.body_limit, flight=first_flight)
+            writer.send_lists(self._session, limit=self._options.body_limit)
         return all(writer.done for writer in self._writers)

@@ -103,18 +103,19 @@ class SnapshotTransfer(Transfer):
         if self._options.expects_previous:
             about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
         if about is not None and self._previous is None:
-            session.wait([about])
-            self._at_target = manifest_of(about)
-            self._next_flight()
-            self._open_after_download()
+            downloads = self._open_after_download(about)
         else:
-            self._open_optimistically(about)
+            downloads = self._open_optimistically(about)
         self._create_again_without_reuse()
+        self._take_downloads(downloads)
         self._finish_opening(uploads)
         self._share_known()
 
-    def _open_optimistically(self, about: Call | None) -> None:
-        """Take the source's copy of the previous snapshot for the target's, and check that."""
+    def _open_optimistically(self, about: Call | None) -> dict[str, Call]:
+        """Take the source's copy of the previous snapshot for the target's, and check that.
+
+        Returns downloads of those previous indexes that are not what the source has.
+        """
         session = self._session
         self._writers = [self._create(a, self._reusable(a)) for a in self._indexes]
         registrations = {
@@ -126,25 +127,29 @@ class SnapshotTransfer(Transfer):
         self._at_target = manifest_of(about)
         stale = [name for name in registrations if not self._is_same_at_target(name)]
         self._take_from_source({n: call for n, call in registrations.items() if n not in stale})
-        if self._at_target is not None and stale:
-            self._next_flight()
-            self._register_by_download(
-                [name for name in stale if self._at_target.file(name) is not None]
-            )
+        if self._at_target is None:
+            return {}
+        return {n: session.previous(n) for n in stale if self._at_target.file(n) is not None}
 
-    def _open_after_download(self) -> None:
-        """The source does not have the target's previous snapshot (any more): ask for indexes."""
-        manifest = self._at_target
-        names = list(self._archives.indexes)
+    def _open_after_download(self, about: Call) -> dict[str, Call]:
+        """The source does not have the target's previous snapshot (any more): ask for all of it.
+
+        Indexes are asked for along with the manifest that tells which there are. Returns what is
+        still under way: nothing.
+        """
+        downloads = {name: self._session.previous(name) for name in self._archives.indexes}
+        self._session.wait([about, *downloads.values()])
+        self._at_target = manifest = manifest_of(about)
         if manifest is not None:
-            self._register_by_download([n for n in names if manifest.file(n) is not None])
-            self._next_flight()
+            there = {n: call for n, call in downloads.items() if manifest.file(n) is not None}
+            self._take_downloads(there)
         for archive in self._indexes:
             old = self._registered.get(archive.info.filename)
             csum = self._csum_to_reuse(archive.info.filename, old)
             reuse = (EntryTable(old), csum) if old is not None and csum is not None else None
             self._writers.append(self._create(archive, reuse))
         self._session.wait([writer.create for writer in self._writers])
+        return {}
 
     def _create_again_without_reuse(self) -> None:
         """Where the target refused a copy of its previous index: write all of it.
@@ -169,11 +174,10 @@ class SnapshotTransfer(Transfer):
                 call.body()
                 self._registered[name] = self._previous.indexes[name].index
 
-    def _register_by_download(self, names: list[str]) -> None:
-        """Download previous indexes; their chunks are known then. It only saves work."""
-        calls = {name: self._session.previous(name) for name in names}
-        self._session.wait(calls.values())
-        for name, call in calls.items():
+    def _take_downloads(self, downloads: dict[str, Call]) -> None:
+        """Downloaded previous indexes: their chunks are known. It only saves work."""
+        self._session.wait(downloads.values())
+        for name, call in downloads.items():
             if (index := self._downloaded_index(name, call)) is not None:
                 self._registered[name] = index
 
@@ -244,11 +248,9 @@ class SnapshotTransfer(Transfer):
     # -- flights 2 and 3: chunks, and entry lists behind them --
 
     def _send_chunks(self) -> None:
-        self._next_flight()
-        first = self._session.flight
-        self._session.pump(lambda: self._advance(first))
+        self._session.pump(self._advance)
 
-    def _advance(self, first_flight: int) -> bool:
+    def _advance(self) -> bool:
         """Do what can be done now; True when all entries are appended."""
         for writer in self._writers:
             # In order: a digest that waits for room here must not be taken for known there.
@@ -258,7 +260,7 @@ class SnapshotTransfer(Transfer):
         self._options.on_progress(acknowledged, self._chunks_at_most())
         done = True
         for writer in self._writers:
-            self._append(writer, acknowledged, first_flight)
+            self._append(writer, acknowledged)
             done = done and writer.done
         return done
 
@@ -301,12 +303,9 @@ class SnapshotTransfer(Transfer):
         self._sent_plain += writer.archive.plain_size(missing)
         return self._options.order(writer.archive.table, missing)
 
-    def _append(self, writer: _Writer, acknowledged: int, first_flight: int) -> None:
+    def _append(self, writer: _Writer, acknowledged: int) -> None:
         """Send the entries whose chunks are acknowledged."""
         for call in writer.answered():
             self._checked(call)
         writer.note_acknowledged(acknowledged)
-        waited = 1 if self._session.chunks_added else 0
-        writer.send_lists(
-            self._session, limit=self._options.body_limit, flight=first_flight + waited
-        )
+        writer.send_lists(self._session, limit=self._options.body_limit)

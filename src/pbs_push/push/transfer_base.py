@@ -88,7 +88,6 @@ class Transfer(ABC):
             self._archives.check_unchanged()
             self._options.on_closing()
             self._close()
-            self._next_flight()
             finish = self._session.finish()
             self._session.wait([finish])
             finish.body()
@@ -114,10 +113,6 @@ class Transfer(ABC):
     def _took_shortcuts(self) -> bool:
         """Whether doing without them may help where the target refuses something."""
         return self._shortcuts > 0 and not self._plain
-
-    def _next_flight(self) -> None:
-        """What is called from now on depends on the answers to all that was called before."""
-        self._session.flight = self._session.flights + 1
 
     # -- what the target has --
 
@@ -147,15 +142,10 @@ class Transfer(ABC):
     # -- writers --
 
     def _take_refused_copies(self) -> list[IndexWriter]:
-        """The writers that the target did not open as a copy: now they write all, if opened anew.
-
-        What is called for them next depends on the refusals.
-        """
+        """The writers that were not opened as a copy: now they write all, if opened anew."""
         copies = [writer for writer in self._writers if writer.positions is not None]
         refused = [writer for writer in copies if opened_no_writer(writer.create)]
-        if refused:
-            self._fallbacks += len(refused)
-            self._next_flight()
+        self._fallbacks += len(refused)
         for writer in refused:
             writer.positions = None
         return refused
@@ -181,7 +171,6 @@ class Transfer(ABC):
             raise
 
     def _close(self) -> None:
-        self._next_flight()
         closes = [writer.close(self._session) for writer in self._writers]
         self._session.wait(closes)
         for call in closes:

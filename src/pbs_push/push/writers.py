@@ -57,18 +57,16 @@ class IndexWriter:
         self.lists = [call for call in self.lists if not call.done]
         return found
 
-    def send_lists(self, session: BackupSession, *, limit: int, flight: int) -> None:
+    def send_lists(self, session: BackupSession, *, limit: int) -> None:
         """Send what is ready in lists of less than ``limit`` bytes: full ones, or the last.
 
-        Those of a dynamic index one after another, since a server may swap two; ``flight`` is that
-        of the first.
+        Those of a dynamic index one after another, since a server may swap two.
         """
         dynamic = self.archive.kind == "dynamic"
         while self.appended < self.ready and len(self.lists) < (1 if dynamic else _PIPELINED_LISTS):
             due = self.ready - self.appended
             if due < limit // _LEAST_ENTRY_TEXT and self.ready < self.total:
                 return
-            session.flight = flight + (self.n_lists if dynamic else 0)
             chosen = None if self.positions is None else self.positions[self.appended : self.ready]
             call, taken = session.append(
                 self.archive.kind,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
+import threading
+import time
 import zlib
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -53,6 +55,24 @@ class _Reply(NamedTuple):
     status: int
     body: bytes
     cookies: httpx.Cookies
+
+
+class _Stopwatch:
+    """Times one request, from its first byte to the head of its answer, as httpcore's ``trace``.
+
+    What httpx calls ``elapsed`` holds the opening of a connection too, which takes several times as
+    long. ``seconds`` is infinite where no answer came.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = float("inf")
+        self._began = 0.0
+
+    def __call__(self, event: str, _info: object) -> None:
+        if event == "http11.send_request_headers.started":
+            self._began = time.monotonic()
+        elif event == "http11.receive_response_headers.complete":
+            self.seconds = time.monotonic() - self._began
 
 
 def shown_reason(body: bytes) -> str:
@@ -155,6 +175,7 @@ class Rest:
             trust_env=False,  # the backup protocol's connections use no proxy either
         )
         self._auth: Auth | None = None
+        self._lock = threading.Lock()
         self._round_trip_s = float("inf")
 
     def use(self, auth: Auth) -> None:
@@ -174,7 +195,10 @@ class Rest:
 
     @property
     def round_trip_s(self) -> float:
-        """The quickest answer so far in seconds: about a round trip; 0.0 before the first."""
+        """The quickest answer so far in seconds: about a round trip; 0.0 before the first.
+
+        Opening connections is not part of it.
+        """
         return 0.0 if self._round_trip_s == float("inf") else self._round_trip_s
 
     def close(self) -> None:
@@ -249,8 +273,11 @@ class Rest:
         return reply
 
     def _send(self, request: str, method: str, path: str, arguments: dict[str, Any]) -> _Reply:
+        stopwatch = _Stopwatch()
         try:
-            with self._client.stream(method, path, **arguments) as response:
+            with self._client.stream(
+                method, path, extensions={"trace": stopwatch}, **arguments
+            ) as response:
                 encoding = response.headers.get("content-encoding", "identity")
                 body = _decoded(encoding.strip().lower(), response.iter_raw())
         except httpx.HTTPError as error:
@@ -259,7 +286,8 @@ class Rest:
             raise ProtocolError(
                 f"{request}: the answer is not usable: {error}; is it a Proxmox Backup Server?"
             ) from error
-        self._round_trip_s = min(self._round_trip_s, response.elapsed.total_seconds())
+        with self._lock:
+            self._round_trip_s = min(self._round_trip_s, stopwatch.seconds)
         return _Reply(response.status_code, body, response.cookies)
 
     def _explained(self, request: str, error: httpx.HTTPError) -> Exception:

@@ -93,8 +93,10 @@ class Call:
 class BackupSession:
     """The backup protocol on an upgraded connection, for the snapshot named in the upgrade.
 
-    ``flight`` numbers sets of requests that did not wait for an answer to each other; who makes
-    calls raises it when what follows depends on answers. ``flights`` is the highest number used.
+    ``flights`` counts sets of requests that did not wait for an answer to each other. What is
+    called after a wait is one flight later than what was answered in it; while a wait goes on,
+    entry lists are one later than chunks, and than the same dynamic index's list before. A request
+    that had to wait for room only (in memory, or in the window) is of the flight it continues.
     ``answered`` tells whether anything was answered at all.
     """
 
@@ -105,8 +107,11 @@ class BackupSession:
         self._chunks_path = chunks_path
         self._calls: dict[int, Call] = {}
         self._next_tag = 1
-        self.flight = 1
-        self.flights = 1
+        self.flights = 0
+        self._answered_flight = 0
+        self._waited_for = 0
+        self._chunk_flight = 0
+        self._list_flights: dict[int, int] = {}
         self.answered = False
         self._upload_error: RemoteError | None = None
 
@@ -154,7 +159,11 @@ class BackupSession:
         the call, and how many entries it carries.
         """
         path = f"/{kind}_index"
-        call, tag = self._new_call(f"PUT {path} of {self._label}")
+        after = self._chunk_flight
+        if kind == "dynamic":
+            after = max(after, self._list_flights.get(writer_id, 0))
+        call, tag = self._new_call(f"PUT {path} of {self._label}", after=after)
+        self._list_flights[writer_id] = call.flight
         taken = self._transport.put_entries(
             tag,
             path,
@@ -217,10 +226,13 @@ class BackupSession:
 
         They are numbered in the order given, over all archives: ``chunks_added``.
         """
-        self.flights = max(self.flights, self.flight)
-        return self._transport.add_chunks(
+        taken = self._transport.add_chunks(
             table, positions, writer_id=writer_id, encrypted=encrypted
         )
+        if taken:
+            self._chunk_flight = self._waited_for + 1
+            self.flights = max(self.flights, self._chunk_flight)
+        return taken
 
     @property
     def chunks_added(self) -> int:
@@ -251,6 +263,7 @@ class BackupSession:
         ProtocolError, Cancelled.
         """
         self._upgraded.pump(lambda: self._checked(done), self._on_answer, wake_fd=wake_fd)
+        self._waited_for = self._answered_flight
 
     def close(self) -> None:
         """Drop the connection; without a successful ``finish`` the target removes the snapshot."""
@@ -278,19 +291,22 @@ class BackupSession:
     def _on_answer(self, answer: Answer) -> None:
         self.answered = True
         if answer.tag != UPLOAD_TAG:
-            self._calls.pop(answer.tag).answer = answer
+            call = self._calls.pop(answer.tag)
+            call.answer = answer
+            self._answered_flight = max(self._answered_flight, call.flight)
             return
         name = answer.digest.hex() if answer.digest else "?"
-        call = Call(f"uploading chunk {name} of {self._label}", self.flight)
+        call = Call(f"uploading chunk {name} of {self._label}", self._chunk_flight)
         call.answer = answer
         try:
             call.body()
         except RemoteError as error:
             self._upload_error = self._upload_error or error
 
-    def _new_call(self, request: str) -> tuple[Call, int]:
-        call = Call(request, self.flight)
-        self.flights = max(self.flights, self.flight)
+    def _new_call(self, request: str, *, after: int = 0) -> tuple[Call, int]:
+        """A call one flight later than what was waited for, and than ``after``; and its tag."""
+        call = Call(request, max(after, self._waited_for) + 1)
+        self.flights = max(self.flights, call.flight)
         tag = self._next_tag
         self._next_tag += 1
         self._calls[tag] = call

@@ -41,6 +41,13 @@ _SOCKET_OPTIONS: Final = (
 )
 """On an idle connection, a target that vanished without a word is noticed after 75 seconds."""
 
+_SO_SNDBUFFORCE: Final = 32
+"""Of Linux's ``asm-generic/socket.h``; Python does not know it."""
+SEND_BUFFER: Final = 64 << 20
+"""Room for a server's window of 32 MiB in flight; the kernel's own overhead takes some of it."""
+UNSENT_BYTES: Final = 2 << 20
+"""What waits in the kernel beyond what is in flight: on a short link the buffer stays small."""
+
 DEAD_AFTER_S: Final = 75.0
 DEAD_AFTER_TRIES: Final = 3
 """A target is dead when its kernel has answered nothing for so long, and none of so many tries.
@@ -55,6 +62,17 @@ stalled for minutes is probed every two minutes at most, so its death takes long
 
 _TCP_INFO: Final = struct.Struct("=2xBB52xI")
 """Of Linux's ``struct tcp_info``: retransmits, probes, and ms since the last acknowledgement."""
+
+
+def _widen(connection: socket.socket) -> None:
+    """Let a whole window be in flight, where we may (CAP_NET_ADMIN); else the kernel's limits hold.
+
+    SO_SNDBUF alone would end at ``net.core.wmem_max``, and the kernel would no more choose by
+    itself, which gets as far (docs/performance.md).
+    """
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 class TlsStream:
@@ -116,6 +134,7 @@ class TlsStream:
             connection.setblocking(False)
             for level, option, value in _SOCKET_OPTIONS:
                 connection.setsockopt(level, option, value)
+            _widen(connection)
             deadline = time.monotonic() + CONNECT_TIMEOUT_S
             code = connection.connect_ex(address)
             poll = select.poll()

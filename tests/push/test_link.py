@@ -1,0 +1,228 @@
+"""What a push waits for, as the target sees it: flights, handshakes and lists (issue 5)."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from shutil import rmtree
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+
+from pbs_push.demo.pieces import Piece
+from pbs_push.formats.keys import CryptKey
+from pbs_push.names import MANIFEST_NAME
+from pbs_push.target import TargetOptions
+from pbs_push.target import server as server_module
+from pbs_push.target.answers import Answer
+from pbs_push.target.http1 import RestConnection, _Request
+from pbs_push.target.http2 import SessionConnection
+from pbs_push.target.session import BackupSession
+from pbs_push.target.shared import Shared
+from pbs_push.target.wire import Wire
+
+from .world import World, whole
+
+PATIENCE_S = 10.0
+"""For what must happen; a test that waits so long fails."""
+
+# -- flights --
+
+
+class _HoldingWire:
+    """Reads on as long as something comes; then ``release`` lets the answers go, all at once."""
+
+    def __init__(
+        self, wire: Wire, is_held: Callable[[], bool], release: Callable[[], None]
+    ) -> None:
+        self._wire = wire
+        self._is_held = is_held
+        self._release = release
+        self.quiet_s = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wire, name)
+
+    def exchange(self, *, more: bool = False) -> bytes | None:
+        if self._is_held():
+            self._wire._send_some()
+            poll = select.poll()
+            poll.register(self._wire._socket, select.POLLIN)
+            if not poll.poll(self.quiet_s * 1000):
+                self._release()
+                return b""
+        return self._wire.exchange(more=more)
+
+
+class _Holding(SessionConnection):
+    """Holds all answers until the client has nothing to send without one; that is a flight."""
+
+    quiet_s: float
+    flights: list[int]
+
+    def __init__(self, wire: Wire, shared: Shared, session: BackupSession) -> None:
+        held: list[tuple[int, Answer]] = []
+        holding = _HoldingWire(wire, lambda: bool(held), self._release)
+        holding.quiet_s = self.quiet_s
+        super().__init__(holding, shared, session)  # type: ignore[arg-type]
+        self._held = held
+        self.flights.append(0)
+
+    def _respond(self, stream_id: int, answer: Answer) -> None:
+        self._held.append((stream_id, answer))
+
+    def _release(self) -> None:
+        self.flights[-1] += 1
+        for stream_id, answer in self._held:
+            super()._respond(stream_id, answer)
+        self._held.clear()
+
+
+class Snapshots(NamedTuple):
+    """A first snapshot and a second, and the flights that they take.
+
+    ``between`` changes what the source has of the first, once it is pushed.
+    """
+
+    first: dict[str, tuple[str | Piece, ...]]
+    second: dict[str, tuple[str | Piece, ...]]
+    flights: tuple[int, int]
+    options: Mapping[str, Any] = MappingProxyType({})
+    target: TargetOptions = TargetOptions(bad_login_delay_s=0)
+    between: Callable[[World], object] = lambda _world: None
+
+
+def _image(label: str) -> tuple[Piece, ...]:
+    return (*(whole(f"piece {i}") for i in range(20)), whole(label))
+
+
+def _prune(world: World) -> None:
+    (world.source.folder("vm/1", 1) / MANIFEST_NAME).unlink()
+
+
+def _replace(world: World) -> None:
+    rmtree(world.source.folder("vm/1", 1))
+    world.source.add("vm/1", 1, archives={"disk.img.fidx": _image("c"), "root.pxar.didx": "cd"})
+
+
+KEY = CryptKey(bytes(range(32)))
+FIXED = ({"disk.img.fidx": _image("a")}, {"disk.img.fidx": _image("b")})
+DYNAMIC = ({"root.pxar.didx": ("a", "b", "c")}, {"root.pxar.didx": ("a", "x", "c", "y")})
+BOTH = tuple({**one, **other} for one, other in zip(FIXED, DYNAMIC, strict=True))
+MANY = tuple(f"piece {number % 50}" for number in range(2000))
+OLD = TargetOptions(version=("3.3", "1"), body_limit=64 << 10, bad_login_delay_s=0)
+
+CASES = {
+    "fixed": Snapshots(*FIXED, (5, 5)),
+    "dynamic": Snapshots(*DYNAMIC, (5, 5)),
+    "both": Snapshots(*BOTH, (5, 5)),
+    "unchanged": Snapshots(FIXED[0], FIXED[0], (5, 3)),
+    "pruned at the source": Snapshots(*BOTH, (5, 6), between=_prune),
+    "another at the source": Snapshots(*BOTH, (5, 6), between=_replace),
+    "encrypting": Snapshots(*BOTH, (5, 6), options={"encryption_key": KEY}),
+    # Lists of a dynamic index go one after another.
+    "three lists": Snapshots({"root.pxar.didx": MANY}, DYNAMIC[1], (7, 5), target=OLD),
+}
+
+
+def _flights(
+    folder: Path, case: Snapshots, quiet_s: float, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[int], list[int]]:
+    """Flights of both snapshots, as the target sees them, and as the session counts them."""
+    seen: list[int] = []
+    counting = type("Counting", (_Holding,), {"quiet_s": quiet_s, "flights": seen})
+    monkeypatch.setattr(server_module, "SessionConnection", counting)
+    counted = []
+    folder.mkdir()
+    with World(folder) as world:
+        world.serve(case.target)
+        for number, archives in ((1, case.first), (2, case.second)):
+            world.source.add("vm/1", number, archives=archives)
+            counted.append(world.push(**case.options).report.stats.flights)
+            if number == 1:
+                case.between(world)
+    return seen, counted
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_target_sees_the_flights_that_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Too short a silence makes two flights of one, on a busy machine; a longer one does not."""
+    case = CASES[name]
+    for quiet_s in (0.05, 0.2, 0.8, 3.2):
+        seen, counted = _flights(tmp_path / f"{quiet_s}", case, quiet_s, monkeypatch)
+        if tuple(seen) == case.flights:
+            break
+    assert tuple(seen) == case.flights
+    assert tuple(counted) == case.flights
+
+
+# -- what is done at the same time --
+
+
+def test_the_next_connection_is_open_before_a_snapshot_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``finish`` is answered once another handshake is over, for as many as come."""
+    handshakes = threading.Condition()
+    counted = 0
+    expected = {1: True, 2: True, 3: False}
+    waits: list[bool] = []
+    before: dict[int, int] = {}
+    shake_hands, init, finish = Wire.shake_hands, BackupSession.__init__, BackupSession.finish
+
+    def counting(self: Wire) -> None:
+        nonlocal counted
+        shake_hands(self)
+        with handshakes:
+            counted += 1
+            handshakes.notify_all()
+
+    def begun(self: BackupSession, *args: Any) -> None:
+        before[id(self)] = counted
+        init(self, *args)
+
+    def held(self: BackupSession, *args: Any) -> Any:
+        number = len(waits) + 1
+        with handshakes:
+            waits.append(
+                not expected[number]
+                or handshakes.wait_for(lambda: counted > before[id(self)], PATIENCE_S)
+            )
+        return finish(self, *args)
+
+    monkeypatch.setattr(Wire, "shake_hands", counting)
+    monkeypatch.setattr(BackupSession, "__init__", begun)
+    monkeypatch.setattr(BackupSession, "finish", held)
+    world.source.add("vm/1", 1, 2, 3)
+    pushed = world.push()
+    assert waits == [True, True, True], "no connection was opened while a snapshot was finishing"
+    assert pushed.counted.sessions == 3
+    assert counted == before[max(before, key=before.__getitem__)], "one was opened for nothing"
+
+
+def test_namespaces_are_asked_about_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists of two namespaces are answered once both were asked for."""
+    for ns in ("", "a", "b"):
+        world.source.add("vm/1", 1, ns=ns)
+    world.push()
+    both = threading.Barrier(2, timeout=PATIENCE_S)
+    alone: list[str] = []
+    handle = RestConnection._handle
+
+    def held(self: RestConnection, request: _Request) -> Answer:
+        if request.components[-1:] == ["groups"] and request.query in ("ns=a", "ns=b"):
+            try:
+                both.wait()
+            except threading.BrokenBarrierError:
+                alone.append(request.query)
+        return handle(self, request)
+
+    monkeypatch.setattr(RestConnection, "_handle", held)
+    again = world.push()
+    assert alone == [], "the groups of one namespace were asked for after those of another"
+    assert again.counted.requests["GET groups"] == 3
