@@ -45,7 +45,9 @@ def store(cold: dict[int, float], *, warm: float = 5000) -> StoreFigures:
     )
 
 
-def link(round_trip_ms: float, uploads: dict[int, float]) -> LinkFigures:
+def link(
+    round_trip_ms: float, uploads: dict[int, float], *, most_in_flight: int | None = 64 << 20
+) -> LinkFigures:
     """``uploads``: MB/s by connections."""
     return LinkFigures(
         repository="root@pam!push@backup.example.org:8007:offsite",
@@ -54,6 +56,7 @@ def link(round_trip_ms: float, uploads: dict[int, float]) -> LinkFigures:
         begin_s=0.02,
         round_trip_s=round_trip_ms / 1000,
         round_trips=50,
+        most_in_flight=most_in_flight,
         uploads=tuple(UploadRate(n, rate * MB) for n, rate in uploads.items()),
     )
 

@@ -54,14 +54,15 @@ def test_library(place: Place, sample_datastore: Path) -> None:
     assert place.traces() == []
 
 
-def test_what_was_measured_before_an_error_is_kept(place: Place, tmp_path: Path) -> None:
+def test_what_can_be_measured_is_where_a_part_fails(place: Place, tmp_path: Path) -> None:
     (tmp_path / "empty" / ".chunks").mkdir(parents=True)
     with place.connect() as target:
         bench = Bench(datastore=Datastore(tmp_path / "empty"), target=target, seconds=0.01)
         with pytest.raises(SourceError, match="holds no chunks"):
             bench.run()
-    assert bench.report.link is not None
-    assert bench.report.machine is None
+    report = bench.report
+    assert None not in (report.link, report.machine, report.verdict)
+    assert ["datastore could not be measured" in note for note in report.notes] == [True]
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 601, float("nan")])
@@ -147,14 +148,40 @@ def test_mistakes(
 
 
 def test_a_failure_is_in_the_document(
-    environment: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    environment: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PBS_PASSWORD", "wrong")
-    assert run([*FAST, "--json"]) == 4
+    (tmp_path / "empty" / ".chunks").mkdir(parents=True)
+    page = tmp_path / "bench.html"
+    empty = str(tmp_path / "empty")
+    assert run([*FAST, "--json", "--html", str(page), "--datastore", empty]) == 4
     made = json.loads(capfd.readouterr().out)
     assert made["exit-status"] == 4
     assert made["error"]["kind"] == "AuthError"
-    assert made["verdict"] is None
+    assert (made["target"], made["datastore"]) == (None, None)
+    assert made["machine"]["cores"] >= 1
+    assert made["verdict"]["limit"] is None
+    assert [note.split(" could not")[0] for note in made["notes"]] == [
+        "the target",
+        "the datastore",
+    ]
+    assert "the datastore could not be measured" in page.read_text("utf-8")
+
+
+def test_a_target_that_is_not_there(
+    environment: Place, sample_datastore: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment.server.close()
+    assert run([*FAST, "--datastore", str(sample_datastore)]) == 1
+    out, err = capfd.readouterr()
+    assert "16 reads at once" in out
+    assert "The disk limits" in out
+    assert "warning: the target could not be measured: " in out
+    assert "pbs-push: error: " in err
+    assert "Connection refused" in err
 
 
 def test_ctrl_c(environment: Place) -> None:

@@ -99,7 +99,7 @@ CASES = [
         rate=2400,
         parallel=32,
         read_ahead=8,
-        words=("Round trips limit", "one takes 200 ms", "1.4 s", "several groups at once"),
+        words=("Round trips limit", "one takes 200 ms", "1.2 s", "several groups at once"),
     ),
     Case(
         "only more connections fill the line",
@@ -171,10 +171,31 @@ def test_ceilings_of_what_was_measured_lowest_first() -> None:
 
 
 def test_crossover_is_what_fits_into_the_round_trips() -> None:
-    # Seven round trips of 10 ms at 117 MB/s, by four groups at once.
+    # Six round trips of 10 ms at 117 MB/s, by four groups at once.
     verdict = judge(machine(), None, link(10, GIGABIT), 4)
-    assert verdict.crossover_bytes == pytest.approx(0.07 * 117 * MB / 4)
+    assert verdict.crossover_bytes == pytest.approx(0.06 * 117 * MB / 4)
     assert judge(machine(), None, None, 4).crossover_bytes is None
+
+
+BUFFER = "lets one connection have 4.2 MB on the way, which is 42 MB/s at such a round trip"
+
+
+@pytest.mark.parametrize(
+    ("most", "rate", "told"),
+    [(4 << 20, 20.0, True), (4 << 20, 10.0, False), (64 << 20, 300.0, False), (None, 20.0, False)],
+)
+def test_a_send_buffer_that_bounds_a_far_line(most: int | None, rate: float, *, told: bool) -> None:
+    far = link(100, {1: rate, 2: rate}, most_in_flight=most)
+    text = " ".join(judge(machine(), None, far, 4).sentences)
+    assert (BUFFER in text) is told
+    assert ("net.ipv4.tcp_wmem" in text) is told
+
+
+def test_what_failed_is_not_said_to_be_missing() -> None:
+    text = " ".join(judge(machine(), None, None, 4, {Limit.DISK, Limit.LINK}).sentences)
+    assert "The disk was not measured: it failed" in text
+    assert "The link was not measured: it failed" in text
+    assert "give --" not in text
 
 
 def test_auto_is_named_where_it_is_right() -> None:

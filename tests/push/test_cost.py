@@ -15,6 +15,7 @@ from pbs_push.push.schedule import (
     BUFFERS_TOGETHER,
     LEAST_BUFFER,
     MOST_PARALLEL,
+    ROUND_TRIPS_PER_SNAPSHOT,
     buffer_share,
     chosen_parallel,
     largest_first,
@@ -96,6 +97,7 @@ def test_a_chunk_that_moved_is_registered_and_not_sent(world: World) -> None:
 def test_a_snapshot_with_new_chunks_takes_five_flights(world: World) -> None:
     world.source.add("vm/1", 1)
     assert world.push().report.stats.flights == 5
+    assert ROUND_TRIPS_PER_SNAPSHOT == 5 + 1, "the upgrade"
     world.source.add("vm/1", 2, archives={IMAGE: ("new",), "root.pxar.didx": ("b", "newer")})
     assert world.push().report.stats.flights == 5
 

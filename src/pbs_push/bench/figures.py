@@ -70,6 +70,7 @@ class LinkFigures:
 
     ``connect_s``: TCP and TLS. ``begin_s``: from there to a backup session that may be written to.
     ``round_trip_s``: median of ``round_trips`` small requests on that connection.
+    ``most_in_flight``: bytes that this system lets one connection have on the way, None if unknown.
     """
 
     repository: str
@@ -78,4 +79,5 @@ class LinkFigures:
     begin_s: float
     round_trip_s: float
     round_trips: int
+    most_in_flight: int | None
     uploads: tuple[UploadRate, ...]

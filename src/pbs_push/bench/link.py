@@ -94,6 +94,7 @@ class LinkBench:
             begin_s=ready - connected,
             round_trip_s=round_trip_s,
             round_trips=len(spans),
+            most_in_flight=stream.most_in_flight,
             uploads=tuple(uploads),
         )
 

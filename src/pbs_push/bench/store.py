@@ -173,13 +173,15 @@ class StoreBench:
         return _Done(chunks_read, bytes_read, max(time.perf_counter() - began, 1e-6))
 
     def _reader(self, shared: _Shared, buffer: memoryview, deadline: float) -> tuple[int, int]:
-        """Read chunks as they are given out; returns how many, and their bytes."""
+        """Read chunks as they are given out, at least one; returns how many, and their bytes."""
         chunks_read = bytes_read = 0
-        while time.perf_counter() < deadline and (chunk := shared.next()) is not None:
+        while (chunk := shared.next()) is not None:
             check_cancelled(self._cancelled)
             size = _read_file(chunk.path, buffer)
             chunks_read += size > 0
             bytes_read += size
+            if time.perf_counter() >= deadline:
+                break
         return chunks_read, bytes_read
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.bench.link import LinkBench
 from pbs_push.bench.machine import MachineBench
 from pbs_push.bench.report import BenchReport
 from pbs_push.bench.store import StoreBench
-from pbs_push.bench.verdict import judge
-from pbs_push.errors import ConfigError, RemoteError
+from pbs_push.bench.verdict import Limit, judge
+from pbs_push.errors import Cancelled, ConfigError, PbsPushError, RemoteError
 from pbs_push.names import Namespace
 from pbs_push.push.schedule import MOST_PARALLEL, chosen_parallel
 
@@ -29,8 +30,8 @@ class Bench:
 
     ``seconds`` is what each of the measurements takes, about; there are some ten for the machine
     and for a datastore each, and five for a target. ``notify`` is told what is measured next.
-    ``cancel`` may be called from any thread, or a signal handler. ``report`` also has what was
-    measured before an error. Raises ConfigError for ``seconds`` out of range.
+    ``cancel`` may be called from any thread, or a signal handler. ``report`` also has what could be
+    measured where something failed. Raises ConfigError for ``seconds`` out of range.
     """
 
     def __init__(
@@ -51,26 +52,51 @@ class Bench:
         self._notify = notify or _ignore
         self._cancelled = threading.Event()
         self.report = BenchReport(seconds)
+        self._failure: PbsPushError | None = None
 
     def cancel(self) -> None:
         """Stop as soon as possible; ``run`` then raises Cancelled."""
         self._cancelled.set()
 
     def run(self) -> BenchReport:
-        """Measure and judge. Raises RemoteError, SourceError, Cancelled."""
-        # The target first: it is the one that may refuse, and that should not take a minute.
+        """Measure and judge.
+
+        Raises Cancelled; and RemoteError, SourceError of the first part that could not be measured,
+        but only when the others were.
+        """
         report = self.report
+        given = set()
         if self._target is not None:
-            self._measure_target(self._target)
+            given.add(Limit.LINK)
+            self._try("target", partial(self._measure_target, self._target))
         if self._datastore is not None:
-            store = StoreBench(self._datastore, self._seconds, self._notify, self._cancelled)
-            report.store = store.measure()
+            given.add(Limit.DISK)
+            self._try("datastore", partial(self._measure_store, self._datastore))
         machine = MachineBench(self._seconds, self._notify, self._cancelled).measure()
         report.machine = machine
         round_trip_s = 0.0 if report.link is None else report.link.round_trip_s
         auto_parallel = chosen_parallel(round_trip_s, MOST_PARALLEL)
-        report.verdict = judge(machine, report.store, report.link, auto_parallel)
+        report.verdict = judge(machine, report.store, report.link, auto_parallel, given)
+        if self._failure is not None:
+            raise self._failure
         return report
+
+    def _try(self, part: str, measure: Callable[[], None]) -> None:
+        """Measure a part; a failure is noted, and the other parts are worth measuring all the same.
+
+        Raises Cancelled.
+        """
+        try:
+            measure()
+        except Cancelled:
+            raise
+        except PbsPushError as error:
+            self._failure = self._failure or error
+            self.report.notes.append(f"the {part} could not be measured: {error}")
+
+    def _measure_store(self, datastore: Datastore) -> None:
+        store = StoreBench(datastore, self._seconds, self._notify, self._cancelled)
+        self.report.store = store.measure()
 
     def _measure_target(self, target: Target) -> None:
         link = LinkBench(target, self._namespace, self._seconds, self._notify, self._cancelled)

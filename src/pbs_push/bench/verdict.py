@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from pbs_push.bench.words import counted, number_text, rate_text, size_text, time_text
 from pbs_push.push.options import DEFAULT_READ_AHEAD, MAX_PARALLEL
+from pbs_push.push.schedule import ROUND_TRIPS_PER_SNAPSHOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from pbs_push.bench.figures import LinkFigures, MachineFigures, ReadRate, StoreFigures
 
-ROUND_TRIPS_PER_SNAPSHOT: Final = 7
-"""Of a small snapshot, on a connection opened ahead: the upgrade, and six flights."""
 TYPICAL_CHANGE: Final = 16 << 20
 """Four chunks of an image: where a snapshot must bring more than this before the line counts for
 more than the round trips, round trips are what limits a usual push."""
@@ -30,6 +29,12 @@ _SAME: Final = 0.7
 """Cold reads that come this near to warm ones may have come from memory as well."""
 _SCALES: Final = 1.5
 """More connections help where they carry this many times what one carries."""
+
+
+_SERVER_WINDOW: Final = 32 << 20
+"""Bytes that a real server lets one connection have on the way (spec 03)."""
+_BUFFER_BOUND: Final = 0.4
+"""Near the bound, since the kernel counts its own overhead, up to half of a send buffer, too."""
 
 
 class Limit(Enum):
@@ -71,8 +76,12 @@ def judge(
     store: StoreFigures | None,
     link: LinkFigures | None,
     auto_parallel: int,
+    given: Collection[Limit] = (),
 ) -> Verdict:
-    """What limits a push. ``auto_parallel``: what ``--parallel auto`` would choose here."""
+    """What limits a push. ``auto_parallel``: what ``--parallel auto`` would choose here.
+
+    ``given``: DISK where a datastore was given, LINK where a target was, measured or not.
+    """
     parallel = _parallel(link, auto_parallel)
     read_ahead = _read_ahead(store, parallel)
     ceilings = [_cpu_ceiling(machine)]
@@ -86,10 +95,11 @@ def judge(
     sentences = [_headline(limit, ceilings), *(f"{item.why}." for item in ceilings)]
     if link is not None and crossover is not None:
         sentences += [_round_trip_words(link, parallel, crossover), _connections_words(link)]
+        sentences += _buffer_words(link)
     if store is not None:
         sentences.append(_reads_words(store))
     sentences.append(_options_words(parallel, auto_parallel, read_ahead))
-    sentences += _unknown(store, link)
+    sentences += _unknown(store, link, given)
     return Verdict(limit, tuple(ceilings), crossover, parallel, read_ahead, tuple(sentences))
 
 
@@ -208,6 +218,20 @@ def _connections_words(link: LinkFigures) -> str:
     )
 
 
+def _buffer_words(link: LinkFigures) -> list[str]:
+    """Where one connection comes near what its send buffer lets be on the way at once."""
+    most = link.most_in_flight
+    if most is None or most >= _SERVER_WINDOW:
+        return []
+    if link.uploads[0].bytes_per_s * link.round_trip_s < _BUFFER_BOUND * most:
+        return []
+    return [
+        f"This system lets one connection have {size_text(most)} on the way, which is "
+        f"{rate_text(most / link.round_trip_s)} at such a round trip: with more in the last number "
+        "of the sysctl net.ipv4.tcp_wmem, or as root, one could carry more; so can several."
+    ]
+
+
 def _reads_words(store: StoreFigures) -> str:
     one, enough = store.cold[0], _enough_reads(store.cold)
     warm = max(rate.bytes_per_s for rate in store.warm)
@@ -236,10 +260,14 @@ def _options_words(parallel: int, auto_parallel: int, read_ahead: int) -> str:
     return f"{text}{' (the default)' if read_ahead == DEFAULT_READ_AHEAD else ''}."
 
 
-def _unknown(store: StoreFigures | None, link: LinkFigures | None) -> list[str]:
+def _unknown(
+    store: StoreFigures | None, link: LinkFigures | None, given: Collection[Limit]
+) -> list[str]:
     hints = []
     if store is None:
-        hints.append("The disk was not measured: give --datastore.")
+        how = "it failed, see below" if Limit.DISK in given else "give --datastore"
+        hints.append(f"The disk was not measured: {how}.")
     if link is None:
-        hints.append("The link was not measured: give --repository.")
+        how = "it failed, see below" if Limit.LINK in given else "give --repository"
+        hints.append(f"The link was not measured: {how}.")
     return hints

@@ -152,14 +152,14 @@ def command(**arguments: Any) -> int:
 
 
 def _show(report: BenchReport, asked: _Arguments, failure: PbsPushError | None) -> None:
-    """Print what there is, also after a failure, and write the page if all of it is there."""
+    """Print what there is, also after a failure; the page too, unless it was interrupted."""
     if asked.as_json:
         status = 0 if failure is None else failure.exit_status
         print(json.dumps(bench_document(report, status, failure), indent=2))
     else:
         for line in _lines(report):
             print(line)
-    if asked.html is not None and failure is None:
+    if asked.html is not None and report.verdict is not None:
         asked.html.write_text(html_page(report), encoding="utf-8")
 
 

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 LEAST_PARALLEL: Final = 4
 MOST_PARALLEL: Final = 32
+ROUND_TRIPS_PER_SNAPSHOT: Final = 6
+"""Of a small snapshot, on a connection opened ahead: the upgrade, and five flights (spec 06)."""
 _GROUPS_PER_CORE: Final = 2
 _SECONDS_PER_GROUP: Final = 0.002
 """Round trip that one more group at once makes up for: a small snapshot keeps a core busy for some
-15 ms in about 7 round trips (docs/performance.md)."""
+15 ms in its round trips (docs/performance.md)."""
 
 BUFFERS_TOGETHER: Final = 128 << 20
 LEAST_BUFFER: Final = 12 << 20

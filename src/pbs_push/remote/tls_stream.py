@@ -15,6 +15,7 @@ import ssl
 import struct
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pbs_push.errors import Cancelled, ConnectError, os_reason
@@ -43,6 +44,8 @@ _SOCKET_OPTIONS: Final = (
 
 _SO_SNDBUFFORCE: Final = 32
 """Of Linux's ``asm-generic/socket.h``; Python does not know it."""
+_SYSTEM_BUFFERS: Final = Path("/proc/sys/net/ipv4/tcp_wmem")
+"""Least, first and most bytes of a send buffer whose size the kernel chooses."""
 SEND_BUFFER: Final = 64 << 20
 """Room for a server's window of 32 MiB in flight; the kernel's own overhead takes some of it."""
 UNSENT_BYTES: Final = 2 << 20
@@ -64,15 +67,20 @@ _TCP_INFO: Final = struct.Struct("=2xBB52xI")
 """Of Linux's ``struct tcp_info``: retransmits, probes, and ms since the last acknowledgement."""
 
 
-def _widen(connection: socket.socket) -> None:
+def _widen(connection: socket.socket) -> int | None:
     """Let a whole window be in flight, where we may (CAP_NET_ADMIN); else the kernel's limits hold.
 
     SO_SNDBUF alone would end at ``net.core.wmem_max``, and the kernel would no more choose by
-    itself, which gets as far (docs/performance.md).
+    itself, which gets as far (docs/performance.md). Returns the bytes that fit, None if unknown.
     """
-    with suppress(OSError):
+    try:
         connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    except OSError:
+        with suppress(OSError, ValueError, IndexError):
+            return int(_SYSTEM_BUFFERS.read_text(encoding="ascii").split()[2])
+        return None
+    return SEND_BUFFER
 
 
 class TlsStream:
@@ -103,6 +111,8 @@ class TlsStream:
             raise ConnectError(f"cannot connect to {self.netloc}: {error}") from error
         self._plain = bytearray(RECEIVE_BYTES)
         self.closed_by_target = False
+        self.most_in_flight: int | None = None
+        """Bytes that the system lets the connection have on the way at once, None if unknown."""
         self._poll = select.poll()
         self._socket = self._connected(host, port)
         try:
@@ -134,7 +144,7 @@ class TlsStream:
             connection.setblocking(False)
             for level, option, value in _SOCKET_OPTIONS:
                 connection.setsockopt(level, option, value)
-            _widen(connection)
+            self.most_in_flight = _widen(connection)
             deadline = time.monotonic() + CONNECT_TIMEOUT_S
             code = connection.connect_ex(address)
             poll = select.poll()
