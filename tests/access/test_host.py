@@ -46,7 +46,7 @@ def test_real_remotes(real: HostConfig) -> None:
 
 
 def test_real_jobs(real: HostConfig) -> None:
-    jobs = {job.name: job for job in real.jobs()}
+    jobs = {name: real.job(name) for name in real.job_names()}
     assert {name: job.kind for name, job in jobs.items()} == {
         "fixpush-1": JobKind.PUSH,
         "fixpush-2": JobKind.PUSH,
@@ -151,7 +151,7 @@ def test_no_configuration_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     host = HostConfig.load()
     assert not host.is_present
     assert host.access() == Access(None, ROOT)
-    assert host.jobs() == []
+    assert host.job_names() == []
     with pytest.raises(ConfigError, match="user 'ann@pbs' is unknown"):
         host.access(ANN)
     with pytest.raises(ConfigError, match=r"no remote 'x' in .*remote\.cfg"):

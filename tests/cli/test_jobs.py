@@ -73,7 +73,6 @@ def test_every_setting_is_kept() -> None:
         ({"resync_corrupt": "1"}, "resync-corrupt"),
         ({"burst_out": "1M"}, "sync job 'j' .*'burst-out' has no effect"),
         ({"unmount_on_done": "1"}, "unmount-on-done"),
-        ({"worker_threads": "1000"}, "sync job 'j' .*parallel 1000"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(settings: dict[str, object], words: str) -> None:
@@ -88,7 +87,7 @@ def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:
     jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
     assert jobs["fixpush-1"]["rate-out"] == 1_500_000
     assert jobs["fixpush-1"]["active-encryption-key"] == "fixsynckey"
-    assert jobs["fixpush-1"]["problem"] is None
+    assert "encryption key file" in jobs["fixpush-1"]["problem"]
     assert "unmount-on-done" in jobs["fixpush-2"]["problem"]
     assert jobs["fixpull-1"]["kind"] == "pull"
     assert "sync-direction push" in jobs["fixpull-1"]["problem"]
@@ -121,6 +120,43 @@ def config_dir(tmp_path: Path, place: Place, small_source: Path) -> Path:
     )
     (folder / "user.cfg").write_text("user: ann@pbs\n")
     return folder
+
+
+PROBLEMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "proxy": ("remote.cfg", "\tuse-node-proxy true\n", ("remote.cfg:7: ", "node's proxy")),
+    "maintenance": (
+        "datastore.cfg",
+        "\tmaintenance-mode offline\n",
+        ("datastore 'here'", "maintenance mode 'offline'"),
+    ),
+    "job of a disabled user": ("user.cfg", "\tenable 0\n", ("ann@pbs", "disabled")),
+    "key": ("sync.cfg", "\tactive-encryption-key k\n", ("Sys.Modify", "/system/encryption-keys/k")),
+    "depths": ("sync.cfg", "\tns a/b\n\tmax-depth 6\n", ("max-depth 6", "namespace a/b")),
+    "threads": (
+        "sync.cfg",
+        "\tworker-threads 100\n",
+        ("sync.cfg:16: sync 'anns'", "worker-threads"),
+    ),
+    "rate": ("sync.cfg", "\trate-out 0\n", ("sync.cfg:16: sync 'anns'", "rate-out")),
+    "malformed": ("sync.cfg", "\tsync-direction both\n", ("sync.cfg:16: sync 'anns'",)),
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_list_tells_what_a_run_would_refuse(cli: Cli, config_dir: Path, problem: str) -> None:
+    name, line, words = PROBLEMS[problem]
+    config = ["--config-dir", config_dir]
+    for job in json.loads(cli("job", "list", "--json", *config).succeeded().out):
+        assert job["problem"] is None
+    with (config_dir / name).open("a") as file:
+        file.write(line)
+    jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
+    told = jobs["anns"]["problem"]
+    assert all(word in told for word in words), told
+    if name in ("sync.cfg", "user.cfg"):
+        assert jobs["flat"]["problem"] is None, "another's fault"
+    assert f"    not to be run here: {told}" in cli("job", "list", *config).succeeded().out
+    cli("job", "run", "anns", *config).failed(4 if problem == "key" else 2, told)
 
 
 def test_run(cli: Cli, place: Place, config_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,8 +147,8 @@ def test_plan() -> None:
 
 
 def test_plan_of_an_empty_source() -> None:
-    assert list(plan_lines(Plan(()))) == [
-        "warning  the source holds no finished snapshot to push",
+    assert list(plan_lines(Plan((), notes=("mind it",)))) == [
+        "warning  mind it",
         "dry run: 0 snapshots of 0 groups would be pushed, 0 namespaces created; "
         "nothing was changed",
     ]

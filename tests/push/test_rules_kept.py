@@ -11,7 +11,7 @@ import pytest
 from pbs_push import Datastore
 from pbs_push.errors import SourceError
 
-from .world import World
+from .world import World, access
 
 
 def test_a_source_with_only_a_running_backup_counts_as_empty(world: World) -> None:
@@ -24,6 +24,18 @@ def test_a_source_with_only_a_running_backup_counts_as_empty(world: World) -> No
     done = world.push(remove_vanished=True)
     assert world.there.snapshots() == before
     assert done.told("no finished snapshot") >= 1
+
+
+def test_an_empty_source_is_told_of_and_one_that_cannot_be_planned_is_not_empty(
+    world: World,
+) -> None:
+    world.source.group("vm/1")
+    plan, _ = world.plan()
+    assert plan.notes == ("the source holds no finished snapshot to push",)
+    world.source.add("vm/1", 0)
+    text = "acl:1:/remote:alice@pbs:RemoteAudit\nacl:1:/datastore:alice@pbs:DatastoreReader\n"
+    plan, report = world.plan(**access(text))
+    assert (len(report.problems), plan.notes) == (1, ())
 
 
 def test_an_empty_group_does_not_make_a_source_full(world: World) -> None:
@@ -123,6 +135,15 @@ def test_what_vanished_stays_while_the_target_has_nothing_else(world: World) -> 
     world.source.add("vm/1", 4)
     assert world.push(remove_vanished=True).report.removed.snapshots == 2
     assert world.there.times("vm/1") == [4]
+
+
+def test_it_goes_where_an_empty_source_would_do(world: World) -> None:
+    """And then what the source has can be pushed."""
+    world.source.add("vm/1", 1, 2)
+    world.there.add("vm/1", 0, 3)
+    assert world.push(remove_vanished=True, allow_empty_source=True).report.removed.snapshots == 2
+    assert world.push(remove_vanished=True).report.exit_status == 0
+    assert world.there.times("vm/1") == [1, 2]
 
 
 def test_it_stays_too_if_what_was_to_come_is_gone(world: World) -> None:

@@ -76,9 +76,9 @@ class HostConfig:
         """A sync job. Raises ConfigError if there is none, or it is malformed."""
         return SyncJob.from_section(self._jobs.require("sync", name))
 
-    def jobs(self) -> list[SyncJob]:
-        """All sync jobs, in the file's order. Raises ConfigError if one is malformed."""
-        return [SyncJob.from_section(section) for section in self._jobs.of_type("sync")]
+    def job_names(self) -> list[str]:
+        """The names of all sync jobs, in the file's order. Raises ConfigError."""
+        return [section.id for section in self._jobs.of_type("sync")]
 
     def encryption_key(self, name: str) -> SyncKey:
         """A key for sync jobs. Raises ConfigError if there is none, or it is malformed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ from pbs_push.access.model import (
 )
 from pbs_push.errors import ConfigError
 from pbs_push.names import MAX_NAMESPACE_DEPTH, ROOT, Namespace
+
+MAX_WORKER_THREADS: Final = 64
+"""Groups that are pushed at once at most; PBS takes 32."""
 
 
 class SyncDirection(enum.Enum):
@@ -61,9 +64,9 @@ class SyncJob(ConfigModel):
     transfer_last: Number | None = Field(default=None, ge=1)
     encrypted_only: Flag = False
     verified_only: Flag = False
-    worker_threads: Number | None = Field(default=None, ge=1)
-    rate_out: Size | None = None
-    burst_out: Size | None = None
+    worker_threads: Number | None = Field(default=None, ge=1, le=MAX_WORKER_THREADS)
+    rate_out: Size | None = Field(default=None, ge=1)
+    burst_out: Size | None = Field(default=None, ge=1)
     active_encryption_key: SafeId | None = None
 
     # Without effect on a push that is started here: when PBS itself starts the job (by the clock,

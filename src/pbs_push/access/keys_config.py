@@ -25,6 +25,6 @@ class SyncKey(ConfigModel):
         if self.archived_at is not None:
             raise ConfigError(
                 f"encryption key '{self.name}' is archived: it opens old backups, new pushes must "
-                "not use it; give the job another 'active-encryption-key'"
+                "not use it; name another one"
             )
         return self.path

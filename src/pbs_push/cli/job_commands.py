@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from pbs_push.access.host import HostConfig
 from pbs_push.access.jobs import SyncJob
-from pbs_push.access.rights import Access
 from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.job_push import job_options
@@ -17,8 +18,9 @@ from pbs_push.cli.keys import configured_key
 from pbs_push.cli.options import config_dir, json_flag, make_output, output_options
 from pbs_push.cli.places import configured_source, remote_target
 from pbs_push.cli.pushing import Work, carry_out
-from pbs_push.errors import ConfigError
+from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace
+from pbs_push.push.mapping import check_depths
 
 
 @click.group(
@@ -33,17 +35,13 @@ def command() -> None:
 @config_dir
 def list_jobs(as_json: bool, config_dir: Path | None) -> int:
     """List the jobs; the exit status is returned."""
-    jobs = HostConfig.load(config_dir).jobs()
+    host = HostConfig.load(config_dir)
+    jobs = [_Listed.of(name, host) for name in host.job_names()]
     if as_json:
-        print(json.dumps([_job_document(job) for job in jobs], indent=2))
-        return 0
-    for job in jobs:
-        problem = _problem(job)
-        print(f"{job.name}  {_route(job)}" + (f"  ({job.schedule})" if job.schedule else ""))
-        if job.comment:
-            print(f"    {job.comment}")
-        if problem is not None:
-            print(f"    not to be run here: {problem}")
+        print(json.dumps([job.document() for job in jobs], indent=2))
+    else:
+        for job in jobs:
+            print("\n".join(job.lines()))
     return 0
 
 
@@ -67,30 +65,71 @@ def run_job(
     """Run a job; the exit status is returned."""
     output = make_output(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     asked = Sides(f"job {job_id}", Namespace(), None, Namespace())
-    return carry_out(asked, lambda: _prepare(job_id, config_dir), output)
+
+    def prepare() -> Work:
+        host = HostConfig.load(config_dir)
+        return _prepare(host.job(job_id), host)
+
+    return carry_out(asked, prepare, output)
 
 
-def _prepare(job_id: str, directory: Path | None) -> Work:
-    """Open both sides of a job. Raises PbsPushError."""
-    host = HostConfig.load(directory)
-    job = host.job(job_id)
+def _prepare(job: SyncJob, host: HostConfig) -> Work:
+    """Open both sides of a job, without asking the target for anything. Raises PbsPushError."""
     access = host.access(job.owner)
     remote = job.require_push()
     named = job.active_encryption_key
     key = None if named is None else configured_key(named, host, access)
     options = job_options(job, access, key)
+    check_depths(job.ns, job.remote_ns, job.max_depth, [job.ns])
     source = configured_source(job.store, host)
     place = remote_target(host, remote, job.remote_store)
     return Work(source.datastore, place.target, options)
 
 
-def _problem(job: SyncJob) -> str | None:
-    """Why a job cannot be run here, as far as the job itself tells."""
-    try:
-        job_options(job, Access(user=job.owner))
-    except ConfigError as error:
-        return str(error)
-    return None
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A job of the list; ``job`` is None if it cannot be read, ``problem`` says why it cannot be
+    run here, as far as this host tells.
+    """
+
+    name: str
+    job: SyncJob | None
+    problem: str | None
+
+    @classmethod
+    def of(cls, name: str, host: HostConfig) -> _Listed:
+        """The job ``name`` of this host."""
+        job = None
+        try:
+            job = host.job(name)
+            _prepare(job, host).target.close()
+        except PbsPushError as error:
+            return cls(name, job, str(error))
+        return cls(name, job, None)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        job = self.job
+        if job is None:
+            yield self.name
+        else:
+            yield f"{job.name}  {_route(job)}" + (f"  ({job.schedule})" if job.schedule else "")
+            if job.comment:
+                yield f"    {job.comment}"
+        if self.problem is not None:
+            yield f"    not to be run here: {self.problem}"
+
+    def document(self) -> dict[str, object]:
+        """With PBS's names, without what the job leaves open."""
+        if self.job is None:
+            return {"id": self.name, "problem": self.problem}
+        values = self.job.model_dump(mode="json", exclude_none=True, exclude={"name", "unknown"})
+        return {
+            "id": self.name,
+            **{name.replace("_", "-"): value for name, value in values.items()},
+            "kind": self.job.kind.value,
+            "problem": self.problem,
+        }
 
 
 def _route(job: SyncJob) -> str:
@@ -106,14 +145,3 @@ def _pushes(job: SyncJob) -> bool:
 
 def _place(store: str, namespace: Namespace) -> str:
     return store if namespace.is_root else f"{store}/{namespace}"
-
-
-def _job_document(job: SyncJob) -> dict[str, object]:
-    """A job with PBS's names, without what it leaves open, and why it cannot be run here."""
-    values = job.model_dump(mode="json", exclude_none=True, exclude={"name", "unknown"})
-    return {
-        "id": job.name,
-        **{name.replace("_", "-"): value for name, value in values.items()},
-        "kind": job.kind.value,
-        "problem": _problem(job),
-    }

@@ -87,8 +87,9 @@ def remote_target(host: HostConfig, remote_name: str, store: str) -> TargetPlace
     remote = host.remote(remote_name)
     if remote.use_node_proxy:
         raise ConfigError(
-            f"remote '{remote_name}' is to be reached through the node's proxy (use-node-proxy), "
-            "which a push of this version cannot do; give the target as REPOSITORY instead"
+            f"{remote.place('use-node-proxy')}remote '{remote_name}' is to be reached through the "
+            "node's proxy, which a push of this version cannot do; where the direct way is open, "
+            "remove 'use-node-proxy', or push to a REPOSITORY"
         )
     target = Target(remote.repository(store), remote.password, remote.fingerprint)
     return TargetPlace(target, remote_name)

@@ -84,16 +84,14 @@ def _why_none_vanished(finished: int, *, lasting: bool, options: PushOptions) ->
     target's newest one would make room for older ones, but not before the next push: until then the
     target would have nothing.
     """
-    if not finished:
-        if options.allow_empty_source:
-            return None
-        return "the target's is not: nothing is removed there (--allow-empty-source would)"
-    if lasting:
+    if lasting or options.allow_empty_source:
         return None
+    if not finished:
+        return "the target's is not: nothing is removed there (--allow-empty-source would)"
     return (
         "what vanished from it stays, as long as the target has nothing else of it: none of the "
         "source's snapshots is there or can be pushed now (older ones cannot be, while a newer one "
-        "is at the target)"
+        "is at the target; --allow-empty-source would remove that, and the next push send them)"
     )
 
 

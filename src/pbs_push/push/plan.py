@@ -96,19 +96,13 @@ class Plan:
     """All of a push. ``no_removals`` says why none of the planned removals may happen.
 
     ``vanished`` namespaces are in the order of their removal, children first; those that stay say
-    why.
+    why. ``notes`` are lines to show about all of it.
     """
 
     namespaces: tuple[NamespacePlan, ...]
     vanished: tuple[VanishedNamespace, ...] = ()
     no_removals: str | None = None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines to show about all of it."""
-        if any(item.finished for item in self.namespaces):
-            return ()
-        return ("the source holds no finished snapshot to push",)
+    notes: tuple[str, ...] = ()
 
     @property
     def to_push(self) -> int:

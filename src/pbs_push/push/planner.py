@@ -92,7 +92,10 @@ class Planner:
             jobs = [pool.submit(self._namespace, ns, existing) for ns in visible]
             plans = [plan for job in jobs if (plan := job.result()) is not None]
             vanished = self._vanished_namespaces(pool, found, existing, plans)
-        return self._limited(Plan(tuple(_created_once(plans)), vanished))
+        notes = []
+        if len(plans) == len(visible) and not self._failed and not any(p.finished for p in plans):
+            notes.append("the source holds no finished snapshot to push")
+        return self._limited(Plan(tuple(_created_once(plans)), vanished, notes=tuple(notes)))
 
     def _visible(self, found: list[Namespace]) -> list[Namespace]:
         """Those that the local user may see. Raises AccessError where that is none at all."""

@@ -75,7 +75,7 @@ class Remover:
             return
         finished = {item.snapshot.backup_time for item in here if item.finished}
         lasting = any(item.backup_time in finished for item in there if item.finished)
-        if plan.finished and not lasting:
+        if plan.finished and not lasting and not self._options.allow_empty_source:
             text = "the target has no other snapshot of the source's"
             self._notify(Note("warning", f"{where}: what vanished from it stays: {text}"))
             return

@@ -77,7 +77,8 @@ def explain_tls_error(error: ssl.SSLError, netloc: str) -> RemoteError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsError(
             f"the certificate of {netloc} is not trusted ({error.verify_message}); if it is "
-            "self-signed, give its fingerprint (--fingerprint or PBS_FINGERPRINT)"
+            "self-signed, give its fingerprint (--fingerprint or PBS_FINGERPRINT; for a remote of "
+            "this host, in remote.cfg)"
         )
     reason = error.reason or str(error) or type(error).__name__
     return TlsError(f"no TLS connection to {netloc}: {reason}; is it a Proxmox Backup Server?")
