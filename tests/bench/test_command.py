@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ import pytest
 from tests.bench.conftest import SECRET, Place
 
 from pbs_push.bench import Bench, Limit, machine
+from pbs_push.bench.link import BENCHMARK_GROUP, LinkBench
 from pbs_push.cli.app import run
-from pbs_push.errors import Cancelled, ConfigError, SourceError
+from pbs_push.errors import Cancelled, ConfigError, PbsPushError, SourceError
 from pbs_push.push.schedule import MOST_PARALLEL, chosen_parallel
 from pbs_push.source.datastore import Datastore
 
@@ -51,7 +53,7 @@ def test_library(place: Place, sample_datastore: Path) -> None:
     assert report.link is not None
     auto = chosen_parallel(report.link.round_trip_s, MOST_PARALLEL)
     assert report.verdict.parallel in (auto, 8)
-    assert place.traces() == []
+    assert place.is_clean()
 
 
 def test_what_can_be_measured_is_where_a_part_fails(place: Place, tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_table(
         assert text in out
     assert "measuring" in err
     assert SECRET not in out + err
-    assert environment.traces() == []
+    assert environment.is_clean()
 
 
 def test_json_and_html(
@@ -178,10 +180,54 @@ def test_a_target_that_is_not_there(
     assert run([*FAST, "--datastore", str(sample_datastore)]) == 1
     out, err = capfd.readouterr()
     assert "16 reads at once" in out
-    assert "The disk limits" in out
+    assert "Of what was measured, " in out
     assert "warning: the target could not be measured: " in out
-    assert "pbs-push: error: " in err
+    assert "measuring the target failed: " in err
+    assert err.count("pbs-push: error: ") == 1
     assert "Connection refused" in err
+
+
+def test_the_machine_may_fail_too(
+    environment: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/bench.fidx")
+
+    monkeypatch.setattr(machine, "write_fixed_index", full)
+    page = tmp_path / "bench.html"
+    assert run([*FAST, "--html", str(page)]) == 1
+    out, err = capfd.readouterr()
+    assert "8 connections" in out
+    reason = "the machine could not be measured: measuring the machine: /tmp/bench.fidx: No space"
+    assert f"warning: {reason}" in out
+    assert reason in page.read_text("utf-8")
+    assert err.count("pbs-push: error: ") == 1
+
+
+def test_a_page_that_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([*FAST, "--json", "--html", "/dev/full"]) == 1
+    out, err = capfd.readouterr()
+    made = json.loads(out)
+    assert made["machine"] is not None
+    assert made["exit-status"] == 1
+    assert "/dev/full: No space left" in made["error"]["message"]
+    assert "pbs-push: error: --html" in err
+
+
+def test_traces_are_looked_for_after_a_failure(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.server.faults.reset_streams = {"POST speedtest": 20}
+    monkeypatch.setattr(LinkBench, "left_behind", lambda _self: [BENCHMARK_GROUP])
+    with place.connect() as target:
+        bench = Bench(target=target, seconds=0.01)
+        with pytest.raises(PbsPushError, match="speedtest"):
+            bench.run()
+    assert len(bench.report.notes) == 2
+    assert "still shows group host/benchmark" in bench.report.notes[1]
 
 
 def test_ctrl_c(environment: Place) -> None:

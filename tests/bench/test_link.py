@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pbs_push.bench import link
 from pbs_push.bench.link import LinkBench
 from pbs_push.errors import AuthError, Cancelled, PbsPushError, StatusError
 from pbs_push.names import Group, Namespace
+from pbs_push.remote import tls_stream
 from pbs_push.remote.target import Target
 
 ROOT = Namespace()
@@ -27,13 +29,33 @@ def test_figures_and_a_clean_target(place: Place, namespace: Namespace) -> None:
         measuring = bench(target, namespace)
         found = measuring.measure()
         assert measuring.left_behind() == []
-    assert place.traces() == []
+    assert place.is_clean()
     assert [upload.connections for upload in found.uploads] == [1, 2, 4, 8]
     assert all(upload.bytes_per_s > 0 for upload in found.uploads)
     assert found.round_trips >= 5
     assert found.repository == place.repository
     assert found.version == "4.2.3"
     assert min(found.connect_s, found.begin_s, found.round_trip_s) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("4096\t16384\t4194304\n", 4 << 20), ("", None), (None, None)],
+    ids=["as usual", "empty", "absent"],
+)
+def test_what_the_system_lets_be_on_the_way(
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    most: int | None,
+) -> None:
+    if text is not None:
+        (tmp_path / "tcp_wmem").write_text(text)
+    monkeypatch.setattr(tls_stream, "_SYSTEM_BUFFERS", tmp_path / "tcp_wmem")
+    monkeypatch.setattr(tls_stream, "_SO_SNDBUFFORCE", 9999)  # as where we may not
+    with place.connect() as target:
+        assert bench(target).measure().most_in_flight == most
 
 
 def test_uploads_are_speedtests_in_sessions_of_their_own(place: Place) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import pytest
 from tests.bench.figures import DEEP_QUEUE, MB, SPINNING, SSD, link, machine, store
 
 from pbs_push.bench.figures import LinkFigures, MachineFigures, StoreFigures
-from pbs_push.bench.verdict import Limit, Verdict, judge
+from pbs_push.bench.limits import Limit
+from pbs_push.bench.verdict import Verdict, judge
 from pbs_push.push.options import PushOptions
 
 GIGABIT = {1: 115.0, 2: 117.0, 4: 117.0, 8: 117.0}
@@ -16,16 +17,19 @@ WINDOW_BOUND = {1: 300.0, 2: 600.0, 4: 1200.0, 8: 2400.0}
 
 @dataclass(frozen=True)
 class Case:
+    """Figures, and what follows from them; ``auto``: what ``--parallel auto`` would choose."""
+
     name: str
     machine: MachineFigures
     store: StoreFigures | None
     link: LinkFigures | None
-    auto: int
+    _: KW_ONLY
     limit: Limit | None
     rate: float
-    parallel: int
-    read_ahead: int
     words: tuple[str, ...]
+    auto: int = 8
+    parallel: int = 8
+    read_ahead: int = 8
 
 
 CASES = [
@@ -34,11 +38,8 @@ CASES = [
         machine(),
         store(SSD),
         link(1, GIGABIT),
-        auto=8,
         limit=Limit.LINK,
         rate=117,
-        parallel=8,
-        read_ahead=8,
         words=("The link, or the target's server, limits", "117 MB/s", "a single large group"),
     ),
     Case(
@@ -46,10 +47,8 @@ CASES = [
         machine(),
         store(SPINNING),
         link(0.2, FAST_LINE),
-        auto=8,
         limit=Limit.DISK,
         rate=160,
-        parallel=8,
         read_ahead=1,
         words=("The disk limits", "as spinning ones are", "--read-ahead 1."),
     ),
@@ -70,10 +69,8 @@ CASES = [
         machine(),
         store(DEEP_QUEUE),
         link(0.2, FAST_LINE),
-        auto=8,
         limit=Limit.DISK,
         rate=800,
-        parallel=8,
         read_ahead=16,
         words=("with 16 reads at once", "--read-ahead 16."),
     ),
@@ -86,7 +83,6 @@ CASES = [
         limit=Limit.CPU,
         rate=1 / (1 / 200 + 1 / 2000),
         parallel=4,
-        read_ahead=8,
         words=("The CPU limits", "1 core can encrypt"),
     ),
     Case(
@@ -98,7 +94,6 @@ CASES = [
         limit=Limit.ROUND_TRIPS,
         rate=2400,
         parallel=32,
-        read_ahead=8,
         words=("Round trips limit", "one takes 200 ms", "1.2 s", "several groups at once"),
     ),
     Case(
@@ -109,8 +104,6 @@ CASES = [
         auto=4,
         limit=Limit.LINK,
         rate=2400,
-        parallel=8,
-        read_ahead=8,
         words=("--parallel 8 and", "8 carry 2,400 MB/s", "The disk was not measured"),
     ),
     Case(
@@ -122,7 +115,6 @@ CASES = [
         limit=Limit.DISK,
         rate=4000,
         parallel=4,
-        read_ahead=8,
         words=("kept the files in memory", "The link was not measured"),
     ),
     Case(
@@ -130,11 +122,8 @@ CASES = [
         machine(),
         None,
         None,
-        auto=8,
         limit=None,
         rate=4 / (1 / 2000 + 1 / 20_000),
-        parallel=8,
-        read_ahead=8,
         words=("disk and link were not measured", "--datastore", "--repository"),
     ),
 ]
@@ -177,25 +166,44 @@ def test_crossover_is_what_fits_into_the_round_trips() -> None:
     assert judge(machine(), None, None, 4).crossover_bytes is None
 
 
-BUFFER = "lets one connection have 4.2 MB on the way, which is 42 MB/s at such a round trip"
-
-
 @pytest.mark.parametrize(
-    ("most", "rate", "told"),
-    [(4 << 20, 20.0, True), (4 << 20, 10.0, False), (64 << 20, 300.0, False), (None, 20.0, False)],
+    ("most", "uploads", "text"),
+    [
+        (4 << 20, {1: 20.0, 2: 20.0}, "One connection had about 2.0 MB on the way"),
+        (4 << 20, {1: 5.0, 8: 40.0}, "For 40 MB/s, one connection would have 4.0 MB on the way"),
+        (4 << 20, {1: 5.0, 2: 10.0}, None),
+        (64 << 20, {1: 300.0, 8: 2400.0}, None),
+        (None, {1: 20.0, 2: 40.0}, None),
+    ],
+    ids=["near", "several need more", "far from it", "whole window", "unknown"],
 )
-def test_a_send_buffer_that_bounds_a_far_line(most: int | None, rate: float, *, told: bool) -> None:
-    far = link(100, {1: rate, 2: rate}, most_in_flight=most)
-    text = " ".join(judge(machine(), None, far, 4).sentences)
-    assert (BUFFER in text) is told
-    assert ("net.ipv4.tcp_wmem" in text) is told
+def test_a_send_buffer_that_bounds_a_far_line(
+    most: int | None, uploads: dict[int, float], text: str | None
+) -> None:
+    far = link(100, uploads, most_in_flight=most)
+    told = [
+        item for item in judge(machine(), None, far, 4).sentences if "net.ipv4.tcp_wmem" in item
+    ]
+    assert len(told) == (text is not None)
+    for sentence in told:
+        assert text is not None
+        assert sentence.startswith(text)
+        assert "ends at 4.2 MB, which is 42 MB/s at most at such a round trip" in sentence
+        assert "sysctl -w net.ipv4.tcp_wmem='4096 16384 67108864'." in sentence
 
 
 def test_what_failed_is_not_said_to_be_missing() -> None:
     text = " ".join(judge(machine(), None, None, 4, {Limit.DISK, Limit.LINK}).sentences)
-    assert "The disk was not measured: it failed" in text
-    assert "The link was not measured: it failed" in text
+    assert "The disk was not measured: that failed." in text
+    assert "The link was not measured: that failed." in text
     assert "give --" not in text
+
+
+def test_no_part_is_blamed_while_another_is_unknown() -> None:
+    whole = judge(machine(), store(SSD), link(1, GIGABIT), 4).sentences
+    half = judge(machine(), store(SSD), None, 4).sentences
+    assert whole[0] == "The link, or the target's server, limits a push here: 117 MB/s."
+    assert half[0] == "Of what was measured, the disk limits a push here: 3,000 MB/s."
 
 
 def test_auto_is_named_where_it_is_right() -> None:

@@ -5,9 +5,10 @@
 
 from pbs_push.bench.figures import LinkFigures, MachineFigures, StoreFigures
 from pbs_push.bench.html import html_page
+from pbs_push.bench.limits import Limit
 from pbs_push.bench.report import BenchReport, bench_document
 from pbs_push.bench.suite import Bench
-from pbs_push.bench.verdict import Limit, Verdict
+from pbs_push.bench.verdict import Verdict
 
 __all__ = [
     "Bench",

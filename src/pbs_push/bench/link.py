@@ -103,6 +103,8 @@ class LinkBench:
 
         Empty where all is as it was. Raises RemoteError.
         """
+        if not self._begun:
+            return []
         deadline = time.monotonic() + _RELEASE_LIMIT_S
         while True:
             check_cancelled(self._cancelled)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from pbs_push.bench.limits import Limit
 from pbs_push.bench.link import LinkBench
 from pbs_push.bench.machine import MachineBench
 from pbs_push.bench.report import BenchReport
 from pbs_push.bench.store import StoreBench
-from pbs_push.bench.verdict import Limit, judge
-from pbs_push.errors import Cancelled, ConfigError, PbsPushError, RemoteError
+from pbs_push.bench.verdict import judge
+from pbs_push.errors import Cancelled, ConfigError, PbsPushError, RemoteError, os_reason
 from pbs_push.names import Namespace
 from pbs_push.push.schedule import MOST_PARALLEL, chosen_parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
@@ -48,9 +49,9 @@ class Bench:
         self._datastore = datastore
         self._target = target
         self._namespace = namespace or Namespace()
-        self._seconds = seconds
         self._notify = notify or _ignore
         self._cancelled = threading.Event()
+        self._how = (seconds, self._notify, self._cancelled)
         self.report = BenchReport(seconds)
         self._failure: PbsPushError | None = None
 
@@ -61,46 +62,45 @@ class Bench:
     def run(self) -> BenchReport:
         """Measure and judge.
 
-        Raises Cancelled; and RemoteError, SourceError of the first part that could not be measured,
-        but only when the others were.
+        A part that cannot be measured is told of at once and in the report's notes, and the others
+        are measured all the same; then the first error is raised. Raises Cancelled at once.
         """
-        report = self.report
-        given = set()
+        report, given = self.report, set()
         if self._target is not None:
             given.add(Limit.LINK)
-            self._try("target", partial(self._measure_target, self._target))
+            link = LinkBench(self._target, self._namespace, *self._how)
+            with self._part("target"):
+                report.link = link.measure()
+            self._look_for_traces(link)
         if self._datastore is not None:
             given.add(Limit.DISK)
-            self._try("datastore", partial(self._measure_store, self._datastore))
-        machine = MachineBench(self._seconds, self._notify, self._cancelled).measure()
-        report.machine = machine
-        round_trip_s = 0.0 if report.link is None else report.link.round_trip_s
-        auto_parallel = chosen_parallel(round_trip_s, MOST_PARALLEL)
-        report.verdict = judge(machine, report.store, report.link, auto_parallel, given)
+            with self._part("datastore"):
+                report.store = StoreBench(self._datastore, *self._how).measure()
+        with self._part("machine"):
+            report.machine = MachineBench(*self._how).measure()
+        if report.machine is not None:
+            round_trip_s = 0.0 if report.link is None else report.link.round_trip_s
+            auto_parallel = chosen_parallel(round_trip_s, MOST_PARALLEL)
+            report.verdict = judge(report.machine, report.store, report.link, auto_parallel, given)
         if self._failure is not None:
             raise self._failure
         return report
 
-    def _try(self, part: str, measure: Callable[[], None]) -> None:
-        """Measure a part; a failure is noted, and the other parts are worth measuring all the same.
-
-        Raises Cancelled.
-        """
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        """What fails within is noted, and no reason not to measure the rest. Raises Cancelled."""
         try:
-            measure()
+            yield
         except Cancelled:
             raise
-        except PbsPushError as error:
-            self._failure = self._failure or error
-            self.report.notes.append(f"the {part} could not be measured: {error}")
+        except (PbsPushError, OSError) as error:
+            failure = _as_ours(error, name)
+            self._failure = self._failure or failure
+            self.report.notes.append(f"the {name} could not be measured: {failure}")
+            self._notify(f"the {name} failed: {failure}")
 
-    def _measure_store(self, datastore: Datastore) -> None:
-        store = StoreBench(datastore, self._seconds, self._notify, self._cancelled)
-        self.report.store = store.measure()
-
-    def _measure_target(self, target: Target) -> None:
-        link = LinkBench(target, self._namespace, self._seconds, self._notify, self._cancelled)
-        self.report.link = link.measure()
+    def _look_for_traces(self, link: LinkBench) -> None:
+        """Note what the benchmark left at the target, also where it failed."""
         try:
             left = link.left_behind()
         except RemoteError as error:
@@ -112,6 +112,14 @@ class Bench:
             f"the target still shows group {group}, which this benchmark made there"
             for group in left
         ]
+
+
+def _as_ours(error: PbsPushError | OSError, part: str) -> PbsPushError:
+    """An error of the system, such as of a full disk for temporary files, says what was done."""
+    if isinstance(error, PbsPushError):
+        return error
+    where = f" {error.filename}:" if error.filename else ""
+    return PbsPushError(f"measuring the {part}:{where} {os_reason(error)}")
 
 
 def _ignore(_text: str) -> None:

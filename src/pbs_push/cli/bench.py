@@ -22,7 +22,7 @@ from pbs_push.cli.lines import one_line, say
 from pbs_push.cli.options import config_dir, json_flag
 from pbs_push.cli.places import find_source, remote_target, repository_target
 from pbs_push.cli.values import FINGERPRINT, NAMESPACE, REPOSITORY
-from pbs_push.errors import ConfigError, PbsPushError
+from pbs_push.errors import Cancelled, ConfigError, PbsPushError, os_reason
 from pbs_push.names import Namespace, Repository
 from pbs_push.remote.target import Target
 
@@ -145,22 +145,32 @@ def command(**arguments: Any) -> int:
     except PbsPushError as error:
         failure = error
     report = bench.report if bench is not None else BenchReport(asked.seconds)
-    _show(report, asked, failure)
+    measured = bench is not None and not isinstance(failure, Cancelled)
+    if asked.html is not None and measured:
+        failure = _write_page(report, asked.html) or failure
+    _print(report, asked, failure)
     if failure is not None:
         raise failure
     return 0
 
 
-def _show(report: BenchReport, asked: _Arguments, failure: PbsPushError | None) -> None:
-    """Print what there is, also after a failure; the page too, unless it was interrupted."""
+def _write_page(report: BenchReport, path: Path) -> PbsPushError | None:
+    """Write the page; returns why it cannot be written, which is no reason to print nothing."""
+    try:
+        path.write_text(html_page(report), encoding="utf-8")
+    except OSError as error:
+        return PbsPushError(f"--html: writing {path}: {os_reason(error)}")
+    return None
+
+
+def _print(report: BenchReport, asked: _Arguments, failure: PbsPushError | None) -> None:
+    """Print what there is, also after a failure."""
     if asked.as_json:
         status = 0 if failure is None else failure.exit_status
         print(json.dumps(bench_document(report, status, failure), indent=2))
     else:
         for line in _lines(report):
             print(line)
-    if asked.html is not None and report.verdict is not None:
-        asked.html.write_text(html_page(report), encoding="utf-8")
 
 
 def _lines(report: BenchReport) -> Iterator[str]:

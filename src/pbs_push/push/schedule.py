@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 LEAST_PARALLEL: Final = 4
 MOST_PARALLEL: Final = 32
 ROUND_TRIPS_PER_SNAPSHOT: Final = 6
-"""Of a small snapshot, on a connection opened ahead: the upgrade, and five flights (spec 06)."""
+"""Of a snapshot with new chunks, on a connection opened ahead: the upgrade, and the five flights of
+``push.transfer``. The first one of a group waits for TCP and TLS as well."""
 _GROUPS_PER_CORE: Final = 2
-_SECONDS_PER_GROUP: Final = 0.002
-"""Round trip that one more group at once makes up for: a small snapshot keeps a core busy for some
-15 ms in its round trips (docs/performance.md)."""
+_BUSY_S: Final = 0.012
+"""For which a small snapshot keeps a core busy (docs/performance.md)."""
+_SECONDS_PER_GROUP: Final = _BUSY_S / ROUND_TRIPS_PER_SNAPSHOT
+"""Round trip that one more group at once makes up for."""
 
 BUFFERS_TOGETHER: Final = 128 << 20
 LEAST_BUFFER: Final = 12 << 20

@@ -1,0 +1,95 @@
+"""How fast each part would let a push run, from its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from pbs_push.bench.words import counted, rate_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pbs_push.bench.figures import (
+        LinkFigures,
+        MachineFigures,
+        ReadRate,
+        StoreFigures,
+        UploadRate,
+    )
+
+NEARLY_ALL: Final = 0.9
+"""More at once is not worth it for the rest."""
+_FALLS: Final = 0.5
+"""More reads at once are bad for a disk that gives less than this part of its best with them."""
+
+
+class Limit(Enum):
+    """What a push waits for."""
+
+    DISK = "disk"
+    CPU = "cpu"
+    LINK = "link"
+    ROUND_TRIPS = "round trips"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A rate in bytes a second that a push cannot exceed; ``why`` tells how it was found."""
+
+    limit: Limit
+    bytes_per_s: float
+    why: str
+
+
+def cpu_ceiling(machine: MachineFigures) -> Ceiling:
+    """All cores check chunks and encrypt them for the line; the kernel's copies come on top."""
+    one = 1 / (1 / machine.tls + 1 / machine.crc32)
+    return Ceiling(
+        Limit.CPU,
+        machine.cores * one,
+        f"CPU: {counted(machine.cores, 'core')} can encrypt for TLS at {rate_text(machine.tls)} "
+        f"each and check CRCs at {rate_text(machine.crc32)}, together "
+        f"{rate_text(machine.cores * one)} at most",
+    )
+
+
+def disk_ceiling(store: StoreFigures) -> Ceiling:
+    """Cold reads, as few at once as come near the best."""
+    best = enough_reads(store.cold)
+    return Ceiling(
+        Limit.DISK,
+        best.bytes_per_s,
+        f"Disk: chunks that are not in memory come at {rate_text(best.bytes_per_s)} with "
+        f"{counted(best.readers, 'read')} at once",
+    )
+
+
+def link_ceiling(link: LinkFigures) -> Ceiling:
+    """What the fastest number of connections carried."""
+    best = best_upload(link)
+    return Ceiling(
+        Limit.LINK,
+        best.bytes_per_s,
+        f"Link: the line and the target's server take {rate_text(best.bytes_per_s)} over "
+        f"{counted(best.connections, 'connection')}",
+    )
+
+
+def enough_reads(rates: Sequence[ReadRate]) -> ReadRate:
+    """The one with the fewest reads at once that comes near the best rate."""
+    best = max(rate.bytes_per_s for rate in rates)
+    near = (rate for rate in rates if rate.bytes_per_s >= NEARLY_ALL * best)
+    return min(near, key=lambda rate: rate.readers)
+
+
+def falls(rates: Sequence[ReadRate]) -> bool:
+    """Whether many reads at once give much less than the best rate."""
+    most = max(rates, key=lambda rate: rate.readers)
+    return most.bytes_per_s < _FALLS * max(rate.bytes_per_s for rate in rates)
+
+
+def best_upload(link: LinkFigures) -> UploadRate:
+    """The fastest one, with the fewest connections of those."""
+    return max(link.uploads, key=lambda item: item.bytes_per_s)

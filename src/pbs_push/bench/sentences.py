@@ -1,0 +1,141 @@
+"""The verdict in words, a sentence for each thing that a user should know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pbs_push.bench.limits import Limit, best_upload, enough_reads, falls
+from pbs_push.bench.words import number_text, rate_text, size_text, time_text
+from pbs_push.push.options import DEFAULT_READ_AHEAD
+from pbs_push.push.schedule import ROUND_TRIPS_PER_SNAPSHOT
+from pbs_push.remote.tls_stream import SEND_BUFFER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pbs_push.bench.figures import LinkFigures, StoreFigures
+    from pbs_push.bench.limits import Ceiling
+
+_SAME: Final = 0.7
+"""Cold reads that come this near to warm ones may have come from memory as well."""
+_SCALES: Final = 1.5
+"""More connections help where they carry this many times what one carries."""
+_BUFFER_BOUND: Final = 0.4
+"""Near the bound, since the kernel counts its own overhead, up to half of a send buffer, too."""
+_LARGER_BUFFER: Final = f"sysctl -w net.ipv4.tcp_wmem='4096 16384 {SEND_BUFFER}'"
+"""The kernel's defaults, but for the last one."""
+_PARTS: Final = len(Limit) - 1
+"""That have a ceiling: all but round trips."""
+
+
+def headline(limit: Limit | None, ceilings: Sequence[Ceiling]) -> str:
+    """What limits a push, as far as that was measured."""
+    rate = rate_text(ceilings[0].bytes_per_s)
+    if limit is None:
+        return (
+            f"This machine alone would let a push run at {rate}; disk and link were not measured."
+        )
+    words = {
+        Limit.DISK: f"the disk limits a push here: {rate}.",
+        Limit.CPU: f"the CPU limits a push here: {rate}.",
+        Limit.LINK: f"the link, or the target's server, limits a push here: {rate}.",
+        Limit.ROUND_TRIPS: f"round trips limit a push here; large snapshots could reach {rate}.",
+    }[limit]
+    if len(ceilings) < _PARTS:
+        return f"Of what was measured, {words}"
+    return words[0].upper() + words[1:]
+
+
+def round_trip_words(link: LinkFigures, parallel: int, crossover: float) -> str:
+    """How long a snapshot waits, and from which size on that does not matter."""
+    each = ROUND_TRIPS_PER_SNAPSHOT * link.round_trip_s
+    return (
+        f"Round trips: one takes {time_text(link.round_trip_s)}, a snapshot about "
+        f"{ROUND_TRIPS_PER_SNAPSHOT} of them, {time_text(each)}; with {parallel} groups at once "
+        f"that is at most {number_text(parallel / max(each, 1e-9))} snapshots a second, and one "
+        f"that brings less than {size_text(crossover)} waits for round trips more than for its "
+        "bytes."
+    )
+
+
+def connections_words(link: LinkFigures) -> str:
+    """Whether one connection is enough."""
+    one, best = link.uploads[0], best_upload(link)
+    if best.bytes_per_s < _SCALES * one.bytes_per_s:
+        return (
+            f"One connection carries {rate_text(one.bytes_per_s)}, and more of them hardly carry "
+            "more: a single large group can use all of it."
+        )
+    return (
+        f"One connection carries {rate_text(one.bytes_per_s)}, {best.connections} carry "
+        f"{rate_text(best.bytes_per_s)}: several groups at once are needed to use all of it."
+    )
+
+
+def buffer_words(link: LinkFigures) -> list[str]:
+    """Where the send buffer, and not the line, bounds what one connection carries, or soon would.
+
+    It holds all bytes that are on their way, so that it bounds them.
+    """
+    most, round_trip_s = link.most_in_flight, link.round_trip_s
+    if most is None or most >= SEND_BUFFER:
+        return []
+    one, best = link.uploads[0], best_upload(link)
+    if best.bytes_per_s * round_trip_s < _BUFFER_BOUND * most:
+        return []
+    if one.bytes_per_s * round_trip_s < _BUFFER_BOUND * most:
+        size = size_text(best.bytes_per_s * round_trip_s)
+        text = f"For {rate_text(best.bytes_per_s)}, one connection would have {size} on the way"
+    else:
+        size = size_text(one.bytes_per_s * round_trip_s)
+        text = f"One connection had about {size} on the way"
+    return [
+        f"{text}; this system's send buffer (net.ipv4.tcp_wmem) ends at {size_text(most)}, which "
+        f"is {rate_text(most / round_trip_s)} at most at such a round trip: for more, push several "
+        f"groups at once, or as root, or set {_LARGER_BUFFER}."
+    ]
+
+
+def reads_words(store: StoreFigures) -> str:
+    """What reads at once do for the disk, and whether it was the disk at all."""
+    one, enough = store.cold[0], enough_reads(store.cold)
+    warm = max(rate.bytes_per_s for rate in store.warm)
+    text = (
+        f"One read at a time gives {rate_text(one.bytes_per_s)} cold; from memory it is up to "
+        f"{rate_text(warm)}"
+    )
+    if falls(store.cold):
+        return (
+            f"{text}. More than {enough.readers} at once make this disk slower, as spinning ones "
+            "are."
+        )
+    if enough.bytes_per_s >= _SAME * warm:
+        return (
+            f"{text}. That cold is about as fast as warm can mean that the kernel kept the files "
+            "in memory: then the disk was not measured."
+        )
+    return f"{text}."
+
+
+def options_words(parallel: int, auto_parallel: int, read_ahead: int) -> str:
+    """Which options to take."""
+    text = f"Take --parallel {parallel}"
+    if parallel == auto_parallel:
+        text += " (what auto chooses, given as many groups)"
+    text += f" and --read-ahead {read_ahead}"
+    return f"{text}{' (the default)' if read_ahead == DEFAULT_READ_AHEAD else ''}."
+
+
+def missing_words(
+    store: StoreFigures | None, link: LinkFigures | None, given: Collection[Limit]
+) -> list[str]:
+    """What was not measured, and whether that was not asked for, or failed."""
+    failed = "that failed"
+    hints = []
+    if store is None:
+        hint = failed if Limit.DISK in given else "give --datastore"
+        hints.append(f"The disk was not measured: {hint}.")
+    if link is None:
+        hint = failed if Limit.LINK in given else "give --repository"
+        hints.append(f"The link was not measured: {hint}.")
+    return hints
