@@ -5,8 +5,8 @@ repeats a few chunks; ``known``: another snapshot of an archive of distinct chun
 target has, and source and target have the same previous snapshot; ``pruned``: the same, but only
 the target still has the previous snapshot, so its index has to be downloaded.
 
-The peak counts mapped index files as far as they are in memory (32 or 40 bytes an entry, for the
-new and the previous one), which the kernel may take back; ``anon`` is what it may not, at the end.
+The peak counts what is in memory of mapped index files, which the kernel may take back and which is
+given back behind each pass; ``anon`` is what it may not, at the end.
 """
 
 from __future__ import annotations

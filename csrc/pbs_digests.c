@@ -1,8 +1,11 @@
+#define _DEFAULT_SOURCE /* madvise */
 #include "pbs_digests.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "pbs_error.h"
 
@@ -12,6 +15,22 @@
  * before has fetched, so the memory's latency is paid once a block and not twice a row.
  */
 #define BLOCK 64u
+
+/* After how many rows the caller is told that they were passed. */
+#define PASSED_ROWS (1u << 15)
+/*
+ * After how many look-ups that found members all members' rows are passed.  Mostly members are found
+ * in about the order in which they lie; where not, their pages come back that often.
+ */
+#define PASSED_MEMBERS (1u << 17)
+/*
+ * What a row counts that was looked at for its tag alone (of n rows in a set of n, n^2 / 2^33): it lies
+ * anywhere, so that each brings in 16 pages that nobody needs.
+ */
+#define STRAY (1u << 12)
+
+/* Slots of a table that is being left, given back at once: whole pages, most of them. */
+#define LEFT_SLOTS (1u << 17)
 
 /* A batch that brought members: its rows are numbered from first_row on. */
 struct segment {
@@ -32,6 +51,8 @@ struct pbs_digests {
     size_t limit;    /* members that it takes before it grows: 3/4 of the capacity */
     size_t count;
     uint64_t probes;
+    pbs_digests_passed *passed;
+    size_t compared; /* rows with members, since members' rows were passed */
     struct segment *segments;
     size_t n_segments;
     size_t room_for_segments;
@@ -103,6 +124,19 @@ static int capacity_for(uint64_t members, size_t *out_capacity)
     return PBS_OK;
 }
 
+/*
+ * Give back the whole pages of slots from..to of a table that is being left, so that there is never
+ * more than about one table in memory.  They read as zeros, but are not read any more.
+ */
+static void leave_slots(uint64_t *slots, size_t from, size_t to)
+{
+    uintptr_t page_mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+    uintptr_t start = ((uintptr_t)(slots + from) + page_mask) & ~page_mask;
+    uintptr_t end = (uintptr_t)(slots + to) & ~page_mask;
+    if (start < end)
+        madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
 static int resize(struct pbs_digests *set, uint64_t members)
 {
     size_t capacity;
@@ -114,6 +148,8 @@ static int resize(struct pbs_digests *set, uint64_t members)
         return PBS_E_NOMEM;
     for (size_t from = 0; from < set->capacity; from++) {
         uint64_t value = set->slots[from];
+        if (from > 0 && from % LEFT_SLOTS == 0)
+            leave_slots(set->slots, from - LEFT_SLOTS, from);
         if (value == 0)
             continue;
         size_t at = home(capacity, (uint32_t)(value >> 32));
@@ -129,7 +165,7 @@ static int resize(struct pbs_digests *set, uint64_t members)
 }
 
 int pbs_digests_new(const uint8_t key[PBS_DIGESTS_KEY_SIZE], uint64_t expected,
-                    struct pbs_digests **out)
+                    pbs_digests_passed *passed, struct pbs_digests **out)
 {
     if (expected > PBS_DIGESTS_MAX_ROWS)
         return PBS_E_TOO_LARGE;
@@ -140,6 +176,7 @@ int pbs_digests_new(const uint8_t key[PBS_DIGESTS_KEY_SIZE], uint64_t expected,
         set->pair_keys[i] = pbs_load_le32(key + 4 * i);
     for (size_t i = 0; i < 3; i++)
         set->tag_keys[i] = pbs_load_le64(key + 32 + 8 * i);
+    set->passed = passed;
     int status = resize(set, expected + BLOCK); /* see reserve() */
     if (status != PBS_OK) {
         free(set);
@@ -211,9 +248,38 @@ static size_t find(struct pbs_digests *set, const struct probe *probe)
         set->probes++;
         if (value == 0)
             return at;
-        if ((uint32_t)(value >> 32) == probe->tag && equal(member(set, value), probe->digest))
+        if ((uint32_t)(value >> 32) != probe->tag)
+            continue;
+        if (equal(member(set, value), probe->digest)) {
+            set->compared++;
             return at;
+        }
+        set->compared += STRAY;
     }
+}
+
+static void tell_passed(const struct pbs_digests *set, struct pbs_rows rows)
+{
+    if (rows.n == 0)
+        return;
+    const uint8_t *first = row_at(rows, 0);
+    const uint8_t *last = row_at(rows, rows.n - 1);
+    const uint8_t *from = first < last ? first : last;
+    set->passed(from, (size_t)(first < last ? last - first : first - last) + PBS_DIGEST_SIZE);
+}
+
+/* The rows up to `to` were worked off; those before *passed have been told of. */
+static void pass(struct pbs_digests *set, struct pbs_rows rows, size_t to, size_t *passed)
+{
+    if (set->passed == NULL || (to < rows.n && to - *passed < PASSED_ROWS))
+        return;
+    tell_passed(set, (struct pbs_rows){row_at(rows, *passed), rows.stride, to - *passed});
+    *passed = to;
+    if (set->compared < PASSED_MEMBERS)
+        return;
+    for (size_t i = 0; i < set->n_segments; i++)
+        tell_passed(set, set->segments[i].rows);
+    set->compared = 0;
 }
 
 static size_t block_size(size_t n, size_t start)
@@ -292,6 +358,7 @@ int pbs_digests_insert(struct pbs_digests *set, struct pbs_rows rows, uint8_t *o
 {
     struct probe block[BLOCK];
     size_t added = 0;
+    size_t passed = 0;
     uint64_t first_row = rows_in_use(set);
     int status = rows.n == 0 ? PBS_OK : add_segment(set, rows);
     if (status != PBS_OK)
@@ -315,6 +382,7 @@ int pbs_digests_insert(struct pbs_digests *set, struct pbs_rows rows, uint8_t *o
             if (out_new != NULL)
                 out_new[start + i] = is_new;
         }
+        pass(set, rows, start + n, &passed);
     }
     if (added == 0 && rows.n > 0)
         drop_rows(set, rows.n);
@@ -325,11 +393,13 @@ int pbs_digests_insert(struct pbs_digests *set, struct pbs_rows rows, uint8_t *o
 void pbs_digests_contains(struct pbs_digests *set, struct pbs_rows rows, uint8_t *out_found)
 {
     struct probe block[BLOCK];
+    size_t passed = 0;
     for (size_t start = 0; start < rows.n; start += BLOCK) {
         size_t n = block_size(rows.n, start);
         prepare(set, rows, start, n, block);
         for (size_t i = 0; i < n; i++)
             out_found[start + i] = set->slots[find(set, &block[i])] != 0;
+        pass(set, rows, start + n, &passed);
     }
 }
 
@@ -338,6 +408,7 @@ int pbs_digests_difference(struct pbs_digests *set, struct pbs_rows rows, uint32
 {
     struct probe block[BLOCK];
     size_t missing = 0;
+    size_t passed = 0;
     if (rows.n > PBS_DIGESTS_MAX_ROWS)
         return PBS_E_FULL;
     for (size_t start = 0; start < rows.n; start += BLOCK) {
@@ -346,6 +417,7 @@ int pbs_digests_difference(struct pbs_digests *set, struct pbs_rows rows, uint32
         for (size_t i = 0; i < n; i++)
             if (set->slots[find(set, &block[i])] == 0)
                 out_pos[missing++] = (uint32_t)(start + i);
+        pass(set, rows, start + n, &passed);
     }
     *out_n = missing;
     return PBS_OK;

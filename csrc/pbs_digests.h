@@ -34,6 +34,12 @@ struct pbs_rows {
     size_t n;
 };
 
+/*
+ * Told of `length` bytes at `from` that a pass over rows or members is done with, so that the caller
+ * can let the pages of mapped files go. It is called about once a MiB and at the end of each call.
+ */
+typedef void pbs_digests_passed(const void *from, size_t length);
+
 struct pbs_digests_stats {
     uint64_t count;  /* members */
     uint64_t nbytes; /* memory held beside the rows */
@@ -42,11 +48,11 @@ struct pbs_digests_stats {
 
 /*
  * Make an empty set with room for `expected` digests without growing; it grows by itself beyond.
- * key must be random and kept from whoever writes the digests.
+ * key must be random and kept from whoever writes the digests.  passed may be NULL.
  * Errors: PBS_E_NOMEM, PBS_E_TOO_LARGE (expected is above PBS_DIGESTS_MAX_ROWS).
  */
 int pbs_digests_new(const uint8_t key[PBS_DIGESTS_KEY_SIZE], uint64_t expected,
-                    struct pbs_digests **out);
+                    pbs_digests_passed *passed, struct pbs_digests **out);
 
 /* NULL is allowed. */
 void pbs_digests_free(struct pbs_digests *set);

@@ -29,22 +29,24 @@ uint64_t pbs_entry_size(const struct pbs_entries *entries, size_t pos)
 }
 
 int pbs_entries_changed(const struct pbs_entries *entries, const struct pbs_entries *previous,
-                        uint32_t *out, size_t *out_n)
+                        size_t first, size_t n, uint32_t *out, size_t *out_n)
 {
-    size_t n = 0;
+    size_t changed = 0;
 
+    if (first > entries->n || n > entries->n - first)
+        return PBS_E_INVALID;
     if (entries->n != previous->n || entries->n > UINT32_MAX || !entries->chunk_size ||
         entries->chunk_size != previous->chunk_size)
         return PBS_E_INVALID;
-    for (size_t pos = 0; pos < entries->n; pos++)
+    for (size_t pos = first; pos < first + n; pos++)
         if (memcmp(digest_at(entries, pos), digest_at(previous, pos), PBS_DIGEST_SIZE) != 0)
-            out[n++] = (uint32_t)pos;
+            out[changed++] = (uint32_t)pos;
     /* Only the last entry's size can differ where all chunks but the last are of one size. */
     size_t last = entries->n - 1;
-    if (entries->n && (n == 0 || out[n - 1] != last) &&
+    if (n && first + n == entries->n && (changed == 0 || out[changed - 1] != last) &&
         pbs_entry_size(entries, last) != pbs_entry_size(previous, last))
-        out[n++] = (uint32_t)last;
-    *out_n = n;
+        out[changed++] = (uint32_t)last;
+    *out_n = changed;
     return PBS_OK;
 }
 

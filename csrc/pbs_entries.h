@@ -27,11 +27,12 @@ uint64_t pbs_entry_size(const struct pbs_entries *entries, size_t pos);
 
 /*
  * Positions at which a fixed index's entries differ from previous (digest, or bytes covered: a
- * resized last chunk counts, spec 03). Both are of fixed indexes with the same n and chunk size
- * (PBS_E_INVALID otherwise); out has room for n.
+ * resized last chunk counts, spec 03), of the n from first on. Both are of fixed indexes with as
+ * many entries and the same chunk size, and have those asked for (PBS_E_INVALID otherwise); out has
+ * room for n.
  */
 int pbs_entries_changed(const struct pbs_entries *entries, const struct pbs_entries *previous,
-                        uint32_t *out, size_t *out_n);
+                        size_t first, size_t n, uint32_t *out, size_t *out_n);
 
 /* Longest text of one entry, and of all that stands around the entries. */
 #define PBS_ENTRY_TEXT_MAX (68u + 20u)

@@ -36,53 +36,63 @@ static int parse_fixed(const uint8_t *base, size_t length, struct pbs_index *ind
     index->n = (size_t)n;
     index->size = size;
     index->chunk_size = chunk_size;
+    index->largest = size < chunk_size ? size : chunk_size;
     return PBS_OK;
 }
 
-static int parse_dynamic(const uint8_t *base, size_t length, struct pbs_index *index,
-                         size_t *out_pos)
+static int parse_dynamic(const uint8_t *base, size_t length, struct pbs_index *index)
 {
     size_t room = length - PBS_INDEX_HEADER_SIZE;
     if (room % PBS_DYNAMIC_ENTRY_SIZE != 0)
         return PBS_E_LENGTH;
     size_t n = room / PBS_DYNAMIC_ENTRY_SIZE;
-    const uint8_t *entry = base + PBS_INDEX_HEADER_SIZE;
-    uint64_t end = 0;
-    for (size_t pos = 0; pos < n; pos++, entry += PBS_DYNAMIC_ENTRY_SIZE) {
-        uint64_t next = pbs_load_le64(entry);
-        if (next <= end) {
-            *out_pos = pos;
-            return PBS_E_ORDER;
-        }
-        end = next;
-    }
     index->kind = PBS_INDEX_DYNAMIC;
     index->digests = base + PBS_INDEX_HEADER_SIZE;
     if (n > 0)
         index->digests += sizeof(uint64_t);
     index->stride = PBS_DYNAMIC_ENTRY_SIZE;
     index->n = n;
-    index->size = end;
-    index->chunk_size = 0;
+    index->size = n > 0 ? pbs_index_end_offset(index, n - 1) : 0;
     return PBS_OK;
 }
 
-int pbs_index_parse(const uint8_t *base, size_t length, struct pbs_index *out, size_t *out_pos)
+int pbs_index_parse(const uint8_t *base, size_t length, struct pbs_index *out)
 {
     if (length < PBS_INDEX_HEADER_SIZE)
         return PBS_E_TRUNCATED;
-    struct pbs_index index;
+    struct pbs_index index = {0};
     int status = PBS_E_MAGIC;
     if (memcmp(base, fixed_magic, MAGIC_SIZE) == 0)
         status = parse_fixed(base, length, &index);
     else if (memcmp(base, dynamic_magic, MAGIC_SIZE) == 0)
-        status = parse_dynamic(base, length, &index, out_pos);
+        status = parse_dynamic(base, length, &index);
     if (status != PBS_OK)
         return status;
     index.ctime = (int64_t)pbs_load_le64(base + CTIME_AT);
     memcpy(index.uuid, base + UUID_AT, sizeof index.uuid);
     memcpy(index.csum, base + CSUM_AT, sizeof index.csum);
     *out = index;
+    return PBS_OK;
+}
+
+int pbs_index_check(struct pbs_index *index, size_t first, size_t n, size_t *out_pos)
+{
+    if (index->kind != PBS_INDEX_DYNAMIC || n == 0)
+        return PBS_OK;
+    const uint8_t *entry = pbs_index_digest(index, first) - sizeof(uint64_t);
+    uint64_t end = pbs_index_start_offset(index, first);
+    uint64_t largest = index->largest;
+    for (size_t pos = first; pos < first + n; pos++, entry += PBS_DYNAMIC_ENTRY_SIZE) {
+        uint64_t next = pbs_load_le64(entry);
+        if (next <= end) {
+            *out_pos = pos;
+            return PBS_E_ORDER;
+        }
+        if (next - end > largest)
+            largest = next - end;
+        end = next;
+    }
+    index->largest = largest;
     return PBS_OK;
 }
 

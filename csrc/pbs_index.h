@@ -2,8 +2,9 @@
  * Fixed (.fidx) and dynamic (.didx) index files in memory (spec 01, "Index files").
  *
  * Both are a header of 4,096 bytes and entries of constant size; nothing is copied out of them, an
- * entry is reached by base and stride.  All bytes are hostile until pbs_index_parse() has accepted
- * them, and the csum stays a claim after that: compute it over the entries and compare.
+ * entry is reached by base and stride.  All bytes are hostile until pbs_index_parse() and
+ * pbs_index_check() have accepted them, and the csum stays a claim after that: compute it over the
+ * entries and compare.
  *
  * Functions are pure and thread-safe; the memory is borrowed and must outlive the struct's use.
  */
@@ -28,21 +29,30 @@ struct pbs_index {
     size_t n;               /* entries */
     uint64_t size;          /* plain bytes of the archive */
     uint64_t chunk_size;    /* fixed: a power of two; dynamic: 0 */
+    uint64_t largest;       /* plain bytes of the largest chunk; dynamic: of those checked so far */
     int64_t ctime;          /* seconds since 1970 */
     uint8_t uuid[16];
     uint8_t csum[PBS_DIGEST_SIZE]; /* as the header claims */
 };
 
 /*
- * Check the index file of `length` bytes at `base` (any alignment) and describe it in *out.
+ * Check header and length of the index file of `length` bytes at `base` (any alignment) and describe
+ * it in *out.
  *
- * Reads the header, of a dynamic index also every end offset; they must increase strictly, from 0.
- * A dynamic index without entries is accepted (n = 0, size = 0).
+ * The end offsets of a dynamic index are not checked yet: pbs_index_check() must accept all entries
+ * before the index is used.  One without entries is accepted (n = 0, size = 0).
  * Errors: PBS_E_TRUNCATED (shorter than the header), PBS_E_MAGIC, PBS_E_CHUNK_SIZE (fixed: no power
  * of two), PBS_E_EMPTY (fixed: size 0), PBS_E_LENGTH (the entries are not as many as the header says,
- * or the last is cut), PBS_E_ORDER (*out_pos is the first entry whose end is not above the one before).
+ * or the last is cut).
  */
-int pbs_index_parse(const uint8_t *base, size_t length, struct pbs_index *out, size_t *out_pos);
+int pbs_index_parse(const uint8_t *base, size_t length, struct pbs_index *out);
+
+/*
+ * Check the end offsets of n entries from `first` on, which must exist: in a dynamic index they
+ * increase strictly, from 0.  A part at a time, so that it can be read while the cache holds it.
+ * Error: PBS_E_ORDER (*out_pos is the first entry whose end is not above the one before).
+ */
+int pbs_index_check(struct pbs_index *index, size_t first, size_t n, size_t *out_pos);
 
 /* Digest of entry `pos`, which must be below n. */
 const uint8_t *pbs_index_digest(const struct pbs_index *index, size_t pos);

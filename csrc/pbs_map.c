@@ -25,6 +25,9 @@ struct slot {
     atomic_bool shrunk;
 };
 
+/* A touched page brings along others before it, behind what a pass has released. */
+#define FAULT_AROUND (64u << 10)
+
 static struct slot slots[PBS_MAP_LIMIT];
 static atomic_size_t slots_used; /* no slot at or above this one was ever taken */
 
@@ -34,7 +37,7 @@ static struct sigaction previous;
 static uintptr_t page_mask;
 
 /* The slot whose mapping holds `address`, with its bounds, or NULL. */
-static struct slot *find_slot(uintptr_t address, uintptr_t *out_end)
+static struct slot *find_slot(uintptr_t address, uintptr_t *out_base, uintptr_t *out_end)
 {
     size_t used = atomic_load(&slots_used);
     for (size_t i = 0; i < used; i++) {
@@ -46,6 +49,7 @@ static struct slot *find_slot(uintptr_t address, uintptr_t *out_end)
             continue;
         if ((before & 1) != 0 || atomic_load(&slot->sequence) != before)
             continue; /* changes right now, so it is not the mapping that is being read */
+        *out_base = base;
         *out_end = base + length;
         return slot;
     }
@@ -64,8 +68,8 @@ static bool any_mapping(void)
 /* Put zeros from the page of `address` to the mapping's end.  Only async-signal-safe calls. */
 static bool patch(uintptr_t address)
 {
-    uintptr_t end;
-    struct slot *slot = find_slot(address, &end);
+    uintptr_t base, end;
+    struct slot *slot = find_slot(address, &base, &end);
     if (slot == NULL)
         return false;
     uintptr_t from = address & page_mask;
@@ -227,9 +231,16 @@ bool pbs_map_shrunk(const struct pbs_map *map)
     return fstat(map->fd, &info) != 0 || (uintmax_t)info.st_size < (uintmax_t)map->length;
 }
 
-void pbs_map_release(const struct pbs_map *map)
+void pbs_map_release(const void *from, size_t length)
 {
-    /* Only advice: where it fails, the pages stay.  A patched mapping must keep its zeros. */
-    if (map->base != NULL && !atomic_load(&slots[map->slot].shrunk))
-        madvise((void *)(uintptr_t)map->base, map->length, MADV_DONTNEED);
+    uintptr_t base, end;
+    uintptr_t start = (uintptr_t)from;
+    struct slot *slot = find_slot(start, &base, &end);
+    if (slot == NULL || atomic_load(&slot->shrunk))
+        return;
+    if (length < end - start)
+        end = start + length;
+    start = start - base > FAULT_AROUND ? (start - FAULT_AROUND) & page_mask : base;
+    /* Only advice: where it fails, the pages stay.  The mapping is shared, so nothing is lost. */
+    madvise((void *)start, end - start, MADV_DONTNEED);
 }

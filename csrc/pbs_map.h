@@ -49,9 +49,10 @@ void pbs_map_close(struct pbs_map *map);
 bool pbs_map_shrunk(const struct pbs_map *map);
 
 /*
- * Let the kernel take the mapping's pages back, after a pass over all of it.  They come in again
- * when they are touched; until then they do not count as this process's memory.
+ * Let the kernel take back the pages of `length` bytes at `from`, after a pass over them.  They come
+ * in again when they are touched; until then they do not count as this process's memory.  Bytes that
+ * are in none of our mappings are left alone; a mapping that they are in must stay open meanwhile.
  */
-void pbs_map_release(const struct pbs_map *map);
+void pbs_map_release(const void *from, size_t length);
 
 #endif

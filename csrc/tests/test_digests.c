@@ -13,7 +13,7 @@ static struct pbs_digests *new_set(uint64_t expected)
     uint8_t key[PBS_DIGESTS_KEY_SIZE];
     struct pbs_digests *set = NULL;
     fill_random(&seed, key, sizeof key);
-    CHECK_EQUAL(pbs_digests_new(key, expected, &set), PBS_OK);
+    CHECK_EQUAL(pbs_digests_new(key, expected, NULL, &set), PBS_OK);
     return set;
 }
 
@@ -269,13 +269,48 @@ static void rows_that_change_give_wrong_answers_only(void)
     free_rows(rows);
 }
 
+/* What a set says that it is done with: how much, and whether it is of the rows it was given. */
+static struct pbs_rows watched;
+static size_t told, told_bytes, largest_told;
+
+static void watch(const void *from, size_t length)
+{
+    const uint8_t *base = watched.base;
+    size_t size = watched.n * (size_t)watched.stride;
+    CHECK((const uint8_t *)from >= base && (size_t)((const uint8_t *)from - base) + length <= size);
+    told++;
+    told_bytes += length;
+    largest_told = length > largest_told ? length : largest_told;
+}
+
+static void rows_that_were_passed_are_told(void)
+{
+    uint8_t key[PBS_DIGESTS_KEY_SIZE];
+    struct pbs_digests *set = NULL;
+    const size_t n = 300000;
+    fill_random(&seed, key, sizeof key);
+    watched = random_rows(n, 40);
+    struct pbs_rows rows = {watched.base + 8, 40, n};
+    struct pbs_rows reversed = {rows.base + 40 * (n - 1), -40, n};
+    CHECK_EQUAL(pbs_digests_new(key, n, watch, &set), PBS_OK);
+    insert(set, rows);
+    CHECK(told >= n * 40 >> 21 && largest_told < 2u << 20); /* a MiB or two at a time */
+    CHECK_EQUAL(told_bytes, 40 * n - 8 * told);
+    told = told_bytes = 0;
+    CHECK_EQUAL(count_found(set, reversed), n);
+    CHECK(told_bytes > 2 * 40 * n); /* these, and the members' rows more than once */
+    CHECK_EQUAL(largest_told, 40 * n - 8);
+    pbs_digests_free(set);
+    free_rows(watched);
+}
+
 static void too_many_rows_are_refused(void)
 {
     struct pbs_digests *set = NULL;
     uint8_t key[PBS_DIGESTS_KEY_SIZE] = {1};
     uint8_t digest[32] = {0};
     size_t added = 77;
-    CHECK_EQUAL(pbs_digests_new(key, (uint64_t)PBS_DIGESTS_MAX_ROWS + 1, &set), PBS_E_TOO_LARGE);
+    CHECK_EQUAL(pbs_digests_new(key, (uint64_t)PBS_DIGESTS_MAX_ROWS + 1, NULL, &set), PBS_E_TOO_LARGE);
     CHECK(set == NULL);
     set = new_set(0);
     /* One row again and again: a batch of any length without its memory. */
@@ -300,6 +335,7 @@ int main(void)
     RUN(a_million_fit_in_16_mib);
     RUN(crafted_digests_cost_what_random_ones_do);
     RUN(rows_that_change_give_wrong_answers_only);
+    RUN(rows_that_were_passed_are_told);
     RUN(too_many_rows_are_refused);
     return 0;
 }

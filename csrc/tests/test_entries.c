@@ -60,31 +60,39 @@ static void changes_are_digests_that_differ_and_a_resized_end(void)
     size_t n = 77;
     memcpy(copy, old.digests, 100 * 32);
     struct pbs_entries new = {copy, 32, 100, 4096, 100 * 4096};
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, changed, &n), PBS_OK);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_OK);
     CHECK_EQUAL(n, 0);
     copy[0] ^= 1;
     copy[50 * 32 + 31] ^= 1;
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, changed, &n), PBS_OK);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_OK);
     CHECK(n == 2 && changed[0] == 0 && changed[1] == 50);
     new.size--; /* the last entry covers less, with the same digest: impossible, but it may be */
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, changed, &n), PBS_OK);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_OK);
     CHECK(n == 3 && changed[2] == 99);
     copy[99 * 32] ^= 1; /* named once */
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, changed, &n), PBS_OK);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_OK);
     CHECK(n == 3 && changed[2] == 99);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 1, 50, changed, &n), PBS_OK);
+    CHECK(n == 1 && changed[0] == 50);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 1, 99, changed, &n), PBS_OK);
+    CHECK(n == 2 && changed[1] == 99);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 100, 0, NULL, &n), PBS_OK);
+    CHECK_EQUAL(n, 0);
 
     n = 77;
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 1, 100, changed, &n), PBS_E_INVALID);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 101, SIZE_MAX, changed, &n), PBS_E_INVALID);
     new.n = 99;
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, changed, &n), PBS_E_INVALID);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 99, changed, &n), PBS_E_INVALID);
     new.n = 100;
     new.chunk_size = 8192;
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, changed, &n), PBS_E_INVALID);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_E_INVALID);
     new.chunk_size = old.chunk_size = 0;
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, changed, &n), PBS_E_INVALID);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_E_INVALID);
     CHECK_EQUAL(n, 77);
     old.chunk_size = new.chunk_size = 4096;
     old.n = new.n = 0;
-    CHECK_EQUAL(pbs_entries_changed(&new, &old, NULL, &n), PBS_OK);
+    CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 0, NULL, &n), PBS_OK);
     CHECK_EQUAL(n, 0);
     free(copy);
     free_entries(&old);

@@ -34,6 +34,13 @@ static struct file new_fixed(size_t n, uint64_t size, uint64_t chunk_size)
     return file;
 }
 
+/* Header and, unless that is refused, all entries. */
+static int parse(struct file file, struct pbs_index *out, size_t *out_pos)
+{
+    int status = pbs_index_parse(file.base, file.length, out);
+    return status == PBS_OK ? pbs_index_check(out, 0, out->n, out_pos) : status;
+}
+
 static void set_end(struct file file, size_t pos, uint64_t end)
 {
     pbs_store_le64(file.base + PBS_INDEX_HEADER_SIZE + pos * PBS_DYNAMIC_ENTRY_SIZE, end);
@@ -54,8 +61,10 @@ static int status_of(struct file file)
     size_t pos = 12345;
     memset(&untouched, 0x5a, sizeof untouched);
     index = untouched;
-    int status = pbs_index_parse(file.base, file.length, &index, &pos);
+    int status = pbs_index_parse(file.base, file.length, &index);
     CHECK(status == PBS_OK || memcmp(&index, &untouched, sizeof index) == 0);
+    if (status == PBS_OK)
+        status = pbs_index_check(&index, 0, index.n, &pos);
     CHECK(status == PBS_E_ORDER || pos == 12345);
     free(file.base);
     return status;
@@ -66,7 +75,7 @@ static void fixed_is_described(void)
     struct file file = new_fixed(3, 2 * 4096 + 1, 4096);
     struct pbs_index index;
     size_t pos;
-    CHECK_EQUAL(pbs_index_parse(file.base, file.length, &index, &pos), PBS_OK);
+    CHECK_EQUAL(parse(file, &index, &pos), PBS_OK);
     CHECK(index.kind == PBS_INDEX_FIXED && index.n == 3 && index.stride == 32);
     CHECK(index.size == 2 * 4096 + 1 && index.chunk_size == 4096);
     CHECK(memcmp(index.uuid, file.base + 8, 16) == 0);
@@ -83,7 +92,7 @@ static void dynamic_is_described(void)
     struct file file = new_dynamic(3);
     struct pbs_index index;
     size_t pos;
-    CHECK_EQUAL(pbs_index_parse(file.base, file.length, &index, &pos), PBS_OK);
+    CHECK_EQUAL(parse(file, &index, &pos), PBS_OK);
     CHECK(index.kind == PBS_INDEX_DYNAMIC && index.n == 3 && index.stride == 40);
     CHECK(index.size == 3002 && index.chunk_size == 0);
     CHECK(pbs_index_digest(&index, 1) == file.base + 4096 + 48);
@@ -97,7 +106,7 @@ static void no_entries_is_for_dynamic_only(void)
     struct file file = new_dynamic(0);
     struct pbs_index index;
     size_t pos;
-    CHECK_EQUAL(pbs_index_parse(file.base, file.length, &index, &pos), PBS_OK);
+    CHECK_EQUAL(parse(file, &index, &pos), PBS_OK);
     CHECK(index.n == 0 && index.size == 0);
     free(file.base);
     CHECK_EQUAL(status_of(new_fixed(0, 0, 4096)), PBS_E_EMPTY);
@@ -118,7 +127,7 @@ static void sizes_near_the_end_of_64_bits_do_not_overflow(void)
     struct file file = new_fixed(2, UINT64_MAX, UINT64_C(1) << 63);
     struct pbs_index index;
     size_t pos;
-    CHECK_EQUAL(pbs_index_parse(file.base, file.length, &index, &pos), PBS_OK);
+    CHECK_EQUAL(parse(file, &index, &pos), PBS_OK);
     CHECK(pbs_index_end_offset(&index, 0) == UINT64_C(1) << 63);
     CHECK(pbs_index_end_offset(&index, 1) == UINT64_MAX);
     free(file.base);
@@ -160,10 +169,49 @@ static void first_end_that_does_not_increase_is_named(void)
         size_t pos = 99;
         for (size_t k = 0; k < 4; k++)
             set_end(file, k, bad[i][k]);
-        CHECK_EQUAL(pbs_index_parse(file.base, file.length, &index, &pos), PBS_E_ORDER);
+        CHECK_EQUAL(parse(file, &index, &pos), PBS_E_ORDER);
         CHECK_EQUAL(pos, bad_pos[i]);
         free(file.base);
     }
+}
+
+static void parts_are_checked_like_the_whole(void)
+{
+    for (size_t bad = 0; bad <= 7; bad++) {
+        struct file file = new_dynamic(7);
+        struct pbs_index index;
+        size_t pos = 99;
+        int status = PBS_OK;
+        if (bad < 7)
+            set_end(file, bad, 0);
+        CHECK_EQUAL(pbs_index_parse(file.base, file.length, &index), PBS_OK);
+        for (size_t first = 0; first < 7 && status == PBS_OK; first += 2)
+            status = pbs_index_check(&index, first, first + 2 > 7 ? 1 : 2, &pos);
+        CHECK_EQUAL(status, bad < 7 ? PBS_E_ORDER : PBS_OK);
+        CHECK_EQUAL(pos, bad < 7 ? bad : 99);
+        free(file.base);
+    }
+}
+
+static void the_largest_chunk_is_known(void)
+{
+    const uint64_t ends[] = {10, 11, 511, 512};
+    struct file file = new_dynamic(4);
+    struct pbs_index index;
+    size_t pos;
+    for (size_t i = 0; i < 4; i++)
+        set_end(file, i, ends[i]);
+    CHECK_EQUAL(parse(file, &index, &pos), PBS_OK);
+    CHECK_EQUAL(index.largest, 500);
+    free(file.base);
+    file = new_fixed(3, 2 * 4096 + 1, 4096);
+    CHECK_EQUAL(parse(file, &index, &pos), PBS_OK);
+    CHECK_EQUAL(index.largest, 4096);
+    free(file.base);
+    file = new_fixed(1, 77, 4096);
+    CHECK_EQUAL(parse(file, &index, &pos), PBS_OK);
+    CHECK_EQUAL(index.largest, 77);
+    free(file.base);
 }
 
 static void magic_decides(void)
@@ -208,7 +256,7 @@ static void mutations_are_accepted_or_refused_never_misread(void)
         }
         struct pbs_index index;
         size_t pos;
-        if (pbs_index_parse(file.base, file.length, &index, &pos) == PBS_OK) {
+        if (parse(file, &index, &pos) == PBS_OK) {
             read_everything(&index);
             accepted++;
         }
@@ -226,6 +274,8 @@ int main(void)
     RUN(sizes_near_the_end_of_64_bits_do_not_overflow);
     RUN(length_fits_the_entries_exactly);
     RUN(first_end_that_does_not_increase_is_named);
+    RUN(parts_are_checked_like_the_whole);
+    RUN(the_largest_chunk_is_known);
     RUN(magic_decides);
     RUN(mutations_are_accepted_or_refused_never_misread);
     return 0;

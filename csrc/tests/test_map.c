@@ -104,6 +104,81 @@ static void lost_pages_read_as_zeros(void)
     pbs_map_close(&map);
 }
 
+/* How many pages of a range are this process's memory now. */
+static size_t resident(const struct pbs_map *map)
+{
+    size_t start, n = 0;
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    int inside = 0;
+    CHECK(smaps != NULL);
+    while (fgets(line, sizeof line, smaps) != NULL) {
+        char *after;
+        start = strtoul(line, &after, 16);
+        if (*after == '-')
+            inside = start == (size_t)map->base;
+        else if (inside && sscanf(line, "Rss: %zu kB", &n) == 1)
+            break;
+    }
+    fclose(smaps);
+    return n * 1024 / page;
+}
+
+static void touch(const struct pbs_map *map, size_t from, size_t to)
+{
+    for (size_t at = from; at < to; at += page)
+        CHECK(read_byte(map, at) == 0xab);
+}
+
+static void released_pages_go_and_come_again(void)
+{
+    const size_t pages = 4000;
+    write_file("f", pages * page);
+    struct pbs_map map = open_file("f");
+    touch(&map, 0, map.length);
+    CHECK_EQUAL(resident(&map), pages);
+    pbs_map_release(map.base + 500 * page + 1, 200 * page);
+    CHECK(resident(&map) <= pages - 200 && resident(&map) >= 2000); /* some around go along */
+    pbs_map_release(map.base + (pages - 1) * page, SIZE_MAX); /* never beyond the end */
+    touch(&map, 0, map.length);
+    pbs_map_release(map.base, map.length);
+    CHECK_EQUAL(resident(&map), 0);
+    for (size_t at = 0; at < pages; at += 50) { /* a pass, released behind itself */
+        touch(&map, at * page, (at + 50) * page);
+        pbs_map_release(map.base + at * page, 50 * page);
+        CHECK(resident(&map) <= 1024); /* the page cache may hold, and map, 512 pages as one */
+    }
+    pbs_map_close(&map);
+}
+
+static void what_is_not_ours_is_not_released(void)
+{
+    uint8_t *memory = allocate(100 * page);
+    memset(memory, 0xcd, 100 * page);
+    write_file("f", 10 * page);
+    struct pbs_map map = open_file("f");
+    const uint8_t *base = map.base;
+    pbs_map_release(memory, 100 * page);
+    pbs_map_close(&map);
+    pbs_map_release(base, 10 * page); /* unmapped: nothing is known there any more */
+    for (size_t at = 0; at < 100 * page; at++)
+        CHECK(memory[at] == 0xcd);
+    free(memory);
+}
+
+static void zeros_of_lost_pages_stay(void)
+{
+    write_file("f", 10 * page);
+    struct pbs_map map = open_file("f");
+    cut_file("f", 4 * page);
+    CHECK(read_byte(&map, 7 * page) == 0);
+    pbs_map_release(map.base, map.length);
+    cut_file("f", 10 * page);
+    CHECK(read_byte(&map, 7 * page) == 0 && read_byte(&map, 3 * page) == 0xab);
+    CHECK(pbs_map_shrunk(&map));
+    pbs_map_close(&map);
+}
+
 static atomic_bool stop;
 
 static void *read_all(void *argument)
@@ -336,6 +411,9 @@ int main(void)
     RUN(content_is_seen);
     RUN(only_regular_files_are_mapped);
     RUN(lost_pages_read_as_zeros);
+    RUN(released_pages_go_and_come_again);
+    RUN(what_is_not_ours_is_not_released);
+    RUN(zeros_of_lost_pages_stay);
     RUN(threads_survive_cuts_while_others_map);
     RUN(a_forked_child_survives_too);
     RUN(the_table_has_an_end);

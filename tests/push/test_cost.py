@@ -10,6 +10,8 @@ import pytest
 from pbs_push._native.transport import EntryTable
 from pbs_push.demo.pieces import ZEROS, Piece
 from pbs_push.names import Group, Namespace
+from pbs_push.push import transfer
+from pbs_push.push.archives import IndexArchive
 from pbs_push.push.plan import GroupPlan
 from pbs_push.push.schedule import (
     BUFFERS_TOGETHER,
@@ -21,6 +23,8 @@ from pbs_push.push.schedule import (
     largest_first,
 )
 from pbs_push.push.worker import _by_inode
+from pbs_push.push.writers import create_call
+from pbs_push.remote.session import BackupSession, Call
 from pbs_push.source.datastore import Datastore
 from pbs_push.source.items import SourceGroup
 
@@ -80,6 +84,23 @@ def test_few_changes_are_one_entry_list(world: World) -> None:
     assert pushed.counted.requests["PUT fixed_index"] == 1
     assert pushed.counted.requests["previous"] == 1
     assert pushed.report.stats.fallbacks == 0
+
+
+def test_a_refused_copy_costs_no_chunk_that_is_known(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All entries are to be sent then, and so all chunks of the previous index count."""
+    world.source.add("vm/1", 1, archives=_image())
+    world.push()
+    world.source.add("vm/1", 2, archives=_image(3))
+
+    def wrong(session: BackupSession, archive: IndexArchive, csum: bytes | None) -> Call:
+        return create_call(session, archive, None if csum is None else bytes(32))
+
+    monkeypatch.setattr(transfer, "create_call", wrong)
+    pushed = world.push()
+    assert (pushed.report.exit_status, pushed.report.stats.fallbacks) == (0, 1)
+    assert pushed.counted.requests["POST fixed_chunk"] == 1
 
 
 def test_a_chunk_that_moved_is_registered_and_not_sent(world: World) -> None:

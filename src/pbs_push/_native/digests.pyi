@@ -13,8 +13,9 @@ class DigestSet:
     ``rows`` is always a uint8 buffer of shape (n, 32), any row stride, such as ``Index.digests``.
     Batches that brought a new member are kept referenced as long as the set lives; their bytes must
     not change. 8 bytes for each 3/4 digest: 10.2 MiB for a million, up to 1.5 times that where
-    ``expected`` (digests to make room for at once) was too low, and for a moment both tables. The
-    hash is keyed by random bytes, so that crafted digests cannot slow it down.
+    ``expected`` (digests to make room for at once) was too low. The hash is keyed by random bytes,
+    so that crafted digests cannot slow it down. Pages of mapped index files that a call is done
+    with are given back to the kernel.
 
     Any thread may call any method; calls on one set wait for each other, with the GIL released.
     Raises ValueError for rows of another shape or type, PbsPushError beyond 2^32 - 2 rows.

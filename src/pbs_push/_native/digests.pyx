@@ -8,6 +8,7 @@ import numpy
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from pbs_push._native.index cimport release_pages
 from pbs_push._native.status import native_error
 
 
@@ -28,7 +29,10 @@ cdef extern from "pbs_digests.h" nogil:
         uint64_t count
         uint64_t nbytes
 
-    int pbs_digests_new(const uint8_t *key, uint64_t expected, pbs_digests **out)
+    ctypedef void pbs_digests_passed(const void *start, size_t length) noexcept
+
+    int pbs_digests_new(const uint8_t *key, uint64_t expected, pbs_digests_passed *passed,
+                        pbs_digests **out)
     void pbs_digests_free(pbs_digests *digests)
     void pbs_digests_measure(const pbs_digests *digests, pbs_digests_stats *out)
     int pbs_digests_insert(
@@ -50,7 +54,7 @@ cdef class DigestSet:
     def __cinit__(self, expected=0):
         cdef bytes key = os.urandom(PBS_DIGESTS_KEY_SIZE)
         cdef uint64_t c_expected = expected
-        _check(pbs_digests_new(key, c_expected, &self.digests))
+        _check(pbs_digests_new(key, c_expected, release_pages, &self.digests))
         self.owners = []
         self.lock = threading.Lock()
 

@@ -35,6 +35,9 @@ class Index:
     def chunk_size(self) -> int:
         """Plain bytes of every chunk but the last, a power of two; 0 for a dynamic index."""
     @property
+    def largest_chunk(self) -> int:
+        """Plain bytes of the largest chunk; 0 without entries."""
+    @property
     def header_csum(self) -> bytes:
         """The csum that the header claims; not trusted, see ``csum``."""
     @property
@@ -50,10 +53,11 @@ class Index:
         A view of the file for a dynamic index; for a fixed one computed on each access, O(n).
         """
     def csum(self) -> bytes:
-        """SHA-256 over the entries as they lie in the file, computed on each call.
+        """SHA-256 over the entries as they lie in the file.
 
-        The GIL is released, and the file's pages are given back to the kernel, which brings them in
-        again when they are used. Raises IndexFormatError if the file shrank meanwhile.
+        That of a dynamic file is computed when it is opened, all others on each call, with the GIL
+        released; the pages are given back to the kernel behind it, which brings them in again when
+        they are used. Raises IndexFormatError if the file shrank meanwhile.
         """
     def check_unchanged(self) -> None:
         """Raise IndexFormatError if the file shrank, or a page of it could not be read."""
@@ -72,7 +76,8 @@ class Index:
 def open_index(path: str | PathLike[str], *, dir_fd: int | None = None) -> Index:
     """Map and check the index file ``path``, relative to the directory ``dir_fd`` if given.
 
-    Reads the header, of a dynamic index also the end offsets; the GIL is released. A symbolic link
+    Reads the header, and all of a dynamic index, whose csum is computed along with the check of its
+    end offsets; the GIL is released. A symbolic link
     as last component is not followed. The kind comes from the file's magic, not from its name.
     Raises SourceError where the file cannot be opened or is no regular file, IndexFormatError where
     its bytes are not a valid index, PbsPushError with 4,096 files mapped already.

@@ -25,7 +25,7 @@ cdef extern from "pbs_map.h" nogil:
     int pbs_map_open(int dir_fd, const char *path, pbs_map *out, int *out_errno)
     void pbs_map_close(pbs_map *map)
     bint pbs_map_shrunk(const pbs_map *map)
-    void pbs_map_release(const pbs_map *map)
+    void pbs_map_release(const void *start, size_t length)
 
 
 cdef extern from "pbs_index.h" nogil:
@@ -42,11 +42,24 @@ cdef extern from "pbs_index.h" nogil:
         size_t n
         uint64_t size
         uint64_t chunk_size
+        uint64_t largest
         int64_t ctime
         uint8_t uuid[16]
         uint8_t csum[32]
 
-    int pbs_index_parse(const uint8_t *base, size_t length, pbs_index *out, size_t *out_pos)
+    int pbs_index_parse(const uint8_t *base, size_t length, pbs_index *out)
+    int pbs_index_check(pbs_index *index, size_t first, size_t n, size_t *out_pos)
+
+
+cdef enum:
+    # What is hashed, checked and released at once: what a core's caches hold, and so much that
+    # coming back to the interpreter after each is nothing beside it.
+    BLOCK = 1 << 20
+
+
+cdef void release_pages(const void *start, size_t length) noexcept nogil:
+    # For all extension modules, since the table of mappings exists once, in this one.
+    pbs_map_release(start, length)
 
 
 @cython.final
@@ -80,8 +93,10 @@ cdef class Index:
     cdef readonly object ctime
     cdef readonly object size
     cdef readonly object chunk_size
+    cdef readonly object largest_chunk
     cdef readonly bytes header_csum
-    cdef Py_ssize_t n
+    cdef pbs_index parsed  # points into the mapping
+    cdef bytes csum_when_opened
     cdef _Mapping mapping
     cdef object entries_view
     cdef object digest_view
@@ -105,7 +120,7 @@ cdef class Index:
         self._opened()
         if self.end_offset_view is not None:
             return self.end_offset_view
-        ends = numpy.arange(1, self.n + 1, dtype=numpy.uint64)
+        ends = numpy.arange(1, len(self) + 1, dtype=numpy.uint64)
         ends *= numpy.uint64(self.chunk_size)
         ends[-1] = self.size
         ends.flags.writeable = False
@@ -113,11 +128,10 @@ cdef class Index:
 
     def csum(self):
         cdef _Mapping mapping = self._opened()
-        digest = hashlib.sha256(memoryview(mapping)[PBS_INDEX_HEADER_SIZE:]).digest()
+        if self.csum_when_opened is None:
+            return _checked_csum(self.path, mapping, &self.parsed)
         self.check_unchanged()
-        if mapping.is_open:
-            pbs_map_release(&mapping.map)
-        return digest
+        return self.csum_when_opened
 
     def check_unchanged(self):
         cdef _Mapping mapping = self._opened()
@@ -136,7 +150,7 @@ cdef class Index:
         return self.mapping
 
     def __len__(self):
-        return self.n
+        return <Py_ssize_t>self.parsed.n
 
     def __enter__(self):
         self._opened()
@@ -146,7 +160,7 @@ cdef class Index:
         self.close()
 
     def __repr__(self):
-        return f"<Index {self.path!r} {self.kind}, {self.n} entries>"
+        return f"<Index {self.path!r} {self.kind}, {len(self)} entries>"
 
 
 def open_index(path, *, dir_fd=None):
@@ -154,7 +168,6 @@ def open_index(path, *, dir_fd=None):
     cdef const char *c_path = raw_path
     cdef int c_dir_fd = AT_FDCWD if dir_fd is None else dir_fd
     cdef int status, saved_errno = 0
-    cdef size_t bad_pos = 0
     cdef pbs_index parsed
     cdef _Mapping mapping = _Mapping.__new__(_Mapping)
 
@@ -167,13 +180,12 @@ def open_index(path, *, dir_fd=None):
         raise _error(status, name, errno=saved_errno)
     mapping.is_open = True
     with nogil:
-        status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed, &bad_pos)
-    # A file cut meanwhile reads as zeros and may be refused for any reason: say the true one.
-    if pbs_map_shrunk(&mapping.map):
-        raise _error(Status.SHRUNK, name)
-    if status != 0:
-        raise _error(status, name, pos=bad_pos if status == Status.ORDER else None)
-    return _describe(name, mapping, &parsed)
+        status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed)
+    _raise_for(status, name, mapping)
+    if parsed.kind == PBS_INDEX_FIXED:
+        return _describe(name, mapping, &parsed, None)
+    # All of it has to be read now, so that hashing it is better done now as well.
+    return _describe(name, mapping, &parsed, _checked_csum(name, mapping, &parsed))
 
 
 def parse_index(content not None, str name not None):
@@ -187,13 +199,42 @@ def parse_index(content not None, str name not None):
     mapping.map.base = &view[0] if view.shape[0] else NULL
     mapping.map.length = <size_t>view.shape[0]
     with nogil:
-        status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed, &bad_pos)
+        status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed)
+        if status == 0:
+            status = pbs_index_check(&parsed, 0, parsed.n, &bad_pos)
+    _raise_for(status, name, mapping, bad_pos)
+    return _describe(name, mapping, &parsed, None)
+
+
+cdef bytes _checked_csum(str path, _Mapping mapping, pbs_index *parsed):
+    """SHA-256 over the entries, whose order is checked in the same pass."""
+    cdef size_t first = 0, bad_pos = 0, n
+    cdef int status = 0
+    hashed = hashlib.sha256()
+    entries = memoryview(mapping)[PBS_INDEX_HEADER_SIZE:]
+    while first < parsed.n and status == 0:
+        n = min(<size_t>BLOCK // parsed.stride, parsed.n - first)
+        hashed.update(entries[first * parsed.stride:(first + n) * parsed.stride])
+        with nogil:
+            status = pbs_index_check(parsed, first, n, &bad_pos)
+            pbs_map_release(
+                mapping.map.base + PBS_INDEX_HEADER_SIZE + first * parsed.stride, n * parsed.stride
+            )
+        first += n
+    _raise_for(status, path, mapping, bad_pos)
+    return hashed.digest()
+
+
+cdef int _raise_for(int status, str path, _Mapping mapping, size_t bad_pos=0) except -1:
+    # A file cut meanwhile reads as zeros and may be refused for any reason: say the true one.
+    if mapping.is_open and pbs_map_shrunk(&mapping.map):
+        raise _error(Status.SHRUNK, path)
     if status != 0:
-        raise _error(status, name, pos=bad_pos if status == Status.ORDER else None)
-    return _describe(name, mapping, &parsed)
+        raise _error(status, path, pos=bad_pos if status == Status.ORDER else None)
+    return 0
 
 
-cdef Index _describe(str path, _Mapping mapping, const pbs_index *parsed):
+cdef Index _describe(str path, _Mapping mapping, const pbs_index *parsed, bytes csum):
     cdef Index index = Index.__new__(Index)
     cdef bint fixed = parsed.kind == PBS_INDEX_FIXED
     index.path = path
@@ -202,8 +243,10 @@ cdef Index _describe(str path, _Mapping mapping, const pbs_index *parsed):
     index.ctime = parsed.ctime
     index.size = parsed.size
     index.chunk_size = parsed.chunk_size
+    index.largest_chunk = parsed.largest
     index.header_csum = bytes(parsed.csum[:32])
-    index.n = <Py_ssize_t>parsed.n
+    index.parsed = parsed[0]
+    index.csum_when_opened = csum
     index.mapping = mapping
     entries = numpy.frombuffer(mapping, numpy.uint8)[PBS_INDEX_HEADER_SIZE:]
     index.entries_view = entries

@@ -70,7 +70,7 @@ class EntryTable:
         """Positions at which this index differs from ``previous``, which has as many entries.
 
         Returns a memoryview of u32. Raises ValueError unless both are fixed, and of the same length
-        and chunk size. O(n), GIL released.
+        and chunk size. O(n), GIL released; only a MiB of each mapped file is in memory at a time.
         """
     def inodes(self, chunks_fd: int, positions: NDArray[numpy.uint32] | memoryview) -> memoryview:
         """Inode numbers of the chunks at ``positions`` (u32), in the folder ``.chunks`` that is

@@ -11,6 +11,7 @@ from libc.string cimport memcpy
 import os
 from typing import NamedTuple
 
+from pbs_push._native.index cimport release_pages
 from pbs_push._native.status import native_error
 from pbs_push.errors import ChunkError, ConnectError, ProtocolError
 
@@ -34,7 +35,7 @@ cdef extern from "pbs_entries.h" nogil:
         uint64_t chunk_size
         uint64_t size
     int pbs_entries_changed(const pbs_entries *entries, const pbs_entries *previous,
-                            uint32_t *out, size_t *out_n)
+                            size_t first, size_t n, uint32_t *out, size_t *out_n)
     int pbs_entries_body(const pbs_entries *entries, const uint32_t *positions, size_t first,
                          size_t n, uint32_t writer_id, uint8_t *out, size_t limit, size_t *out_n,
                          size_t *out_len)
@@ -134,6 +135,7 @@ FRAME_SIZE = 256 << 10
 
 cdef enum:
     COPIED_BODY = 1 << 20
+    COMPARED = 1 << 15  # entries compared in one go
 
 UPLOAD_TAG = -1
 """Tag of an answer that is about a chunk upload."""
@@ -196,6 +198,22 @@ cdef object _body(pbs_h2_answer *answer):
     return memoryview(owner)
 
 
+cdef void _release(const pbs_entries *entries, size_t first, size_t n) noexcept nogil:
+    """Let the pages of n entries go; they may come in again."""
+    if n:
+        release_pages(entries.digests + first * entries.stride, (n - 1) * entries.stride + 1)
+
+
+cdef void _release_chosen(const pbs_entries *entries, const uint32_t *chosen,
+                          size_t n) noexcept nogil:
+    """The same for the part of the index in which some entries lie."""
+    cdef uint32_t lowest = chosen[0], highest = chosen[0]
+    for i in range(1, n):
+        lowest = min(lowest, chosen[i])
+        highest = max(highest, chosen[i])
+    _release(entries, lowest, highest - lowest + 1)
+
+
 cdef class EntryTable:
     """The entries of one index, for comparing and uploading them.
 
@@ -228,16 +246,24 @@ cdef class EntryTable:
         Returns a memoryview of u32. Raises ValueError unless both are fixed, and of the same length
         and chunk size. O(n), GIL released.
         """
-        cdef size_t count = 0
-        cdef int status
-        cdef bytearray storage = bytearray(4 * max(1, <Py_ssize_t>self._entries.n))
-        cdef uint8_t[::1] out = storage
-        with nogil:
-            status = pbs_entries_changed(&self._entries, &previous._entries,
-                                         <uint32_t *>&out[0], &count)
-        if status:
-            raise ValueError("only two fixed indexes of the same length can be compared")
-        return memoryview(storage)[: 4 * count].cast("I")
+        cdef size_t first = 0, n = 0, count = 0
+        cdef int status = PBS_OK
+        cdef bytearray found = bytearray()
+        cdef bytearray part = bytearray(4 * COMPARED)
+        cdef uint8_t[::1] out = part
+        while True:
+            n = min(<size_t>COMPARED, self._entries.n - first)
+            with nogil:
+                status = pbs_entries_changed(&self._entries, &previous._entries, first, n,
+                                             <uint32_t *>&out[0], &count)
+            if status:
+                raise ValueError("only two fixed indexes of the same length can be compared")
+            _release(&self._entries, first, n)
+            _release(&previous._entries, first, n)
+            found += part[: 4 * count]
+            first += n
+            if first == self._entries.n:
+                return memoryview(found).cast("I")
 
     def inodes(self, int chunks_fd, const uint32_t[::1] positions not None):
         """Inode numbers of the chunks at ``positions`` (u32), in the folder ``.chunks`` that is
@@ -444,6 +470,10 @@ cdef class Transport:
         if status:
             pbs_h2_message_free(message)
             raise native_error(status, f"making the entry list for {path}")
+        if pointer is NULL:
+            _release(&table._entries, first, fit)
+        else:
+            _release_chosen(&table._entries, pointer, fit)
         pbs_h2_submit(self._h2, message, length)
         return fit
 
@@ -472,6 +502,8 @@ cdef class Transport:
             status = pbs_upload_add(self._upload, &archive, &chosen[0], n, &added)
         if status:
             raise native_error(status, "adding chunks to upload")
+        if added:
+            _release_chosen(&table._entries, &chosen[0], added)
         return added
 
     @property

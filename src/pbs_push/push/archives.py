@@ -174,12 +174,10 @@ def _check_protocol_limits(index: Index, info: FileInfo) -> None:
                 f"the backup protocol carries only {FIXED_CHUNK_SIZE}"
             )
         return
-    ends = index.end_offsets
-    largest = max(int(ends[0]), int(np.diff(ends).max(initial=0)))
-    if largest > MAX_CHUNK_SIZE:
+    if index.largest_chunk > MAX_CHUNK_SIZE:
         raise FormatError(
-            f"{info.filename}: it has a chunk of {largest} bytes; at most {MAX_CHUNK_SIZE} "
-            "can be uploaded"
+            f"{info.filename}: it has a chunk of {index.largest_chunk} bytes; "
+            f"at most {MAX_CHUNK_SIZE} can be uploaded"
         )
 
 

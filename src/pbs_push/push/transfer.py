@@ -77,7 +77,6 @@ class SnapshotTransfer(Transfer):
         self._previous = None if options.plain else options.previous
         self._writers: list[_Writer] = []
         self._registered: dict[str, Index] = {}
-        self._needed: DigestSet | None = None
         self._sent_plain = 0
 
     def _send(self) -> None:
@@ -210,20 +209,22 @@ class SnapshotTransfer(Transfer):
         """The previous indexes that hold a chunk that is needed; the copied entries need none."""
         if self._previous is None or not self._previous.indexes:
             return []
-        needed = DigestSet(sum(writer.total for writer in self._writers))
-        for writer in self._writers:
-            rows = writer.archive.index.digests
-            needed.insert(rows if writer.positions is None else rows[writer.positions])
+        needed = self._needed_digests()
         if not len(needed):
             return []
-        entries = sum(len(old.index) for old in self._previous.indexes.values())
-        if len(needed) < entries * _FEW:
-            self._needed = needed
         return [
             name
             for name, old in self._previous.indexes.items()
             if needed.contains(old.index.digests).any()
         ]
+
+    def _needed_digests(self) -> DigestSet:
+        """Those of all entries that are to be appended."""
+        needed = DigestSet(sum(writer.total for writer in self._writers))
+        for writer in self._writers:
+            rows = writer.archive.index.digests
+            needed.insert(rows if writer.positions is None else rows[writer.positions])
+        return needed
 
     def _share_known(self) -> None:
         """Fill the set of known digests: one for all writers, or in the plain way one for each."""
@@ -234,14 +235,19 @@ class SnapshotTransfer(Transfer):
                 if old := self._registered.get(writer.archive.info.filename):
                     writer.known.insert(old.digests)
             return
-        known = DigestSet(sum(writer.total for writer in self._writers))
-        for index in self._registered.values():
-            rows = index.digests
-            if self._needed is not None:
-                # Of a large image that changed little, only what is asked for.
-                rows = rows[self._needed.contains(rows)]
-            known.insert(rows)
-        self._needed = None
+        total = sum(writer.total for writer in self._writers)
+        entries = sum(len(index) for index in self._registered.values())
+        if total < entries * _FEW:
+            # Of a large image that changed little, only what is asked for.
+            needed = self._needed_digests()
+            known = DigestSet(total)
+            for index in self._registered.values():
+                known.insert(index.digests[needed.contains(index.digests)])
+        else:
+            # With room for some that are new, since a set that grows is in memory twice.
+            known = DigestSet(max(total, entries) + entries // 8)
+            for index in self._registered.values():
+                known.insert(index.digests)
         for writer in self._writers:
             writer.known = known
 
