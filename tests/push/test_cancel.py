@@ -11,7 +11,7 @@ from pbs_push import Push, PushOptions, Result, SnapshotProgress, SnapshotStarte
 from pbs_push.demo.pieces import Piece
 from pbs_push.errors import Cancelled, ConfigError
 from pbs_push.names import Namespace
-from pbs_push.push.events import Event
+from pbs_push.push.events import Event, Note
 
 from .world import ME, SECRET, STORE, World
 
@@ -82,3 +82,30 @@ def test_a_mistake_is_told_without_waiting_for_the_target(world: World) -> None:
             with pytest.raises(ConfigError, match="nope"):
                 push.run()
     assert not [thread for thread in threading.enumerate() if thread.name == "connect"]
+
+
+@pytest.mark.parametrize("what", ["removal", "metadata"])
+def test_cancelling_stops_before_the_next_step(world: World, what: str) -> None:
+    """Also where no snapshot is under way: each group that goes, and each change, is a step."""
+    world.source.add("vm/1", 0)
+    world.there.add("vm/1", 0)
+    for number in range(2, 7):
+        if what == "removal":
+            world.there.add(f"vm/{number}", 0, ns="gone")
+        else:
+            world.source.add(f"vm/{number}", 0, unprotected={"notes": "new"})
+            world.there.add(f"vm/{number}", 0)
+    done: list[Note] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Note) and ("removed" in event.text or "set at" in event.text):
+            done.append(event)
+            push.cancel()
+
+    options = PushOptions(remove_vanished=True, sync_metadata=True, parallel=1)
+    with world.target() as target:
+        push = Push(world.datastore(), target, options, listen)
+        with pytest.raises(Cancelled):
+            push.run()
+    assert len(done) == 1
+    assert push.report.removed.groups + push.report.metadata_updates == 1

@@ -414,7 +414,9 @@ def test_a_copy_that_changed_since_the_plan_gets_no_log(world: World) -> None:
     plan, _ = world.plan(encryption_key=KEY)
     named = {"key-fingerprint": format_fingerprint(OTHER.fingerprint)}
     world.there.rewrite_manifest(world.there.folder("vm/1", 1), **named)
-    assert world.push(plan=plan, encryption_key=KEY).report.logs_added == 0
+    pushed = world.push(plan=plan, encryption_key=KEY)
+    assert pushed.report.logs_added == 0
+    assert pushed.told("its client log is not added: ") == 1
 
 
 def test_a_log_that_cannot_be_encrypted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,17 @@ def test_an_empty_source_is_told_of_and_one_that_cannot_be_planned_is_not_empty(
     assert (len(report.problems), plan.notes) == (1, ())
 
 
+def test_one_that_was_protected_since_the_plan_stays_and_is_counted(world: World) -> None:
+    world.source.add("vm/1", 1)
+    world.there.add("vm/1", 0, 1)
+    plan, _ = world.plan(remove_vanished=True)
+    (world.there.folder("vm/1", 0) / ".protected").touch()
+    done = world.push(plan=plan, remove_vanished=True)
+    assert (done.report.exit_status, done.report.removed.protected) == (0, 1)
+    assert done.told("vanished, but protected") == 1
+    assert world.there.times("vm/1") == [0, 1]
+
+
 def test_an_empty_group_does_not_make_a_source_full(world: World) -> None:
     world.source.group("vm/1")
     world.there.add("vm/1", 0)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+import pytest
+
+from pbs_push import Result
+from pbs_push.errors import StatusError
 from pbs_push.formats.blob import encode_blob
 from pbs_push.formats.keys import CryptKey
 from pbs_push.formats.manifest import Manifest
+from pbs_push.remote.api import TargetApi
+from pbs_push.remote.pacing import Pacer
 
 from .world import World, only, time
 
@@ -164,6 +171,58 @@ def test_a_late_log_goes_to_the_newest_that_both_have(world: World) -> None:
     assert not (world.there.folder("vm/1", 1) / "client.log.blob").exists()
     again = world.push()
     assert again.report.logs_added == 0
+
+
+def test_a_late_log_counts_for_the_rate_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.add("vm/1", 0)
+    world.push()
+    taken: list[int] = []
+    real = Pacer.take
+
+    def take(self: Pacer, count: int) -> float:
+        taken.append(count)
+        return real(self, count)
+
+    monkeypatch.setattr(Pacer, "take", take)
+    blob = encode_blob(os.urandom(300_000))
+    (world.source.folder("vm/1", 0) / "client.log.blob").write_bytes(blob)
+    assert world.push(rate_out=50_000_000).report.logs_added == 1
+    assert sum(taken) == pytest.approx(len(blob), rel=0.01)
+    assert (world.there.folder("vm/1", 0) / "client.log.blob").read_bytes() == blob
+
+
+def test_a_long_log_that_is_refused_fails_no_snapshot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes after its snapshot, which is at the target then."""
+    folder = world.source.add("vm/1", 0)
+    (folder / "client.log.blob").write_bytes(encode_blob(os.urandom(17 << 20), compress=False))
+    world.source.add("vm/1", 1)
+
+    def refuse(*_arguments: object) -> None:
+        raise StatusError("POST upload-backup-log", 400, "no space")
+
+    monkeypatch.setattr(TargetApi, "upload_log", refuse)
+    done = world.push()
+    assert done.report.counts == {Result.PUSHED: 2}
+    assert [problem.what for problem in done.report.problems] == [
+        "vm/1/2026-05-28T20:26:40Z: adding its client log"
+    ]
+    assert done.report.exit_status == 3
+
+
+def test_a_late_log_whose_snapshot_is_pruned_meanwhile_is_no_error(world: World) -> None:
+    world.source.add("vm/1", 0)
+    world.push()
+    late_log(world, 0)
+    source = world.datastore()
+    plan, _ = world.plan()
+    shutil.rmtree(world.source.folder("vm/1", 0))
+    done = world.push(plan=plan, source=source)
+    assert done.report.exit_status == 0
+    assert done.told("is gone since it was listed") == 1
 
 
 def test_without_a_log_no_list_is_asked_for(world: World) -> None:

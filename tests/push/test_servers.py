@@ -9,10 +9,11 @@ import pytest
 
 from pbs_push import Event, Push, PushOptions, Result, SnapshotEnded
 from pbs_push.demo.pieces import Piece
-from pbs_push.target import Faults, SessionSettings, TargetOptions
+from pbs_push.target import Faults, SessionSettings, TargetOptions, http1
+from pbs_push.target.answers import Answer
 from pbs_push.target.locks import try_lock
 
-from .world import MY_USER, World, verify
+from .world import ME, MY_USER, SECRET, World, verify
 
 # -- what a server may do to a session --
 
@@ -131,3 +132,24 @@ def test_a_ticket_that_runs_out_is_renewed_at_the_upgrade(world: World) -> None:
         report = Push(world.datastore(), target, PushOptions(parallel=3), listen).run()
     assert report.counts == {Result.PUSHED: 6}
     assert verify(world) == 6
+
+
+def test_a_secret_that_is_sent_back_is_not_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a proxy, say, that explains at length what it does not like."""
+    real = http1.RestConnection._handle
+
+    def echo(self: http1.RestConnection, request: http1._Request) -> Answer:
+        if "groups" in request.path:
+            return Answer(400, f"bad request: {dict(request.headers)}".encode())
+        return real(self, request)
+
+    monkeypatch.setattr(http1.RestConnection, "_handle", echo)
+    world.source.add("vm/1", 0)
+    for who in (ME, MY_USER):
+        done = world.push(who)
+        assert "bad request: " in done.errors[0]
+        assert SECRET not in done.errors[0]
+        assert "PBS:" not in done.errors[0], "a ticket"
+        assert "***" in done.errors[0]

@@ -272,12 +272,21 @@ class World:
     def datastore(self) -> Datastore:
         return Datastore(self.source.path, name="source", lock_root=self.folder / "locks")
 
-    def push(self, auth_id: str = ME, plan: Plan | None = None, **options: Any) -> Pushed:
-        """Push with these options, or carry out a plan; raises what ends a push."""
+    def push(
+        self,
+        auth_id: str = ME,
+        plan: Plan | None = None,
+        source: Datastore | None = None,
+        **options: Any,
+    ) -> Pushed:
+        """Push with these options, or carry out a plan; raises what ends a push.
+
+        ``source`` is one that was opened before.
+        """
         events: list[Event] = []
         with self.target(auth_id) as target:
             self.server.counters.reset()
-            run = Push(self.datastore(), target, _options(options), events.append)
+            run = Push(source or self.datastore(), target, _options(options), events.append)
             report = run.run(plan)
         self.settle()
         return Pushed(report, events, self.server.counters.snapshot())

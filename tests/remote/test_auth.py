@@ -16,6 +16,7 @@ from pbs_push.remote.auth import (
     Ticket,
     TicketAuth,
     TokenAuth,
+    hidden,
 )
 
 PASSWORD = "correct horse"
@@ -39,6 +40,20 @@ class Logins:
 
     def auth(self) -> TicketAuth:
         return TicketAuth(ME, SecretStr(PASSWORD), self.login, lambda: self.now)
+
+
+def test_what_a_target_sends_back_is_not_shown() -> None:
+    headers = TokenAuth(AuthId.parse("me@pbs!push"), SecretStr("s/ec ret:%")).headers()
+    for shown in (headers["Authorization"], "s/ec ret:%", "s%2Fec%20ret%3A%25"):
+        text = hidden(f"bad request: {shown} from 1.2.3.4".encode(), headers.values())
+        assert b"ec" not in text.replace(b"request", b"")
+        assert text.startswith(b"bad request: ")
+        assert text.endswith(b" from 1.2.3.4")
+    ticket = Logins().auth().headers()
+    assert b"PBS%3A1" not in hidden(str(ticket).encode(), ticket.values())
+    assert b"csrf1" not in hidden(str(ticket).encode(), ticket.values())
+    assert hidden(b"password=a=b c", ["a=b c"]) == b"password=***"
+    assert hidden(b"all of a", ["a"]) == b"all of a", "too short to be looked for"
 
 
 def test_a_token_is_one_header() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
-from pbs_push.remote.pacing import Pacer, encrypted_size
+from pbs_push.remote import pacing
+from pbs_push.remote.pacing import Paced, Pacer, encrypted_size
 
 SECONDS = 10.0
 
@@ -110,3 +112,29 @@ def test_no_more_than_wanted() -> None:
 def test_records_cost_some_bytes() -> None:
     sizes = [encrypted_size(count) for count in (0, 1, 16384, 16385, 1 << 20)]
     assert sizes == [0, 23, 16406, 16429, (1 << 20) + 64 * 22]
+
+
+def test_content_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(pacing, "time", SimpleNamespace(sleep=sleep))
+    content = bytes(range(256)) * 2000
+    pacer = Pacer(100_000, clock=lambda: now[0])
+    asked: list[None] = []
+    paced = Paced(content, pacer, lambda: asked.append(None))
+    assert len(paced) == len(content)
+    for turn in (1, 2):  # a request may be sent again
+        assert b"".join(paced) == content
+        assert now[0] == pytest.approx(turn * len(content) / 100_000, rel=0.05)
+    assert max(pauses) <= pacing.LONGEST_PAUSE_S
+    assert len(asked) > len(pauses)
+    assert b"".join(Paced(content, None, lambda: None)) == content
+
+
+def test_a_burst_is_at_least_a_share() -> None:
+    assert Pacer(1_000_000, 1).largest_share == Pacer(1_000_000, 20_000).largest_share == 20_000

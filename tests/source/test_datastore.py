@@ -261,7 +261,7 @@ def test_links_are_found_where_data_should_be(store: SmallStore, tmp_path: Path)
     (store.path / "ns/b").symlink_to(tmp_path)
     (store.path / "ct").touch()
     assert set(opened.links_in(ROOT)) == {
-        "vm/100/2026-05-30T20:00:00Z", "vm/200", "host", "ns/b",
+        "vm/100/2026-05-30T20:00:00Z", "vm/200", "host", "ns/b", "ct",
     }  # fmt: skip
     assert opened.links_in(Namespace.parse("a")) == []
     assert opened.links_in(Namespace.parse("gone")) == []

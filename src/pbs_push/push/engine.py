@@ -67,6 +67,8 @@ class Push:
             self.report,
             self._notify,
             self._problem,
+            pacer=self._pacer,
+            check_cancelled=self._check_cancelled,
         )
 
     def cancel(self) -> None:
@@ -158,7 +160,9 @@ class Push:
         return True
 
     def _remove_namespaces(self, plan: Plan, *, all_begun: bool) -> None:
-        if plan.vanished and not all_begun:
+        # What failed may be what a namespace that is gone was renamed to.
+        failed = not all_begun or Result.FAILED in self.report.counts
+        if plan.vanished and failed:
             self._notify(Note("warning", "vanished namespaces stay, since the push had errors"))
             return
         for item in plan.vanished:
@@ -212,6 +216,7 @@ class Push:
         self, group: GroupPlan, supply: ConnectionSupply, removing: bool, failed: set[int]
     ) -> None:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
+        self._check_cancelled()
         if removing:
             self._remover.dead(group)
         worker = GroupWorker(
@@ -220,6 +225,7 @@ class Push:
             group,
             self._options,
             notify=self._on_worker_event,
+            on_problem=self._problem,
             cancelled=self._cancelled,
             supply=supply,
             buffer_bytes=self._buffer_bytes,
@@ -230,7 +236,9 @@ class Push:
             failed.add(id(group))
         pushed = {outcome.newest for outcome in outcomes if outcome.result is Result.PUSHED}
         self._metadata.group(
-            group, [item for item in group.snapshots if item.snapshot.backup_time in pushed]
+            group,
+            [item for item in group.snapshots if item.snapshot.backup_time in pushed],
+            worker.logs_left,
         )
         if removing and id(group) not in failed:
             self._remover.snapshots(group)

@@ -85,7 +85,8 @@ def why_not(source: Manifest, copy: SnapshotItem, key: CryptKey | None) -> str |
     """Why a log does not go to the target's ``copy``, None if it does.
 
     It must be readable like the rest of the copy, which may have been pushed under another key than
-    ``key``, or under none; and no plain log leaves the source if a key is given.
+    ``key``, or under none. With a key, a plain log goes as it is only with a snapshot that is
+    encrypted at the source already, and so goes as it is, too.
     """
     here, there = Protection.of(source), _protection_of(copy)
     if key is None or here is Protection.FULL:

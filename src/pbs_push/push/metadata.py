@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pbs_push.errors import PbsPushError
+from pbs_push.errors import PbsPushError, SnapshotVanished
 from pbs_push.push import late_logs
 from pbs_push.push.encryption import encrypt_log
 from pbs_push.push.events import Note
+from pbs_push.remote.pacing import Paced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pbs_push.push.report import Report
     from pbs_push.remote.api import TargetApi
     from pbs_push.remote.models import GroupItem, SnapshotItem
+    from pbs_push.remote.pacing import Pacer
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SourceSnapshot
@@ -138,7 +140,8 @@ def _protection(plan: GroupPlan, common: Common) -> Iterator[MetadataChange]:
 class MetadataSync:
     """Brings the target's metadata up to date; what fails is a problem of the report.
 
-    ``key`` is what snapshots are encrypted with on the way.
+    ``key`` is what snapshots are encrypted with on the way, ``pacer`` the rate limit of the push.
+    ``check_cancelled`` is called before each step: Cancelled is all that is raised.
     """
 
     def __init__(
@@ -149,18 +152,28 @@ class MetadataSync:
         report: Report,
         notify: Listener,
         on_problem: Callable[[str, PbsPushError], None],
+        *,
+        pacer: Pacer | None,
+        check_cancelled: Callable[[], None],
     ) -> None:
         self._source = source
         self._api = target.api
         self._key = key
+        self._pacer = pacer
+        self._check_cancelled = check_cancelled
         self._report = report
         self._notify = notify
         self._on_problem = on_problem
 
-    def group(self, plan: GroupPlan, pushed: list[SourceSnapshot]) -> None:
-        """All that is due for one group, after these snapshots of it were pushed."""
-        if plan.log_for is not None:
-            late = plan.log_for
+    def group(
+        self, plan: GroupPlan, pushed: list[SourceSnapshot], logs: Sequence[SourceSnapshot]
+    ) -> None:
+        """All that is due for one group, after these snapshots of it were pushed.
+
+        ``logs``: those of them whose client log is still to be sent.
+        """
+        late_ones = [*logs] if plan.log_for is None else [plan.log_for, *logs]
+        for late in late_ones:
             self._try(late.label, "adding its client log", partial(self._late_log, plan, late))
         for change in plan.changes:
             if change.is_due(pushed):
@@ -168,8 +181,11 @@ class MetadataSync:
                 self._try(label, "updating metadata", partial(self._apply, plan, change, label))
 
     def _try(self, label: str, doing: str, step: Callable[[], None]) -> None:
+        self._check_cancelled()
         try:
             step()
+        except SnapshotVanished as error:
+            self._notify(Note("info", f"{label}: {doing}: {error}"))
         except PbsPushError as error:
             self._on_problem(f"{label}: {doing}", error)
 
@@ -183,11 +199,16 @@ class MetadataSync:
         with self._source.open_snapshot(item) as opened:
             log = opened.client_log()
             manifest = opened.manifest
-        if log is not None and late_logs.why_not(manifest, copy, self._key) is None:
-            log = encrypt_log(log, manifest, self._key)
-            self._api.upload_log(namespace, item.snapshot, log)
-            self._report.count(logs_added=1)
-            self._notify(Note("info", f"{item.label}: client log added at the target"))
+        if log is None:
+            return
+        if why := late_logs.why_not(manifest, copy, self._key):
+            self._notify(Note("warning", f"{item.label}: its client log is not added: {why}"))
+            return
+        log = encrypt_log(log, manifest, self._key)
+        paced = Paced(log, self._pacer, self._check_cancelled)
+        self._api.upload_log(namespace, item.snapshot, paced)
+        self._report.count(logs_added=1)
+        self._notify(Note("info", f"{item.label}: client log added at the target"))
 
     def _apply(self, plan: GroupPlan, change: MetadataChange, label: str) -> None:
         namespace = plan.target_namespace

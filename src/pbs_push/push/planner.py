@@ -126,8 +126,12 @@ class Planner:
         try:
             return self._planned_namespace(namespace, existing)
         except PbsPushError as error:
-            # A right that is missing says nothing about what vanished: only this step fails.
-            self._failed = self._failed or not isinstance(error, AccessError)
+            # A right that is missing says nothing about what vanished: only this step fails. But
+            # one to make a namespace may be missing for what another was renamed to.
+            options = self._options
+            target = namespace.mapped(options.source_namespace, options.target_namespace)
+            if not isinstance(error, AccessError) or target not in existing:
+                self._failed = True
             self._on_problem(f"source {namespace.label}", error)
             return None
 
@@ -205,8 +209,8 @@ class Planner:
         if links := self._source.links_in(plan.source):
             self._links = True
             return (
-                f"has a symbolic link, {links[0]}, which is not followed: nothing is removed at "
-                "the target for what may lie behind it"
+                f"has a symbolic link, or no folder, at {links[0]}: nothing is removed at the "
+                "target for what may lie behind it"
             )
         allowed = self._options.allow_empty_source
         if not plan.finished and at_target.groups and not allowed:
@@ -316,7 +320,7 @@ class Planner:
     def _why_no_namespace_vanished(self, plans: list[NamespacePlan]) -> str | None:
         """Why the source does not tell which of the target's namespaces vanished from it."""
         if self._links:
-            return "the source has symbolic links"
+            return "the source has symbolic links, or files where folders should be"
         if self._failed:
             return "the push had errors"
         empty = not any(plan.finished for plan in plans)

@@ -65,6 +65,7 @@ class Remover:
             return
         where = _place(plan.target_namespace, str(plan.source.group))
         try:
+            self._source.check_there()
             here = self._source.snapshots(plan.source).snapshots
             there = self._api.snapshots(plan.target_namespace, plan.source.group)
         except SnapshotVanished as error:
@@ -89,6 +90,7 @@ class Remover:
         if not plan.vanished:
             return
         try:
+            self._source.check_there()
             there = self._api.groups_by_name(plan.target)
             here = {item.group for item in self._source.groups(plan.source)}
         except PbsPushError as error:
@@ -129,7 +131,8 @@ class Remover:
             if is_gone(error):
                 self._info(f"{where}: gone meanwhile at the target")
             elif isinstance(error, StatusError) and error.status == HTTPStatus.BAD_REQUEST:
-                self._stays(item.namespace, f"{where}: vanished, but the target keeps it: {error}")
+                text = f"the target keeps it: {error}; a group that is empty may be in it"
+                self._stays(item.namespace, f"{where}: vanished, but {text}")
             else:
                 self._stayed.append(item.namespace)
                 self._on_problem(f"removing {where}", error)
@@ -139,6 +142,7 @@ class Remover:
 
     def _group_of_vanished(self, namespace: Namespace, item: GroupItem) -> int:
         """Remove a group of a vanished namespace; how many protected snapshots stay."""
+        self._check_cancelled()
         listed = self._api.snapshots(namespace, item.group)
         protected = sum(snapshot.protected for snapshot in listed)
         group = VanishedGroup(item.group, len(listed) - protected, protected)
@@ -171,19 +175,25 @@ class Remover:
         """What a failed removal means: nothing, where it is gone; little, where it is in use."""
         if not isinstance(error, StatusError):
             self._on_problem(f"removing {where}", error)
-        elif self._is_gone(namespace, item):
+            return
+        try:
+            left = {
+                other.backup_time: other
+                for other in self._api.snapshots(namespace, item.snapshot.group)
+            }
+        except PbsPushError:
+            self._on_problem(f"removing {where}", error)
+            return
+        now = left.get(item.snapshot.backup_time)
+        if now is None:
             self._info(f"{where}: gone meanwhile at the target")
+        elif now.protected:
+            self._report.count_removed(protected=1)
+            self._info(f"{where}: vanished, but protected at the target: it stays")
         elif item.finished:
             self._on_problem(f"removing {where}", error)
         else:
             self._info(f"{where}: stays; it is unfinished and may be in use: {error}")
-
-    def _is_gone(self, namespace: Namespace, item: VanishedSnapshot) -> bool:
-        try:
-            left = self._api.snapshots(namespace, item.snapshot.group)
-        except PbsPushError:
-            return False
-        return all(other.backup_time != item.snapshot.backup_time for other in left)
 
     # -- groups --
 
@@ -261,6 +271,7 @@ class Remover:
 
     def _at_source(self) -> list[Namespace]:
         """Where the source's namespaces have their place at the target, as they are now."""
+        self._source.check_there()
         options = self._options
         found = self._source.namespaces(options.source_namespace, options.max_depth)
         return [ns.mapped(options.source_namespace, options.target_namespace) for ns in found]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pbs_push.errors import (
     AuthError,
     Cancelled,
     ConnectError,
+    FormatError,
     ManifestError,
     PbsPushError,
     ProtocolError,
@@ -38,6 +38,7 @@ from pbs_push.source.items import SourceSnapshot
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -60,10 +61,8 @@ _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
 """A broken connection's lock is released about 10 ms later (spec 03)."""
 
 
-_PASSING: Final = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN)
-)
-"""Errors of this moment, and not of the manifest that could not be read."""
+_LASTING: Final = frozenset((errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR))
+"""Errors of the manifest that could not be read itself, and not of this moment or this user."""
 
 
 class _PartlyEncrypted(Exception):
@@ -74,7 +73,8 @@ class GroupWorker:
     """Pushes the snapshots of one group plan; ``run`` it once, in any thread.
 
     ``cancelled`` stops it at the next wait; what is under way then is dropped, and removed by the
-    target.
+    target. ``on_problem`` is told what is not a snapshot's fault. ``logs_left`` are the pushed ones
+    whose client log is too long for the backup protocol.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class GroupWorker:
         options: PushOptions,
         *,
         notify: Listener,
+        on_problem: Callable[[str, PbsPushError], None],
         cancelled: threading.Event,
         supply: ConnectionSupply,
         buffer_bytes: int,
@@ -95,12 +96,14 @@ class GroupWorker:
         self._plan = plan
         self._options = options
         self._notify = notify
+        self._on_problem = on_problem
         self._cancelled = cancelled
         self._supply = supply
         self._buffer_bytes = buffer_bytes
         self._pacer = pacer
         self._newest = plan.newest_at_target
         self._previous: Archives | None = None
+        self.logs_left: list[SourceSnapshot] = []
 
     def run(self) -> list[Outcome]:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
@@ -135,6 +138,10 @@ class GroupWorker:
         try:
             stats = self._push_open(item)
         except SnapshotVanished:
+            try:
+                self._source.check_there()
+            except SourceError as error:
+                return Outcome.of(namespace, snapshot, Result.FAILED, error=error)
             return Outcome.of(namespace, snapshot, Result.SKIPPED, skip=Skip.VANISHED)
         except _PartlyEncrypted:
             return Outcome.of(namespace, snapshot, Result.SKIPPED, skip=Skip.PARTLY_ENCRYPTED)
@@ -153,8 +160,7 @@ class GroupWorker:
                 check_sizes(archives.blobs)
             keep = stack.enter_context(ExitStack())
             keep.callback(archives.close)
-            chunks_fd = os.open(self._source.chunk_path, os.O_RDONLY | os.O_DIRECTORY)
-            stack.callback(os.close, chunks_fd)
+            chunks_fd = stack.enter_context(self._source.open_chunk_store())
             source = _Open(item, opened, archives, chunks_fd, key)
             stats = self._pushed(source)
             keep.pop_all()
@@ -169,7 +175,7 @@ class GroupWorker:
             raise
         except SourceError as error:
             cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno in _PASSING:
+            if isinstance(cause, OSError) and cause.errno not in _LASTING:
                 raise  # the group stops, so that a later push can still take this snapshot
             raise ManifestError(str(error)) from error
 
@@ -223,16 +229,14 @@ class GroupWorker:
         plain: bool = False,
         again: bool = False,
     ) -> TransferStats:
-        log = source.opened.client_log()
-        if log is not None:
-            log = encrypt_log(log, source.opened.manifest, source.key)
-        late_log = log if log is not None and len(log) > MAX_PROTOCOL_BLOB else None
+        log = self._client_log(source)
+        too_long = log is not None and len(log) > MAX_PROTOCOL_BLOB
         paused = self._target.pauses
         session = self._begin(source, again=again)
         by_inode = self._options.chunk_order == "inode"
         try:
             options = TransferOptions(
-                client_log=None if late_log is not None else log,
+                client_log=None if too_long else log,
                 previous=previous,
                 expects_previous=self._newest is not None,
                 body_limit=self._target.features.body_limit,
@@ -254,10 +258,20 @@ class GroupWorker:
             session.close()
         if not session.answered:
             return self._transfer(source, previous, plain=plain, again=True)
-        if late_log is not None:
-            namespace = self._plan.target_namespace
-            self._target.api.upload_log(namespace, source.item.snapshot, late_log)
+        if too_long:
+            self.logs_left.append(source.item)
         return stats
+
+    def _client_log(self, source: _Open) -> bytes | None:
+        """The client log as it goes along; one that cannot be read stays, and the archives go."""
+        try:
+            log = source.opened.client_log()
+            if log is None:
+                return None
+            return encrypt_log(log, source.opened.manifest, source.key)
+        except (FormatError, SourceError) as error:
+            self._on_problem(f"{source.item.label}: pushed without its client log", error)
+            return None
 
     def _new_transfer(
         self, session: BackupSession, source: _Open, options: TransferOptions

@@ -21,6 +21,7 @@ from pbs_push.remote.models import (
 
 if TYPE_CHECKING:
     from pbs_push.names import Group, Snapshot
+    from pbs_push.remote.pacing import Paced
     from pbs_push.remote.rest import Params, Rest
 
 T = TypeVar("T")
@@ -127,8 +128,8 @@ class TargetApi:
         """Delete one snapshot; one that is protected or in use is refused (StatusError)."""
         self.rest.delete(f"{self._base}/snapshots", self._snapshot(namespace, snapshot))
 
-    def upload_log(self, namespace: Namespace, snapshot: Snapshot, blob: bytes) -> None:
-        """Add ``client.log.blob`` to a snapshot that has none."""
+    def upload_log(self, namespace: Namespace, snapshot: Snapshot, blob: Paced) -> None:
+        """Add ``client.log.blob`` to a snapshot that has none. Raises Cancelled too."""
         self.rest.upload(
             f"{self._base}/upload-backup-log", self._snapshot(namespace, snapshot), blob
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pbs_push.errors import AuthError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pydantic import SecretStr
 
@@ -21,6 +21,25 @@ TICKET_LIFETIME_S = 2 * 3600
 
 PLAIN_COOKIE = "PBSAuthCookie"
 HOST_COOKIE = "__Host-PBSAuthCookie"
+
+
+LEAST_SECRET = 5
+"""Characters of a password, at least; shorter ones are not looked for, since much would match."""
+
+
+def hidden(text: bytes, secrets: Iterable[str]) -> bytes:
+    """``text`` of a target, which may send back what it was sent, without what must not be shown.
+
+    ``secrets`` are header values or secrets themselves, looked for encoded or not.
+    """
+    for secret in secrets:
+        # Of `NAME=TICKET` and `PBSAPIToken=ID:SECRET` the part that is secret.
+        bare = secret.partition("=")[2] or secret
+        bare = bare.rpartition(":")[2] if secret.startswith("PBSAPIToken=") else bare
+        for form in (secret, bare, unquote(bare), quote(bare, safe="")):
+            if len(form) >= LEAST_SECRET:
+                text = text.replace(form.encode(), b"***")
+    return text
 
 
 class Auth(Protocol):

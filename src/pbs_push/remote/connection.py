@@ -194,7 +194,7 @@ def upgrade(
     except h11.RemoteProtocolError as error:
         raise ProtocolError(f"{what}: the answer is not HTTP ({error})") from None
     if status != HTTPStatus.SWITCHING_PROTOCOLS:
-        raise_for_status(what, status, body)
+        raise_for_status(what, status, body, headers.values())
         raise ProtocolError(
             f"{what}: the target answers with status {status} and does not change to the backup "
             "protocol; is it a Proxmox Backup Server?"

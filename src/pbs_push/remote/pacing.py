@@ -7,10 +7,15 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 GRANTS_PER_SECOND: Final = 50
 """Shares are this part of a second's worth at most: no connection keeps the others waiting long."""
+
+PIECE_BYTES: Final = 256 << 10
+"""Of content that goes over REST, at most."""
+LONGEST_PAUSE_S: Final = 0.2
+"""Then it is looked whether the push was cancelled."""
 
 RECORD_BYTES: Final = 16 << 10
 RECORD_OVERHEAD: Final = 22
@@ -35,7 +40,8 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rate = rate
-        self._burst = float(burst if burst is not None else rate)
+        # Less than a share would cost each record's overhead for a few bytes.
+        self._burst = max(float(burst if burst is not None else rate), rate / GRANTS_PER_SECOND)
         self._clock = clock
         self._lock = threading.Lock()
         self._level = 0.0
@@ -55,6 +61,41 @@ class Pacer:
             self._level = min(self._burst, self._level) - count
             self._filled_at = now
             return now + max(0.0, -self._level / self._rate)
+
+
+class Paced:
+    """Content that is given out in pieces, as fast as ``pacer`` lets it; at once without one.
+
+    May be gone through again, as for a request that is sent again. ``check_cancelled`` is called
+    before each piece and may raise.
+    """
+
+    def __init__(
+        self, content: bytes, pacer: Pacer | None, check_cancelled: Callable[[], None]
+    ) -> None:
+        self._content = content
+        self._pacer = pacer
+        self._check_cancelled = check_cancelled
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[bytes]:
+        lane = None if self._pacer is None else self._pacer.lane()
+        at = 0
+        while at < len(self._content):
+            self._check_cancelled()
+            allowed, pause_s = PIECE_BYTES, 0.0
+            if lane is not None:
+                allowed, pause_s = lane.allowance(PIECE_BYTES)
+            if not allowed:
+                time.sleep(min(pause_s, LONGEST_PAUSE_S))
+                continue
+            piece = self._content[at : at + allowed]
+            at += len(piece)
+            if lane is not None:
+                lane.sent(encrypted_size(len(piece)))
+            yield piece
 
 
 class Lane:

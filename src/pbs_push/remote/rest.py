@@ -23,7 +23,7 @@ from pbs_push.errors import (
     StatusError,
     os_reason,
 )
-from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket
+from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket, hidden
 from pbs_push.remote.tls import explain_tls_error
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pbs_push.names import Repository
     from pbs_push.remote.auth import Auth
+    from pbs_push.remote.pacing import Paced
     from pbs_push.remote.tls import TrustContext
 
 CONNECT_TIMEOUT_S: Final = 30.0
@@ -55,6 +56,8 @@ class _Reply(NamedTuple):
     status: int
     body: bytes
     cookies: httpx.Cookies
+    secrets: tuple[str, ...] = ()
+    """What was sent along and must not be shown, should the answer hold it."""
 
 
 class _Stopwatch:
@@ -82,11 +85,14 @@ def shown_reason(body: bytes) -> str:
     return line if len(line) <= MAX_REASON else line[:MAX_REASON] + "…"
 
 
-def raise_for_status(request: str, status: int, body: bytes) -> None:
-    """Raise the error for an HTTP status that is no success; ``request`` says what was asked."""
+def raise_for_status(request: str, status: int, body: bytes, secrets: Iterable[str] = ()) -> None:
+    """Raise the error for an HTTP status that is no success; ``request`` says what was asked.
+
+    ``secrets`` were sent along, and are not shown should the answer hold them.
+    """
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
-    reason = shown_reason(body)
+    reason = shown_reason(hidden(body, secrets))
     if status == HTTPStatus.UNAUTHORIZED:
         raise AuthError(f"{request}: the target refuses the credentials ({reason or status})")
     if status == HTTPStatus.FORBIDDEN:
@@ -94,13 +100,13 @@ def raise_for_status(request: str, status: int, body: bytes) -> None:
     raise StatusError(request, status, reason)
 
 
-def parse_data(request: str, body: bytes) -> Any:
+def parse_data(request: str, body: bytes, secrets: Iterable[str] = ()) -> Any:
     """The ``data`` of a JSON answer. Raises ProtocolError where it is not one."""
     try:
         answer = json.loads(body)
         return answer["data"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        shown = shown_reason(body[:200]) or "an empty answer"
+        shown = shown_reason(hidden(body, secrets)[:200]) or "an empty answer"
         raise ProtocolError(
             f"{request}: the answer is not that of a Proxmox Backup Server: {shown}"
         ) from None
@@ -221,8 +227,8 @@ class Rest:
         """The ``data`` of a DELETE with query parameters. Raises RemoteError."""
         return self._data("DELETE", path, params)
 
-    def upload(self, path: str, params: Params, content: bytes) -> Any:
-        """POST raw data, with the parameters in the query. Raises RemoteError."""
+    def upload(self, path: str, params: Params, content: Paced) -> Any:
+        """POST raw data, with the parameters in the query. Raises RemoteError, Cancelled."""
         return self._data("POST", path, params, content)
 
     def login(self, username: str, password: str) -> Ticket:
@@ -230,8 +236,8 @@ class Rest:
         request = f"logging in to {self._netloc} as {username}"
         form = {"username": username, "password": password}
         reply = self._send(request, "POST", "access/ticket", {"data": form})
-        raise_for_status(request, reply.status, reply.body)
-        data = parse_data(request, reply.body)
+        raise_for_status(request, reply.status, reply.body, [password])
+        data = parse_data(request, reply.body, [password])
         try:
             csrf_token = _sendable(data["CSRFPreventionToken"])
             if host_ticket := reply.cookies.get(HOST_COOKIE):
@@ -241,7 +247,7 @@ class Rest:
             raise ProtocolError(f"{request}: the answer holds no ticket") from None
 
     def _data(
-        self, method: str, path: str, params: Params | None, content: bytes | None = None
+        self, method: str, path: str, params: Params | None, content: Paced | None = None
     ) -> Any:
         request = f"{method} {path} at {self._netloc}"
         arguments: dict[str, Any] = {}
@@ -249,28 +255,32 @@ class Rest:
             arguments = {
                 "params": _encoded(params),
                 "content": content,
+                "headers": {"Content-Length": str(len(content))},
             }
         elif method in ("GET", "DELETE"):
             arguments = {"params": _encoded(params)}
         else:
             arguments = {"data": _encoded(params)}
         reply = self._authenticated(request, method, path, arguments)
-        raise_for_status(request, reply.status, reply.body)
-        return parse_data(request, reply.body)
+        raise_for_status(request, reply.status, reply.body, reply.secrets)
+        return parse_data(request, reply.body, reply.secrets)
 
     def _authenticated(
         self, request: str, method: str, path: str, arguments: dict[str, Any]
     ) -> _Reply:
         auth = self._auth
+        tried_again = False
         if auth is None:
             return self._send(request, method, path, arguments)
-        writing = method != "GET"
-        headers = auth.headers(writing=writing)
-        reply = self._send(request, method, path, {**arguments, "headers": headers})
-        if reply.status == HTTPStatus.UNAUTHORIZED and auth.expired():
-            headers = auth.headers(writing=writing)
-            reply = self._send(request, method, path, {**arguments, "headers": headers})
-        return reply
+        others = arguments.pop("headers", {})
+        while True:
+            headers = auth.headers(writing=method != "GET")
+            sent = {**arguments, "headers": {**others, **headers}}
+            reply = self._send(request, method, path, sent)
+            if reply.status != HTTPStatus.UNAUTHORIZED or tried_again or not auth.expired():
+                break
+            tried_again = True
+        return reply._replace(secrets=tuple(headers.values()))
 
     def _send(self, request: str, method: str, path: str, arguments: dict[str, Any]) -> _Reply:
         stopwatch = _Stopwatch()

@@ -76,6 +76,32 @@ class Datastore:
             raise SourceError(f"source {self.path} is no directory: is the datastore mounted?")
         if self.chunk_path.is_symlink() or not self.chunk_path.is_dir():
             raise SourceError(f"source {self.path} is not a datastore: it has no folder '.chunks'")
+        self._identity: Final = self._seen()
+
+    def check_there(self) -> None:
+        """Raise SourceError if the datastore is not the one that it was at first: unmounted, say.
+
+        What it lacks has not vanished from it then.
+        """
+        if self._seen() != self._identity:
+            raise SourceError(
+                f"source {self.path} is not what it was in the beginning: was it unmounted, or "
+                "replaced?"
+            )
+
+    def _seen(self) -> tuple[tuple[int, int] | None, ...]:
+        """What the base directory and the chunk store are, by device and inode."""
+        return tuple(_device_and_inode(path) for path in (self.path, self.chunk_path))
+
+    @contextmanager
+    def open_chunk_store(self) -> Iterator[int]:
+        """A descriptor of the folder that the chunks are in. Raises SourceError."""
+        with os_errors_as_source_errors(f"open the chunk store of source {self.path}"):
+            chunks_fd = os.open(self.chunk_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield chunks_fd
+        finally:
+            os.close(chunks_fd)
 
     def namespaces(
         self, anchor: Namespace = _ROOT, max_depth: int | None = None
@@ -143,7 +169,8 @@ class Datastore:
     def links_in(self, namespace: Namespace) -> list[str]:
         """Symbolic links where a namespace's folders, groups or snapshots should be.
 
-        They are not followed (spec 01), so what they lead to seems not to be there. Raises
+        They are not followed (spec 01), so what they lead to seems not to be there. The same goes
+        for what is no folder at all where one of types or of namespaces should be. Raises
         SourceError where a folder cannot be read.
         """
         with os_errors_as_source_errors(f"look for links in source {namespace.label}"):
@@ -254,9 +281,17 @@ class Datastore:
             yield group_fd
 
 
+def _device_and_inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _links(namespace_path: Path) -> Iterator[str]:
     for kind in _entries(namespace_path, (*BACKUP_TYPES, "ns")):
-        if kind.is_symlink():
+        if not kind.is_dir(follow_symlinks=False):
             yield kind.path
             continue
         for group in _entries(kind.path):

@@ -1,0 +1,145 @@
+"""A source that fails during a push: nothing is lost, nothing is removed, nothing is silent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from pbs_push import Datastore, Result
+from pbs_push.errors import SourceError
+from pbs_push.push.report import Skip
+from pbs_push.source.items import SourceSnapshot
+from pbs_push.source.snapshot import OpenSnapshot
+
+from .world import MAY_ALL_AT_REMOTE, READER, World, access, time
+
+
+def _empty(world: World) -> None:
+    """What an unmounted file system leaves: an empty folder."""
+    shutil.rmtree(world.source.path)
+    world.source.path.mkdir()
+
+
+def test_a_source_that_is_unmounted_meanwhile_has_not_vanished(world: World) -> None:
+    world.source.add("vm/1", 1, 2)
+    world.there.add("vm/1", 0)
+    world.there.add("vm/9", 0)
+    world.there.add("vm/9", 0, ns="gone")
+    before = world.there.snapshots()
+    source = world.datastore()
+    plan, _ = world.plan(remove_vanished=True)
+    assert plan.removals == 3
+    _empty(world)
+    done = world.push(source=source, plan=plan, remove_vanished=True)
+    assert world.there.snapshots() == before
+    assert done.report.counts == {Result.FAILED: 1, Result.SKIPPED: 1}
+    assert done.report.skips == {Skip.NOT_TRIED: 1}
+    assert "was it unmounted" in done.errors[0]
+    assert done.report.exit_status == 1
+
+
+def test_nothing_to_push_and_unmounted_removes_nothing(world: World) -> None:
+    world.source.add("vm/1", 1)
+    world.there.add("vm/1", 0, 1)
+    world.there.add("vm/9", 0)
+    world.there.add("vm/9", 0, ns="gone")
+    before = world.there.snapshots()
+    source = world.datastore()
+    plan, _ = world.plan(remove_vanished=True)
+    assert plan.removals == 3
+    _empty(world)
+    done = world.push(source=source, plan=plan, remove_vanished=True)
+    assert world.there.snapshots() == before
+    assert len(done.report.problems) == 3
+    assert all("was it unmounted" in text for text in done.errors)
+
+
+def test_a_chunk_store_that_is_gone_fails_the_snapshot(world: World) -> None:
+    world.source.add("vm/1", 0, 1)
+    source = world.datastore()
+    plan, _ = world.plan()
+    shutil.rmtree(world.source.path / ".chunks")
+    done = world.push(source=source, plan=plan)
+    assert done.report.counts == {Result.FAILED: 1, Result.SKIPPED: 1}
+    assert "open the chunk store" in done.errors[0]
+
+
+PASSING = ("EIO", "EACCES", "ENOLCK", "ENOTCONN", "ETIMEDOUT", "ESTALE", "EMFILE")
+LASTING = ("EFBIG", "ELOOP", "ENOTDIR")
+
+
+@pytest.mark.parametrize("name", PASSING + LASTING)
+def test_an_error_that_may_pass_does_not_make_a_snapshot_unpushable(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    world.source.add("vm/1", 0, 1)
+    code = getattr(errno, name)
+    real = Datastore.open_snapshot
+    failures = [OSError(code, os.strerror(code))]
+
+    def once(self: Datastore, item: SourceSnapshot, *, lock: bool = True) -> OpenSnapshot:
+        if item.snapshot.backup_time == time(0) and failures:
+            raise SourceError("read its manifest: no") from failures.pop()
+        return real(self, item, lock=lock)
+
+    monkeypatch.setattr(Datastore, "open_snapshot", once)
+    assert world.push().report.exit_status == (1 if name in PASSING else 3)
+    assert world.there.times("vm/1") == ([] if name in PASSING else [1])
+    world.push()
+    assert world.there.times("vm/1") == ([0, 1] if name in PASSING else [1])
+
+
+def _renamed(world: World) -> None:
+    world.source.add("vm/1", 0, ns="new", archives={"disk.img.fidx": ("only here",)})
+    world.source.add("vm/2", 0)
+    world.there.add("vm/1", 0, ns="old")
+
+
+def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_fails(world: World) -> None:
+    _renamed(world)
+    world.source.chunk_of("only here").unlink()
+    done = world.push(remove_vanished=True)
+    assert done.report.counts == {Result.PUSHED: 1, Result.FAILED: 1}
+    assert world.there.has("vm/1", ns="old")
+    assert done.told("vanished namespaces stay, since the push had errors") == 1
+
+
+def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_may_not_be_made(
+    world: World,
+) -> None:
+    _renamed(world)
+    no_new = "acl:1:/remote/far/store1/new:alice@pbs:RemoteSyncPushOperator\n"
+    text = READER + MAY_ALL_AT_REMOTE + no_new
+    done = world.push(remove_vanished=True, **access(text))
+    assert "Remote.DatastoreModify" in done.errors[0]
+    assert world.there.has("vm/1", ns="old")
+
+
+@pytest.mark.parametrize("name", ["vm", "ns"])
+def test_a_file_where_a_folder_should_be_hides_what_was_there(world: World, name: str) -> None:
+    world.source.add("vm/1", 0)
+    world.source.add("ct/1", 0)
+    world.source.add("vm/1", 0, ns="a")
+    world.push()
+    before = world.there.snapshots()
+    shutil.rmtree(world.source.path / name)
+    (world.source.path / name).write_bytes(b"")
+    done = world.push(remove_vanished=True)
+    assert world.there.snapshots() == before
+    assert done.told(f"no folder, at {name}") == 1
+
+
+@pytest.mark.parametrize("content", [b"", bytes(40)], ids=["empty", "no blob"])
+def test_a_log_that_cannot_be_read_keeps_no_snapshot_back(world: World, content: bytes) -> None:
+    folder = world.source.add("vm/1", 0, client_log=b"log")
+    world.source.add("vm/1", 1)
+    (folder / "client.log.blob").write_bytes(content)
+    done = world.push()
+    assert done.report.counts == {Result.PUSHED: 2}
+    assert [problem.what for problem in done.report.problems] == [
+        "vm/1/2026-05-28T20:26:40Z: pushed without its client log"
+    ]
+    assert done.report.exit_status == 3
