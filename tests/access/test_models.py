@@ -146,9 +146,9 @@ def test_readable_datastores() -> None:
         (["maintenance-mode offline"], "'offline' forbids"),
         (["maintenance-mode offline,message=gone%20fishing%21"], "'offline': gone fishing! forb"),
         (['maintenance-mode type=offline,message="a, b"'], "'offline': a, b forbids"),
-        (["maintenance-mode delete"], "'delete'"),
-        (["maintenance-mode unmount"], "'unmount'"),
-        (["maintenance-mode s3-refresh"], "'s3-refresh'"),
+        (["maintenance-mode delete"], "'delete' forbids"),
+        (["maintenance-mode unmount"], "'unmount' forbids"),
+        (["maintenance-mode s3-refresh"], "'s3-refresh' forbids"),
         (["maintenance-mode nap,message=x"], "'nap': x is unknown to this version"),
         (["backend type=s3,client=c,bucket=b"], "S3"),
         (["backend type=tape"], "'tape' is unknown"),
@@ -244,9 +244,10 @@ def test_keys() -> None:
     key = _read(SyncKey, "sync-key: k1", "path /etc/k1.enc", "fingerprint " + "00" * 32, "kdf none")
     assert key.require_usable() == Path("/etc/k1.enc")
     assert key.fingerprint == bytes(32)
-    archived = _read(SyncKey, "sync-key: k2", "path /etc/k2.enc", "archived-at 1795375947")
-    with pytest.raises(ConfigError, match="encryption key 'k2' is archived"):
-        archived.require_usable()
+    for when in ("1795375947", "0"):
+        archived = _read(SyncKey, "sync-key: k2", "path /etc/k2.enc", f"archived-at {when}")
+        with pytest.raises(ConfigError, match="encryption key 'k2' is archived"):
+            archived.require_usable()
 
 
 # jobs

@@ -72,6 +72,7 @@ def test_a_missing_section_names_those_there_are() -> None:
     [
         ("\tkey value\n", 1),
         ("a: b\n\n\tkey value\n", 3),
+        ("a: b\n\tk v\n \t\n\tkey value\n", 4),
         ("a: b\nkey value\n", 2),
         ("a: b\n\tk v\n# comment\n", 3),
         ("# remote: x\n", 1),
@@ -83,6 +84,11 @@ def test_a_missing_section_names_those_there_are() -> None:
 def test_errors_name_file_and_line(text: str, line: int) -> None:
     with pytest.raises(ConfigError, match=rf"^sample\.cfg:{line}: "):
         SectionConfig.parse(text, "sample.cfg")
+
+
+def test_a_line_of_blanks_ends_a_section() -> None:
+    config = SectionConfig.parse("a: 1\n\tk v\n \t\nb: 2\n", "sample.cfg")
+    assert [(one.id, len(one.entries)) for one in config.sections] == [("1", 1), ("2", 0)]
 
 
 def test_a_header_ends_the_section_before_it() -> None:

@@ -113,6 +113,7 @@ def test_property_strings(text: str, default_key: str | None, properties: dict[s
         "offline",
         "a=b,c",
         "a=b,",
+        'a="b",',
         ",a=b",
         "=b",
         "a=1,a=2",

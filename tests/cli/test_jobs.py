@@ -36,6 +36,11 @@ def test_a_job_of_few_words() -> None:
     )
 
 
+def test_a_rate_without_a_burst() -> None:
+    options = job_options(SyncJob(**BASIC, rate_out="10 MiB"), Access())
+    assert (options.rate_out, options.burst_out) == (10 << 20, None)
+
+
 def test_every_setting_is_kept() -> None:
     job = SyncJob(
         **BASIC, ns="a", remote_ns="b/c", owner="ann@pbs", remove_vanished="yes", max_depth="2",

@@ -228,6 +228,15 @@ def config_dir(tmp_path: Path, place: Place, small_source: Path) -> Path:
     return folder
 
 
+def test_a_name_that_is_a_directory_too(
+    cli: Cli, config_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / ".chunks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    remote = ["--config-dir", config_dir, "--remote", "there", "--remote-store", "offsite"]
+    cli("push", "here", *remote).failed(2, "directory here and a datastore", "'./here'")
+
+
 def test_names_of_the_configuration(cli: Cli, place: Place, config_dir: Path) -> None:
     remote = ["--config-dir", config_dir, "--remote", "there", "--remote-store", "offsite"]
     cli("push", "here", *remote, "--ns", "prod", "--max-depth", 0).succeeded()

@@ -93,7 +93,7 @@ def test_cancelling_stops_before_the_next_step(world: World, what: str) -> None:
         if what == "removal":
             world.there.add(f"vm/{number}", 0, ns="gone")
         else:
-            world.source.add(f"vm/{number}", 0, unprotected={"notes": "new"})
+            world.source.add(f"vm/{number}", 0, unprotected={"notes": "new"}, protected=True)
             world.there.add(f"vm/{number}", 0)
     done: list[Note] = []
 
@@ -102,7 +102,7 @@ def test_cancelling_stops_before_the_next_step(world: World, what: str) -> None:
             done.append(event)
             push.cancel()
 
-    options = PushOptions(remove_vanished=True, sync_metadata=True, parallel=1)
+    options = PushOptions(remove_vanished=True, sync_metadata=True, sync_protected=True, parallel=1)
     with world.target() as target:
         push = Push(world.datastore(), target, options, listen)
         with pytest.raises(Cancelled):

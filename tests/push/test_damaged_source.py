@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pbs_push import Result
-from pbs_push.formats.blob import encode_blob
+from pbs_push.formats.blob import PLAIN_HEADER_SIZE, encode_blob
+from pbs_push.formats.index import open_index
+from pbs_push.formats.index_writer import dynamic_index_bytes, fixed_index_bytes
 
 from .world import World, time
 
@@ -141,6 +144,54 @@ def spoil_large_blob(world: World, folder: Path) -> None:
     (folder / "some.conf.blob").write_bytes(encode_blob(bytes(17 << 20), compress=False))
 
 
+def spoil_by_another_blob_of_its_length(world: World, folder: Path) -> None:
+    path = folder / "some.conf.blob"
+    length = len(path.read_bytes())
+    path.write_bytes(encode_blob(bytes(length - PLAIN_HEADER_SIZE), compress=False))
+    assert len(path.read_bytes()) == length
+
+
+def spoil_size_of_blob(world: World, folder: Path) -> None:
+    text = world.source.manifest(folder)
+    (entry,) = (file for file in text["files"] if file["filename"] == "some.conf.blob")
+    entry["size"] += 1
+    world.source.write_manifest(folder, text)
+
+
+def put_index(world: World, folder: Path, name: str, content: bytes) -> None:
+    """Another index, which is what the manifest says of it."""
+    (folder / name).write_bytes(content)
+    text = world.source.manifest(folder)
+    (entry,) = (file for file in text["files"] if file["filename"] == name)
+    with open_index(folder / name) as index:
+        entry |= {"size": index.size, "csum": index.csum().hex()}
+    world.source.write_manifest(folder, text)
+
+
+def spoil_chunk_size(world: World, folder: Path) -> None:
+    content = fixed_index_bytes(bytes(32), 8 << 20, chunk_size=8 << 20)
+    put_index(world, folder, "disk.img.fidx", content)
+
+
+def spoil_large_chunk(world: World, folder: Path) -> None:
+    ends = np.array([5, 5 + (17 << 20)], dtype=np.uint64)
+    put_index(world, folder, "root.pxar.didx", dynamic_index_bytes(ends, bytes(64)))
+
+
+def spoil_large_first_chunk(world: World, folder: Path) -> None:
+    ends = np.array([17 << 20], dtype=np.uint64)
+    put_index(world, folder, "root.pxar.didx", dynamic_index_bytes(ends, bytes(32)))
+
+
+def spoil_all_entries(world: World, folder: Path) -> None:
+    ends = np.array([], dtype=np.uint64)
+    put_index(world, folder, "root.pxar.didx", dynamic_index_bytes(ends, b""))
+
+
+def spoil_all_fixed_entries(world: World, folder: Path) -> None:
+    (folder / "disk.img.fidx").write_bytes(fixed_index_bytes(b"", 0))
+
+
 SPOILT: dict[str, Callable[[World, Path], None]] = {
     "root.pxar.didx": spoil_index_file,
     "root.pxar.didx: cut": spoil_by_cutting,
@@ -152,6 +203,13 @@ SPOILT: dict[str, Callable[[World, Path], None]] = {
     "disk.img": spoil_extension,
     "named twice": spoil_twice,
     "some.conf.blob: too large": spoil_large_blob,
+    "some.conf.blob: as long": spoil_by_another_blob_of_its_length,
+    "some.conf.blob: size": spoil_size_of_blob,
+    "disk.img.fidx: its chunk size is 8388608": spoil_chunk_size,
+    "root.pxar.didx: it has a chunk of 17825792": spoil_large_chunk,
+    "root.pxar.didx: it has a chunk of 17825792, the first": spoil_large_first_chunk,
+    "root.pxar.didx: an index without entries": spoil_all_entries,
+    "disk.img.fidx: empty": spoil_all_fixed_entries,
 }
 
 

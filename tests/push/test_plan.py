@@ -198,6 +198,11 @@ FILTERS: dict[str, tuple[dict[int, Manifest | None], dict[str, Any], Any]] = {
         {"encrypted_only": True},
         ([0], {"NOT_ENCRYPTED": 2}),
     ),
+    "encrypted-only takes no partly encrypted ones": (
+        {0: SECRET, 1: PARTLY},
+        {"encrypted_only": True},
+        ([0], {"NOT_ENCRYPTED": 1}),
+    ),
     "both": (
         {0: SECRET, 1: replace(SECRET, unprotected={}), 2: SIGNED},
         {"encrypted_only": True, "verified_only": True},

@@ -12,6 +12,7 @@ from pbs_push import Result, Skip, Target
 from pbs_push.errors import AccessError, ConfigError, DeniedError, RemoteError
 from pbs_push.names import AuthId
 from pbs_push.push import engine
+from pbs_push.push.events import NamespaceCreated
 from pbs_push.remote.pacing import Pacer
 from pbs_push.target import Identities, TargetOptions
 from pbs_push.target.identities import DATASTORE_PRIVILEGES
@@ -427,6 +428,40 @@ def test_creating_a_namespace_needs_its_own_right(world: World) -> None:
     ]
     assert world.there.times("vm/1") == [0]
     assert not world.there.has_namespace("a")
+
+
+def test_each_namespace_that_is_made_needs_the_right(world: World) -> None:
+    world.source.add("vm/1", 0)
+    text = (
+        READER
+        + "acl:1:/remote/far:alice@pbs:RemoteSyncPushOperator\n"
+        + "acl:1:/remote/far/store1/x/y:alice@pbs:RemoteDatastoreAdmin\n"
+    )
+    done = world.push(target_namespace="x/y", **access(text))
+    (error,) = done.errors
+    assert "'Remote.DatastoreModify' on '/remote/far/store1/x'" in error
+    assert not world.there.has_namespace("x")
+
+
+def test_namespaces_are_handled_and_made_parents_first(world: World) -> None:
+    for ns in ("a/b/c", "a", "a/b", ""):
+        world.source.add("vm/1", 0, ns=ns)
+    plan, _ = world.plan(target_namespace="x/y")
+    assert [str(item.source) for item in plan.namespaces] == ["", "a", "a/b", "a/b/c"]
+    done = world.push(target_namespace="x/y")
+    made = [str(event.namespace) for event in done.events if isinstance(event, NamespaceCreated)]
+    assert made == ["x", "x/y", "x/y/a", "x/y/a/b", "x/y/a/b/c"]
+    assert [str(namespace) for namespace in done.report.created_namespaces] == made
+
+
+def test_depths_are_those_of_all_namespaces_seen_or_not(world: World) -> None:
+    """Spec 05: before anything moves, and before the local user's rights count."""
+    world.source.add("vm/1", 0)
+    world.source.make_namespace("/".join("abcdefg"))
+    text = MAY_ALL_AT_REMOTE + "acl:0:/datastore/source:alice@pbs:DatastoreReader\n"
+    with pytest.raises(ConfigError, match="a/b/c/d/e/f/g cannot be pushed"):
+        world.push(target_namespace="x", **access(text))
+    assert world.there.snapshots() == set()
 
 
 def test_what_has_no_name_only_root_may_use(world: World) -> None:

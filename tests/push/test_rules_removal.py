@@ -417,6 +417,25 @@ def test_a_missing_right_fails_just_that_step(
     assert done.report.exit_status == (3 if missing else 0)
 
 
+@pytest.mark.parametrize("may_prune", ["", "/x"], ids=["the root", "the mapped one"])
+def test_pruning_is_checked_on_the_mapped_namespace(world: World, may_prune: str) -> None:
+    world.source.add("vm/1", 1)
+    world.there.add("vm/1", 0, ns="x")
+    text = READER + "".join(
+        f"acl:0:/remote/far/store1{path}:alice@pbs:"
+        f"{'RemoteDatastorePowerUser' if path == may_prune else 'RemoteSyncPushOperator'}\n"
+        for path in ("", "/x")
+    )
+    done = world.push(remove_vanished=True, target_namespace="x", **access(text))
+    if may_prune:
+        assert done.errors == []
+        assert world.there.times("vm/1", ns="x") == [1]
+    else:
+        (error,) = done.errors
+        assert "'Remote.DatastorePrune' on '/remote/far/store1/x'" in error
+        assert world.there.times("vm/1", ns="x") == [0, 1]
+
+
 def test_a_missing_right_to_prune_does_not_keep_namespaces(world: World) -> None:
     world.source.add("vm/1", 1)
     world.there.add("vm/2", 0)

@@ -216,7 +216,6 @@ class Push:
         self, group: GroupPlan, supply: ConnectionSupply, removing: bool, failed: set[int]
     ) -> None:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
-        self._check_cancelled()
         if removing:
             self._remover.dead(group)
         worker = GroupWorker(
