@@ -220,7 +220,9 @@ def config_dir(tmp_path: Path, place: Place, small_source: Path) -> Path:
     (folder / "remote.cfg").write_text(
         f"remote: there\n{head}{pin}\nremote: proxied\n{head}{pin}\tuse-node-proxy 1\n"
     )
-    (folder / "user.cfg").write_text("user: ann@pbs\n\nuser: bob@pbs\n\tenable 0\n")
+    (folder / "user.cfg").write_text(
+        "user: ann@pbs\n\nuser: bob@pbs\n\tenable 0\n\nuser: old@pbs\n\texpire 1\n"
+    )
     (folder / "acl.cfg").write_text(
         "acl:1:/datastore/here:ann@pbs:DatastoreReader\n"
         "acl:0:/remote/there/offsite:ann@pbs:RemoteSyncPushOperator\n"
@@ -272,6 +274,7 @@ def test_rights_of_the_local_user(
     config = ["--config-dir", config_dir]
     cli("push", "here", place.repository, *config, *user).failed(2, "ann@pbs", "remote.cfg")
     cli("push", "here", *remote, "--local-user", "bob@pbs").failed(2, "bob@pbs", "disabled")
+    cli("push", "here", *remote, "--local-user", "old@pbs").failed(2, "old@pbs", "expired")
     cli("push", "here", *remote, "--local-user", "eve@pbs").failed(2, "eve@pbs", "unknown")
 
 

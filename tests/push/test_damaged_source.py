@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pbs_push import Result
-from pbs_push.formats.blob import PLAIN_HEADER_SIZE, encode_blob
+from pbs_push.demo.pieces import Piece
+from pbs_push.formats.blob import MAX_CHUNK_SIZE, PLAIN_HEADER_SIZE, encode_blob
 from pbs_push.formats.index import open_index
 from pbs_push.formats.index_writer import dynamic_index_bytes, fixed_index_bytes
 
@@ -173,6 +174,11 @@ def spoil_chunk_size(world: World, folder: Path) -> None:
     put_index(world, folder, "disk.img.fidx", content)
 
 
+def spoil_small_chunk_size(world: World, folder: Path) -> None:
+    content = fixed_index_bytes(bytes(32), 1 << 20, chunk_size=1 << 20)
+    put_index(world, folder, "disk.img.fidx", content)
+
+
 def spoil_large_chunk(world: World, folder: Path) -> None:
     ends = np.array([5, 5 + (17 << 20)], dtype=np.uint64)
     put_index(world, folder, "root.pxar.didx", dynamic_index_bytes(ends, bytes(64)))
@@ -206,6 +212,7 @@ SPOILT: dict[str, Callable[[World, Path], None]] = {
     "some.conf.blob: as long": spoil_by_another_blob_of_its_length,
     "some.conf.blob: size": spoil_size_of_blob,
     "disk.img.fidx: its chunk size is 8388608": spoil_chunk_size,
+    "disk.img.fidx: its chunk size is 1048576": spoil_small_chunk_size,
     "root.pxar.didx: it has a chunk of 17825792": spoil_large_chunk,
     "root.pxar.didx: it has a chunk of 17825792, the first": spoil_large_first_chunk,
     "root.pxar.didx: an index without entries": spoil_all_entries,
@@ -225,3 +232,11 @@ def test_an_odd_source_fails_before_anything_is_sent(world: World, case: str) ->
     (text,) = done.errors
     assert case.partition(":")[0] in text
     assert "\n" not in text
+
+
+def test_a_chunk_of_16_mib_can_be_carried(world: World) -> None:
+    largest = Piece("largest", MAX_CHUNK_SIZE, 200)
+    world.source.add("host/a", 0, archives={"root.pxar.didx": (largest,)})
+    done = world.push()
+    assert done.errors == []
+    assert world.there.times("host/a") == [0]

@@ -407,6 +407,16 @@ def test_a_late_log_fits_the_copy_that_it_comes_to(world: World, case: str) -> N
         assert log.read_bytes() == late
 
 
+def test_logs_that_fit_no_copy_cost_one_list(world: World) -> None:
+    folders = [world.source.add(f"vm/{number}", 1) for number in range(5)]
+    world.push(encryption_key=KEY)
+    for folder in folders:
+        (folder / CLIENT_LOG_NAME).write_bytes(encode_blob(b"late"))
+    pushed = world.push(encryption_key=OTHER)
+    assert pushed.told("is not added") == 5
+    assert pushed.counted.requests["GET snapshots"] == 1
+
+
 def test_a_copy_that_changed_since_the_plan_gets_no_log(world: World) -> None:
     folder = world.source.add("vm/1", 1)
     world.push(encryption_key=KEY)

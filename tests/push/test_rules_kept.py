@@ -11,7 +11,7 @@ import pytest
 from pbs_push import Datastore
 from pbs_push.errors import SourceError
 
-from .world import World, access
+from .world import STRANGER, World, access
 
 
 def test_a_source_with_only_a_running_backup_counts_as_empty(world: World) -> None:
@@ -36,6 +36,9 @@ def test_an_empty_source_is_told_of_and_one_that_cannot_be_planned_is_not_empty(
     text = "acl:1:/remote:alice@pbs:RemoteAudit\nacl:1:/datastore:alice@pbs:DatastoreReader\n"
     plan, report = world.plan(**access(text))
     assert (len(report.problems), plan.notes) == (1, ())
+    world.there.group("vm/1", owner=STRANGER)
+    plan, _ = world.plan()
+    assert plan.notes == (), "what may not be pushed is there all the same"
 
 
 def test_one_that_was_protected_since_the_plan_stays_and_is_counted(world: World) -> None:

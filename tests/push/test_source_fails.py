@@ -143,3 +143,32 @@ def test_a_log_that_cannot_be_read_keeps_no_snapshot_back(world: World, content:
         "vm/1/2026-05-28T20:26:40Z: pushed without its client log"
     ]
     assert done.report.exit_status == 3
+
+
+def test_a_log_that_may_be_readable_later_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once newer snapshots are at the target it would not be added any more."""
+    world.source.add("vm/1", 0, client_log=b"log")
+    world.source.add("vm/1", 1)
+    real = OpenSnapshot.client_log
+    failures = [OSError(errno.EMFILE, "Too many open files")]
+
+    def once(self: OpenSnapshot) -> bytes | None:
+        if failures:
+            raise SourceError("read client.log.blob: Too many open files") from failures.pop()
+        return real(self)
+
+    monkeypatch.setattr(OpenSnapshot, "client_log", once)
+    assert world.push().report.counts == {Result.FAILED: 1, Result.SKIPPED: 1}
+    assert world.push().report.exit_status == 0
+    assert (world.there.folder("vm/1", 0) / "client.log.blob").is_file()
+
+
+def test_a_snapshot_that_fails_was_not_pushed_without_its_log(world: World) -> None:
+    folder = world.source.add("vm/1", 0, archives={"disk.img.fidx": ("lost",)}, client_log=b"log")
+    (folder / "client.log.blob").write_bytes(b"")
+    world.source.chunk_of("lost").unlink()
+    done = world.push()
+    assert done.report.counts == {Result.FAILED: 1}
+    assert done.report.problems == []

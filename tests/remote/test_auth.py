@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from urllib.parse import quote, quote_plus
 
 import pytest
 from pydantic import SecretStr
@@ -52,7 +54,10 @@ def test_what_a_target_sends_back_is_not_shown() -> None:
     ticket = Logins().auth().headers()
     assert b"PBS%3A1" not in hidden(str(ticket).encode(), ticket.values())
     assert b"csrf1" not in hidden(str(ticket).encode(), ticket.values())
-    assert hidden(b"password=a=b c", ["a=b c"]) == b"password=***"
+    for password in ("a=b c", "c2VjcmV0cGFzcw==", 'pa"ss\\wörd', "hunter2=x"):
+        for form in (password, quote(password), quote_plus(password), json.dumps(password)[1:-1]):
+            shown = f"no such target: password={form}, ticket".encode()
+            assert hidden(shown, [password]) == b"no such target: password=***, ticket"
     assert hidden(b"all of a", ["a"]) == b"all of a", "too short to be looked for"
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pbs_push.errors import Cancelled, PbsPushError
@@ -225,6 +226,7 @@ class Push:
             self._options,
             notify=self._on_worker_event,
             on_problem=self._problem,
+            send_log=partial(self._metadata.log, group),
             cancelled=self._cancelled,
             supply=supply,
             buffer_bytes=self._buffer_bytes,
@@ -237,7 +239,6 @@ class Push:
         self._metadata.group(
             group,
             [item for item in group.snapshots if item.snapshot.backup_time in pushed],
-            worker.logs_left,
         )
         if removing and id(group) not in failed:
             self._remover.snapshots(group)

@@ -38,6 +38,7 @@ def plan_group(
     snapshot to the push, where it fails visibly.
     """
     newest = _newest(at_target)
+    finished = sum(item.finished for item in found.snapshots)
     notes = [f"{group.label}: folder '{name}' skipped: {why}" for name, why in found.odd]
     if whole := _whole_group_skip(group, at_target, remote_user):
         why = _skip_detail(whole, at_target, remote_user)
@@ -48,8 +49,8 @@ def plan_group(
             newest,
             outcomes=outcomes_of(group, found.snapshots, Result.SKIPPED, whole, why),
             notes=tuple(notes),
+            finished=finished,
         )
-    finished = sum(item.finished for item in found.snapshots)
     if not finished:
         notes.append(f"{group.label}: the group is empty at the source: no finished snapshot")
     chosen, outcomes = _choose(group, found.snapshots, at_target, listed, options, read_manifest)

@@ -165,16 +165,14 @@ class MetadataSync:
         self._notify = notify
         self._on_problem = on_problem
 
-    def group(
-        self, plan: GroupPlan, pushed: list[SourceSnapshot], logs: Sequence[SourceSnapshot]
-    ) -> None:
-        """All that is due for one group, after these snapshots of it were pushed.
+    def log(self, plan: GroupPlan, item: SourceSnapshot) -> None:
+        """Add the client log of a snapshot of the group that the target has without."""
+        self._try(item.label, "adding its client log", partial(self._late_log, plan, item))
 
-        ``logs``: those of them whose client log is still to be sent.
-        """
-        late_ones = [*logs] if plan.log_for is None else [plan.log_for, *logs]
-        for late in late_ones:
-            self._try(late.label, "adding its client log", partial(self._late_log, plan, late))
+    def group(self, plan: GroupPlan, pushed: list[SourceSnapshot]) -> None:
+        """All that is due for one group, after these snapshots of it were pushed."""
+        if plan.log_for is not None:
+            self.log(plan, plan.log_for)
         for change in plan.changes:
             if change.is_due(pushed):
                 label = (change.snapshot or plan.source).label

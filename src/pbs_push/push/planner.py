@@ -253,21 +253,19 @@ class Planner:
             listed,
         )
         if plan.log_for is not None:
-            plan = self._with_late_log(plan, plan.log_for, listed)
+            plan = self._with_late_log(plan, plan.log_for, at_target)
         if plan.finished and (self._options.sync_metadata or self._options.sync_protected):
             common = late_logs.in_common(found.snapshots, listed)
             plan = replace(plan, changes=self._comparison.changes(plan, item, common))
         return plan
 
     def _with_late_log(
-        self, plan: GroupPlan, item: SourceSnapshot, listed: list[SnapshotItem]
+        self, plan: GroupPlan, item: SourceSnapshot, at_target: _AtTarget
     ) -> GroupPlan:
         """Keep the late log in the plan only if it can go to the target's copy of its snapshot."""
         without = replace(plan, log_for=None)
         try:
-            group = item.snapshot.group
-            listed = listed or self._target.api.snapshots(plan.target_namespace, group)
-            copy = late_logs.lacking(item, listed)
+            copy = late_logs.lacking(item, at_target.snapshots.get(item.snapshot.group, []))
             if copy is None:
                 return without
             why = late_logs.why_not(self._read_manifest(item), copy, self._options.encryption_key)

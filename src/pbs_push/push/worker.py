@@ -61,7 +61,18 @@ _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
 """A broken connection's lock is released about 10 ms later (spec 03)."""
 
 
-_LASTING: Final = frozenset((errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR))
+_LASTING: Final = frozenset(
+    (
+        errno.EBADMSG,
+        errno.EFBIG,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENODATA,
+        errno.ENOTDIR,
+        errno.EUCLEAN,
+    )
+)
 """Errors of the manifest that could not be read itself, and not of this moment or this user."""
 
 
@@ -73,8 +84,8 @@ class GroupWorker:
     """Pushes the snapshots of one group plan; ``run`` it once, in any thread.
 
     ``cancelled`` stops it at the next wait; what is under way then is dropped, and removed by the
-    target. ``on_problem`` is told what is not a snapshot's fault. ``logs_left`` are the pushed ones
-    whose client log is too long for the backup protocol.
+    target. ``on_problem`` is told what fails beside the snapshot; ``send_log`` is called with a
+    pushed one whose client log is too long for the backup protocol.
     """
 
     def __init__(
@@ -86,6 +97,7 @@ class GroupWorker:
         *,
         notify: Listener,
         on_problem: Callable[[str, PbsPushError], None],
+        send_log: Callable[[SourceSnapshot], None],
         cancelled: threading.Event,
         supply: ConnectionSupply,
         buffer_bytes: int,
@@ -97,13 +109,14 @@ class GroupWorker:
         self._options = options
         self._notify = notify
         self._on_problem = on_problem
+        self._send_log = send_log
         self._cancelled = cancelled
         self._supply = supply
         self._buffer_bytes = buffer_bytes
         self._pacer = pacer
         self._newest = plan.newest_at_target
         self._previous: Archives | None = None
-        self.logs_left: list[SourceSnapshot] = []
+        self._log_left = False
 
     def run(self) -> list[Outcome]:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
@@ -117,6 +130,8 @@ class GroupWorker:
                 self._settle(outcome, outcomes)
                 if outcome.result is Result.PUSHED:
                     self._newest = item.snapshot.backup_time
+                    if self._log_left:
+                        self._send_log(item)
                 elif outcome.result is Result.FAILED and not _may_go_on(outcome.error):
                     left = self._plan.snapshots[number + 1 :]
                     for rest in outcomes_of(
@@ -161,11 +176,17 @@ class GroupWorker:
             keep = stack.enter_context(ExitStack())
             keep.callback(archives.close)
             chunks_fd = stack.enter_context(self._source.open_chunk_store())
-            source = _Open(item, opened, archives, chunks_fd, key)
+            log, log_error = _client_log(opened, key)
+            too_long = log is not None and len(log) > MAX_PROTOCOL_BLOB
+            log_along = None if too_long else log
+            source = _Open(item, opened, archives, chunks_fd, key, log_along)
             stats = self._pushed(source)
             keep.pop_all()
             self._keep(archives)
-            return stats
+        if log_error is not None:
+            self._on_problem(f"{item.label}: pushed without its client log", log_error)
+        self._log_left = too_long
+        return stats
 
     def _opened(self, item: SourceSnapshot) -> OpenSnapshot:
         """Open a snapshot. Raises ManifestError for whatever keeps its manifest from being read."""
@@ -174,8 +195,7 @@ class GroupWorker:
         except (SourceLocked, SnapshotVanished):
             raise
         except SourceError as error:
-            cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno not in _LASTING:
+            if _may_pass(error):
                 raise  # the group stops, so that a later push can still take this snapshot
             raise ManifestError(str(error)) from error
 
@@ -229,14 +249,12 @@ class GroupWorker:
         plain: bool = False,
         again: bool = False,
     ) -> TransferStats:
-        log = self._client_log(source)
-        too_long = log is not None and len(log) > MAX_PROTOCOL_BLOB
         paused = self._target.pauses
         session = self._begin(source, again=again)
         by_inode = self._options.chunk_order == "inode"
         try:
             options = TransferOptions(
-                client_log=None if too_long else log,
+                client_log=source.client_log,
                 previous=previous,
                 expects_previous=self._newest is not None,
                 body_limit=self._target.features.body_limit,
@@ -258,20 +276,7 @@ class GroupWorker:
             session.close()
         if not session.answered:
             return self._transfer(source, previous, plain=plain, again=True)
-        if too_long:
-            self.logs_left.append(source.item)
         return stats
-
-    def _client_log(self, source: _Open) -> bytes | None:
-        """The client log as it goes along; one that cannot be read stays, and the archives go."""
-        try:
-            log = source.opened.client_log()
-            if log is None:
-                return None
-            return encrypt_log(log, source.opened.manifest, source.key)
-        except (FormatError, SourceError) as error:
-            self._on_problem(f"{source.item.label}: pushed without its client log", error)
-            return None
 
     def _new_transfer(
         self, session: BackupSession, source: _Open, options: TransferOptions
@@ -332,6 +337,24 @@ class _Open:
     chunks_fd: int
     key: CryptKey | None
     """What it is encrypted with on the way; None if it goes as it is."""
+    client_log: bytes | None
+    """As it goes along with the archives."""
+
+
+def _client_log(
+    opened: OpenSnapshot, key: CryptKey | None
+) -> tuple[bytes | None, PbsPushError | None]:
+    """The client log as it goes to the target; of a damaged one the error, and the archives go.
+
+    Raises SourceError for what may pass, since it could not be added any more after later pushes.
+    """
+    try:
+        log = opened.client_log()
+        return (None if log is None else encrypt_log(log, opened.manifest, key)), None
+    except (FormatError, SourceError) as error:
+        if _may_pass(error):
+            raise
+        return None, error
 
 
 def _as_given(_table: EntryTable, positions: Positions) -> Positions:
@@ -359,6 +382,12 @@ class _Throttled:
             return
         self._next = now + PROGRESS_INTERVAL_S
         self._notify(SnapshotProgress(self._item, self._session.state.sent_bytes, done, known))
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether what could not be read is as a rule readable later."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno not in _LASTING
 
 
 def _may_go_on(error: PbsPushError | None) -> bool:

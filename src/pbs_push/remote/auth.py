@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from pbs_push.errors import AuthError
 
@@ -32,14 +33,25 @@ def hidden(text: bytes, secrets: Iterable[str]) -> bytes:
 
     ``secrets`` are header values or secrets themselves, looked for encoded or not.
     """
+    forms: set[str] = set()
     for secret in secrets:
-        # Of `NAME=TICKET` and `PBSAPIToken=ID:SECRET` the part that is secret.
-        bare = secret.partition("=")[2] or secret
-        bare = bare.rpartition(":")[2] if secret.startswith("PBSAPIToken=") else bare
-        for form in (secret, bare, unquote(bare), quote(bare, safe="")):
-            if len(form) >= LEAST_SECRET:
-                text = text.replace(form.encode(), b"***")
+        bare = _bare(secret)
+        for plain in (secret, bare, unquote(bare)):
+            quoted = quote(plain, safe="")
+            forms |= {plain, quoted, quote_plus(plain), quoted.lower(), json.dumps(plain)[1:-1]}
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form) >= LEAST_SECRET:
+            text = text.replace(form.encode(), b"***")
     return text
+
+
+def _bare(secret: str) -> str:
+    """Of the header values ``NAME=TICKET`` and ``PBSAPIToken=ID:SECRET`` what is secret."""
+    if secret.startswith("PBSAPIToken="):
+        return secret.rpartition(":")[2]
+    if secret.startswith((f"{PLAIN_COOKIE}=", f"{HOST_COOKIE}=")):
+        return secret.partition("=")[2]
+    return secret
 
 
 class Auth(Protocol):

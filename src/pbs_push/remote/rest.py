@@ -173,7 +173,8 @@ class Rest:
         self._client = httpx.Client(
             base_url=url,
             verify=context,
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            # Others may hold all connections for long: slow uploads of logs, or removals.
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
             limits=httpx.Limits(max_connections=8, max_keepalive_connections=8),
             headers={"Accept": "application/json", "Accept-Encoding": "deflate"},
             # None is kept: a ticket goes into a header of our own making.

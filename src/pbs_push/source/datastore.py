@@ -81,7 +81,7 @@ class Datastore:
     def check_there(self) -> None:
         """Raise SourceError if the datastore is not the one that it was at first: unmounted, say.
 
-        What it lacks has not vanished from it then.
+        What it lacks has not vanished from it then. After a new mount, make a new object.
         """
         if self._seen() != self._identity:
             raise SourceError(
