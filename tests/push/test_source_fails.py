@@ -14,7 +14,7 @@ from pbs_push.push.report import Skip
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.source.snapshot import OpenSnapshot
 
-from .world import MAY_ALL_AT_REMOTE, READER, World, access, time
+from .world import MAY_ALL_AT_REMOTE, READER, STRANGER, World, access, time
 
 
 def _empty(world: World) -> None:
@@ -105,6 +105,20 @@ def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_fails(world: Worl
     assert done.report.counts == {Result.PUSHED: 1, Result.FAILED: 1}
     assert world.there.has("vm/1", ns="old")
     assert done.told("vanished namespaces stay, since the push had errors") == 1
+
+
+@pytest.mark.parametrize("why", ["not owned", "no owner"])
+def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_is_left_out(
+    world: World, why: str
+) -> None:
+    _renamed(world)
+    if why == "not owned":
+        world.there.group("vm/1", ns="new", owner=STRANGER)
+    else:
+        (world.source.path / "ns/new/vm/1/owner").unlink()
+    done = world.push(remove_vanished=True)
+    assert done.report.exit_status == 3
+    assert world.there.has("vm/1", ns="old")
 
 
 def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_may_not_be_made(

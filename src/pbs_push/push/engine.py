@@ -15,7 +15,7 @@ from pbs_push.push.metadata import MetadataSync
 from pbs_push.push.options import PushOptions
 from pbs_push.push.planner import Planner
 from pbs_push.push.removal import Remover
-from pbs_push.push.report import Problem, Report, Result
+from pbs_push.push.report import TO_MEND, Problem, Report, Result
 from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
 from pbs_push.push.worker import GroupWorker
 from pbs_push.remote.pacing import Pacer
@@ -161,9 +161,9 @@ class Push:
         return True
 
     def _remove_namespaces(self, plan: Plan, *, all_begun: bool) -> None:
-        # What failed may be what a namespace that is gone was renamed to.
+        # What is not there, but should be, may be what a namespace that is gone was renamed to.
         failed = not all_begun or Result.FAILED in self.report.counts
-        if plan.vanished and failed:
+        if plan.vanished and (failed or any(self.report.skips.get(skip) for skip in TO_MEND)):
             self._notify(Note("warning", "vanished namespaces stay, since the push had errors"))
             return
         for item in plan.vanished:
