@@ -2,8 +2,9 @@
 
 Run with ``pytest benchmarks/test_bench_memory.py -s``. ``fresh``: the first push of an archive that
 repeats a few chunks; ``known``: another snapshot of an archive of distinct chunks, all of which the
-target has, and source and target have the same previous snapshot; ``pruned``: the same, but only
-the target still has the previous snapshot, so its index has to be downloaded.
+target has, and source and target have the same previous snapshot; ``rotated``: the same, but every
+chunk is at another place than before; ``pruned``: as ``known``, but only the target still has the
+previous snapshot, so its index has to be downloaded.
 
 The peak counts what is in memory of mapped index files, which the kernel may take back and which is
 given back behind each pass; ``anon`` is what it may not, at the end.
@@ -66,11 +67,14 @@ def prepare(source: Path, target: Path, suffix: str, entries: int, history: str)
     copy_datastore(source, target, TOKEN)
     if history == "pruned":
         shutil.rmtree(source / GROUP)
-    rows[[0, 1]] = rows[[1, 0]]  # another archive, of known chunks
+    if history == "rotated":
+        rows = np.roll(rows, 1, axis=0)
+    else:
+        rows[[0, 1]] = rows[[1, 0]]  # another archive, of known chunks
     write_index_alone(source, GROUP, 1, suffix, rows.tobytes())
 
 
-@pytest.mark.parametrize("history", ["fresh", "known", "pruned"])
+@pytest.mark.parametrize("history", ["fresh", "known", "rotated", "pruned"])
 @pytest.mark.parametrize("entries", ENTRIES)
 @pytest.mark.parametrize("suffix", [".fidx", ".didx"])
 def test_peak_memory(

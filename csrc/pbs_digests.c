@@ -25,9 +25,10 @@
 #define PASSED_MEMBERS (1u << 17)
 /*
  * What a row counts that was looked at for its tag alone (of n rows in a set of n, n^2 / 2^33): it lies
- * anywhere, so that each brings in 16 pages that nobody needs.
+ * anywhere, so that each brings in pages that nobody needs: 64 KiB, or 2 MiB where the kernel keeps the
+ * file in pieces as large.
  */
-#define STRAY (1u << 12)
+#define STRAY (1u << 16)
 
 /* Slots of a table that is being left, given back at once: whole pages, most of them. */
 #define LEFT_SLOTS (1u << 17)
@@ -86,6 +87,11 @@ static bool equal(const uint8_t *a, const uint8_t *b)
 static const uint8_t *row_at(struct pbs_rows rows, size_t pos)
 {
     return rows.base + (ptrdiff_t)pos * rows.stride;
+}
+
+static size_t row_number(struct pbs_batch batch, size_t i)
+{
+    return batch.at == NULL ? i : batch.at[i];
 }
 
 static const uint8_t *member(const struct pbs_digests *set, uint64_t slot_value)
@@ -203,21 +209,23 @@ void pbs_digests_measure(const struct pbs_digests *set, struct pbs_digests_stats
     out->probes = set->probes;
 }
 
-/* A row of the block that is worked on, and the first slot that may hold its equal. */
+/* A row of the block that is worked on, its number, and the first slot that may hold its equal. */
 struct probe {
     const uint8_t *digest;
+    size_t row;
     uint32_t tag;
     size_t at;
 };
 
 /* Passes one and two over a block of n rows from `start` on. */
-static void prepare(struct pbs_digests *set, struct pbs_rows rows, size_t start, size_t n,
+static void prepare(struct pbs_digests *set, struct pbs_batch batch, size_t start, size_t n,
                     struct probe *block)
 {
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *digest = row_at(rows, start + i);
+        size_t row = row_number(batch, start + i);
+        const uint8_t *digest = row_at(batch.rows, row);
         uint32_t tag = hash(set, digest);
-        block[i] = (struct probe){digest, tag, home(set->capacity, tag)};
+        block[i] = (struct probe){digest, row, tag, home(set->capacity, tag)};
         __builtin_prefetch(&set->slots[block[i].at]);
     }
     for (size_t i = 0; i < n; i++) {
@@ -258,27 +266,26 @@ static size_t find(struct pbs_digests *set, const struct probe *probe)
     }
 }
 
-static void tell_passed(const struct pbs_digests *set, struct pbs_rows rows)
+/* The rows numbered from..to, to included, were passed. */
+static void tell_passed(const struct pbs_digests *set, struct pbs_rows rows, size_t from, size_t to)
 {
-    if (rows.n == 0)
-        return;
-    const uint8_t *first = row_at(rows, 0);
-    const uint8_t *last = row_at(rows, rows.n - 1);
-    const uint8_t *from = first < last ? first : last;
-    set->passed(from, (size_t)(first < last ? last - first : first - last) + PBS_DIGEST_SIZE);
+    const uint8_t *first = row_at(rows, from);
+    const uint8_t *last = row_at(rows, to);
+    const uint8_t *start = first < last ? first : last;
+    set->passed(start, (size_t)(first < last ? last - first : first - last) + PBS_DIGEST_SIZE);
 }
 
-/* The rows up to `to` were worked off; those before *passed have been told of. */
-static void pass(struct pbs_digests *set, struct pbs_rows rows, size_t to, size_t *passed)
+/* The batch was worked off up to its row `to`; what is before *passed has been told of. */
+static void pass(struct pbs_digests *set, struct pbs_batch batch, size_t to, size_t *passed)
 {
-    if (set->passed == NULL || (to < rows.n && to - *passed < PASSED_ROWS))
+    if (set->passed == NULL || (to < batch.n && to - *passed < PASSED_ROWS))
         return;
-    tell_passed(set, (struct pbs_rows){row_at(rows, *passed), rows.stride, to - *passed});
+    tell_passed(set, batch.rows, row_number(batch, *passed), row_number(batch, to - 1));
     *passed = to;
     if (set->compared < PASSED_MEMBERS)
         return;
     for (size_t i = 0; i < set->n_segments; i++)
-        tell_passed(set, set->segments[i].rows);
+        tell_passed(set, set->segments[i].rows, 0, set->segments[i].rows.n - 1);
     set->compared = 0;
 }
 
@@ -293,6 +300,11 @@ static uint64_t rows_in_use(const struct pbs_digests *set)
         return 0;
     const struct segment *last = &set->segments[set->n_segments - 1];
     return last->first_row + last->rows.n;
+}
+
+static bool same(struct pbs_rows a, struct pbs_rows b)
+{
+    return a.base == b.base && a.stride == b.stride && a.n == b.n;
 }
 
 /* Whether the rows begin where the segment's end, as consecutive slices of one index do. */
@@ -353,27 +365,48 @@ static void drop_rows(struct pbs_digests *set, size_t n)
         set->n_segments--;
 }
 
-int pbs_digests_insert(struct pbs_digests *set, struct pbs_rows rows, uint8_t *out_new,
+static bool is_within(struct pbs_batch batch)
+{
+    for (size_t i = 0; batch.at != NULL && i < batch.n; i++)
+        if (batch.at[i] >= batch.rows.n)
+            return false;
+    return true;
+}
+
+/* The number of the batch's first row: a new segment's, or the last one's if that has its very rows. */
+static int number_rows(struct pbs_digests *set, struct pbs_batch batch, uint64_t *first_row,
+                       bool *is_segment_new)
+{
+    const struct segment *last = set->n_segments > 0 ? &set->segments[set->n_segments - 1] : NULL;
+    *is_segment_new = last == NULL || !same(last->rows, batch.rows);
+    *first_row = *is_segment_new ? rows_in_use(set) : last->first_row;
+    return *is_segment_new ? add_segment(set, batch.rows) : PBS_OK;
+}
+
+int pbs_digests_insert(struct pbs_digests *set, struct pbs_batch batch, uint8_t *out_new,
                        uint32_t *out_pos, size_t *out_added)
 {
     struct probe block[BLOCK];
     size_t added = 0;
     size_t passed = 0;
-    uint64_t first_row = rows_in_use(set);
-    int status = rows.n == 0 ? PBS_OK : add_segment(set, rows);
+    uint64_t first_row = 0;
+    bool is_segment_new = false;
+    if (!is_within(batch))
+        return PBS_E_INVALID;
+    int status = batch.n == 0 ? PBS_OK : number_rows(set, batch, &first_row, &is_segment_new);
     if (status != PBS_OK)
         return status;
-    for (size_t start = 0; start < rows.n; start += BLOCK) {
-        size_t n = block_size(rows.n, start);
-        status = reserve(set, n, start, added, rows.n - start);
+    for (size_t start = 0; start < batch.n; start += BLOCK) {
+        size_t n = block_size(batch.n, start);
+        status = reserve(set, n, start, added, batch.n - start);
         if (status != PBS_OK)
             return status;
-        prepare(set, rows, start, n, block);
+        prepare(set, batch, start, n, block);
         for (size_t i = 0; i < n; i++) {
             size_t at = find(set, &block[i]);
             bool is_new = set->slots[at] == 0;
             if (is_new) {
-                set->slots[at] = (uint64_t)block[i].tag << 32 | (first_row + start + i + 1);
+                set->slots[at] = (uint64_t)block[i].tag << 32 | (first_row + block[i].row + 1);
                 set->count++;
                 if (out_pos != NULL)
                     out_pos[added] = (uint32_t)(start + i);
@@ -382,42 +415,47 @@ int pbs_digests_insert(struct pbs_digests *set, struct pbs_rows rows, uint8_t *o
             if (out_new != NULL)
                 out_new[start + i] = is_new;
         }
-        pass(set, rows, start + n, &passed);
+        pass(set, batch, start + n, &passed);
     }
-    if (added == 0 && rows.n > 0)
-        drop_rows(set, rows.n);
+    if (added == 0 && is_segment_new)
+        drop_rows(set, batch.rows.n);
     *out_added = added;
     return PBS_OK;
 }
 
-void pbs_digests_contains(struct pbs_digests *set, struct pbs_rows rows, uint8_t *out_found)
+int pbs_digests_contains(struct pbs_digests *set, struct pbs_batch batch, uint8_t *out_found)
 {
     struct probe block[BLOCK];
     size_t passed = 0;
-    for (size_t start = 0; start < rows.n; start += BLOCK) {
-        size_t n = block_size(rows.n, start);
-        prepare(set, rows, start, n, block);
+    if (!is_within(batch))
+        return PBS_E_INVALID;
+    for (size_t start = 0; start < batch.n; start += BLOCK) {
+        size_t n = block_size(batch.n, start);
+        prepare(set, batch, start, n, block);
         for (size_t i = 0; i < n; i++)
             out_found[start + i] = set->slots[find(set, &block[i])] != 0;
-        pass(set, rows, start + n, &passed);
+        pass(set, batch, start + n, &passed);
     }
+    return PBS_OK;
 }
 
-int pbs_digests_difference(struct pbs_digests *set, struct pbs_rows rows, uint32_t *out_pos,
+int pbs_digests_difference(struct pbs_digests *set, struct pbs_batch batch, uint32_t *out_pos,
                            size_t *out_n)
 {
     struct probe block[BLOCK];
     size_t missing = 0;
     size_t passed = 0;
-    if (rows.n > PBS_DIGESTS_MAX_ROWS)
+    if (!is_within(batch))
+        return PBS_E_INVALID;
+    if (batch.n > PBS_DIGESTS_MAX_ROWS)
         return PBS_E_FULL;
-    for (size_t start = 0; start < rows.n; start += BLOCK) {
-        size_t n = block_size(rows.n, start);
-        prepare(set, rows, start, n, block);
+    for (size_t start = 0; start < batch.n; start += BLOCK) {
+        size_t n = block_size(batch.n, start);
+        prepare(set, batch, start, n, block);
         for (size_t i = 0; i < n; i++)
             if (set->slots[find(set, &block[i])] == 0)
                 out_pos[missing++] = (uint32_t)(start + i);
-        pass(set, rows, start + n, &passed);
+        pass(set, batch, start + n, &passed);
     }
     *out_n = missing;
     return PBS_OK;

@@ -34,6 +34,18 @@ struct pbs_rows {
     size_t n;
 };
 
+/* The rows that a call is about: those at the n positions `at` points to, or all where that is NULL. */
+struct pbs_batch {
+    struct pbs_rows rows;
+    const uint32_t *at;
+    size_t n;
+};
+
+static inline struct pbs_batch pbs_all(struct pbs_rows rows)
+{
+    return (struct pbs_batch){rows, NULL, rows.n};
+}
+
 /*
  * Told of `length` bytes at `from` that a pass over rows or members is done with, so that the caller
  * can let the pages of mapped files go. It is called about once a MiB and at the end of each call.
@@ -60,24 +72,30 @@ void pbs_digests_free(struct pbs_digests *set);
 void pbs_digests_measure(const struct pbs_digests *set, struct pbs_digests_stats *out);
 
 /*
- * Insert rows.  *out_added is the number of new members; where it is 0 the rows are not referred to.
+ * Insert a batch.  *out_added is the number of new members; where it is 0 the rows are not referred to.
  * out_new, if not NULL, has n bytes: 1 where a row is new, 0 where an equal one is in the set or
- * precedes it in the batch.  out_pos, if not NULL, has room for n numbers: the positions of the new
- * rows, in order, *out_added of them.
+ * precedes it in the batch.  out_pos, if not NULL, has room for n numbers: the places in the batch of
+ * new rows, in order, *out_added of them.  The rows that the batch does not mean are referred to as
+ * well, and count (once in consecutive calls); `at` is not.
  * Errors, after which members inserted so far stay (and rows must): PBS_E_NOMEM, PBS_E_FULL (more
- * than PBS_DIGESTS_MAX_ROWS rows; nothing was inserted).
+ * than PBS_DIGESTS_MAX_ROWS rows; nothing was inserted), PBS_E_INVALID (a position is not below
+ * rows.n; nothing was inserted).
  */
-int pbs_digests_insert(struct pbs_digests *set, struct pbs_rows rows, uint8_t *out_new,
+int pbs_digests_insert(struct pbs_digests *set, struct pbs_batch batch, uint8_t *out_new,
                        uint32_t *out_pos, size_t *out_added);
 
-/* Set out_found[i] to 1 where row i is a member, else to 0. */
-void pbs_digests_contains(struct pbs_digests *set, struct pbs_rows rows, uint8_t *out_found);
+/*
+ * Set out_found[i] to 1 where row i of the batch is a member, else to 0.  Error: PBS_E_INVALID (a
+ * position is not below rows.n).
+ */
+int pbs_digests_contains(struct pbs_digests *set, struct pbs_batch batch, uint8_t *out_found);
 
 /*
- * Write the positions of rows that are no members, in order, to out_pos (room for n numbers) and
- * their number to *out_n.  Error: PBS_E_FULL (n is above PBS_DIGESTS_MAX_ROWS).
+ * Write the places in the batch of rows that are no members, in order, to out_pos (room for n numbers)
+ * and their number to *out_n.  Errors: PBS_E_FULL (n is above PBS_DIGESTS_MAX_ROWS), PBS_E_INVALID
+ * (a position is not below rows.n).
  */
-int pbs_digests_difference(struct pbs_digests *set, struct pbs_rows rows, uint32_t *out_pos,
+int pbs_digests_difference(struct pbs_digests *set, struct pbs_batch batch, uint32_t *out_pos,
                            size_t *out_n);
 
 #endif

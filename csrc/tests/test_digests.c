@@ -44,7 +44,7 @@ static struct pbs_rows part(struct pbs_rows rows, size_t from, size_t n)
 static size_t insert(struct pbs_digests *set, struct pbs_rows rows)
 {
     size_t added = 0;
-    CHECK_EQUAL(pbs_digests_insert(set, rows, NULL, NULL, &added), PBS_OK);
+    CHECK_EQUAL(pbs_digests_insert(set, pbs_all(rows), NULL, NULL, &added), PBS_OK);
     return added;
 }
 
@@ -52,7 +52,7 @@ static size_t count_found(struct pbs_digests *set, struct pbs_rows rows)
 {
     uint8_t *found = allocate(rows.n);
     size_t sum = 0;
-    pbs_digests_contains(set, rows, found);
+    CHECK_EQUAL(pbs_digests_contains(set, pbs_all(rows), found), PBS_OK);
     for (size_t i = 0; i < rows.n; i++) {
         CHECK(found[i] <= 1);
         sum += found[i];
@@ -67,7 +67,7 @@ static void an_empty_batch_changes_nothing(void)
     struct pbs_rows none = {NULL, 32, 0};
     size_t n = 1;
     CHECK(insert(set, none) == 0 && count_found(set, none) == 0);
-    CHECK_EQUAL(pbs_digests_difference(set, none, NULL, &n), PBS_OK);
+    CHECK_EQUAL(pbs_digests_difference(set, pbs_all(none), NULL, &n), PBS_OK);
     CHECK_EQUAL(n, 0);
     CHECK_EQUAL(stats_of(set).count, 0);
     pbs_digests_free(set);
@@ -112,24 +112,37 @@ static struct pbs_rows repeating_rows(struct pbs_rows pool, size_t n, ptrdiff_t 
 
 enum { POOL = 700, LONGEST = 300 };
 
+/* All rows, or as many of them picked in any order, some of them twice. */
+static struct pbs_batch random_batch(struct pbs_rows rows, uint32_t *at)
+{
+    if ((next_random(&seed) & 1) != 0)
+        return pbs_all(rows);
+    for (size_t i = 0; i < rows.n; i++)
+        at[i] = (uint32_t)(next_random(&seed) % rows.n);
+    return (struct pbs_batch){rows, at, rows.n};
+}
+
 /* One random operation on the set and on the oracle `known`; what both say must be equal. */
 static bool compare_one(struct pbs_digests *set, struct pbs_rows rows, const size_t *choice,
                         bool *known)
 {
     uint8_t flags[LONGEST];
     uint32_t positions[LONGEST];
+    uint32_t at[LONGEST];
+    struct pbs_batch batch = random_batch(rows, at);
     size_t n_positions = 0, n_expected = 0;
     uint64_t operation = next_random(&seed) % 3;
     if (operation == 0)
-        CHECK_EQUAL(pbs_digests_insert(set, rows, flags, positions, &n_positions), PBS_OK);
+        CHECK_EQUAL(pbs_digests_insert(set, batch, flags, positions, &n_positions), PBS_OK);
     else if (operation == 1)
-        pbs_digests_contains(set, rows, flags);
+        CHECK_EQUAL(pbs_digests_contains(set, batch, flags), PBS_OK);
     else
-        CHECK_EQUAL(pbs_digests_difference(set, rows, positions, &n_positions), PBS_OK);
+        CHECK_EQUAL(pbs_digests_difference(set, batch, positions, &n_positions), PBS_OK);
     for (size_t i = 0; i < rows.n; i++) {
-        bool was_known = known[choice[i]];
+        size_t chosen = choice[batch.at == NULL ? i : batch.at[i]];
+        bool was_known = known[chosen];
         if (operation == 0)
-            known[choice[i]] = true;
+            known[chosen] = true;
         if (operation != 2)
             CHECK(flags[i] == (operation == 0 ? !was_known : was_known));
         if (operation != 1 && !was_known) {
@@ -304,6 +317,44 @@ static void rows_that_were_passed_are_told(void)
     free_rows(watched);
 }
 
+static void blocks_of_picked_rows_are_one_segment(void)
+{
+    enum { ROWS = 5000, PICKED = 2500 };
+    struct pbs_rows rows = random_rows(ROWS, 40);
+    struct pbs_digests *set = new_set(ROWS);
+    uint64_t before = stats_of(set).nbytes;
+    size_t added = 0;
+    for (uint32_t start = 0; start < ROWS; start += 10) {
+        uint32_t at[5];
+        for (uint32_t i = 0; i < 5; i++)
+            at[i] = start + 2 * i;
+        CHECK_EQUAL(pbs_digests_insert(set, (struct pbs_batch){rows, at, 5}, NULL, NULL, &added),
+                    PBS_OK);
+        CHECK_EQUAL(added, 5);
+    }
+    CHECK_EQUAL(count_found(set, rows), PICKED);
+    CHECK(stats_of(set).nbytes - before < 256);
+    pbs_digests_free(set);
+    free_rows(rows);
+}
+
+static void a_position_beyond_the_rows_is_refused(void)
+{
+    struct pbs_rows rows = random_rows(10, 32);
+    struct pbs_digests *set = new_set(0);
+    const uint32_t at[] = {0, 9, 10};
+    struct pbs_batch batch = {rows, at, 3};
+    uint8_t flags[3] = {7, 7, 7};
+    uint32_t places[3];
+    size_t n = 77;
+    CHECK_EQUAL(pbs_digests_insert(set, batch, flags, places, &n), PBS_E_INVALID);
+    CHECK_EQUAL(pbs_digests_contains(set, batch, flags), PBS_E_INVALID);
+    CHECK_EQUAL(pbs_digests_difference(set, batch, places, &n), PBS_E_INVALID);
+    CHECK(n == 77 && flags[0] == 7 && stats_of(set).count == 0);
+    pbs_digests_free(set);
+    free_rows(rows);
+}
+
 static void too_many_rows_are_refused(void)
 {
     struct pbs_digests *set = NULL;
@@ -315,13 +366,13 @@ static void too_many_rows_are_refused(void)
     set = new_set(0);
     /* One row again and again: a batch of any length without its memory. */
     struct pbs_rows rows = {digest, 0, (size_t)PBS_DIGESTS_MAX_ROWS + 1};
-    CHECK_EQUAL(pbs_digests_insert(set, rows, NULL, NULL, &added), PBS_E_FULL);
-    CHECK_EQUAL(pbs_digests_difference(set, rows, NULL, &added), PBS_E_FULL);
+    CHECK_EQUAL(pbs_digests_insert(set, pbs_all(rows), NULL, NULL, &added), PBS_E_FULL);
+    CHECK_EQUAL(pbs_digests_difference(set, pbs_all(rows), NULL, &added), PBS_E_FULL);
     CHECK(added == 77 && stats_of(set).count == 0);
     rows.n = 1000;
     CHECK_EQUAL(insert(set, rows), 1);
     rows.n = PBS_DIGESTS_MAX_ROWS - 999;
-    CHECK_EQUAL(pbs_digests_insert(set, rows, NULL, NULL, &added), PBS_E_FULL);
+    CHECK_EQUAL(pbs_digests_insert(set, pbs_all(rows), NULL, NULL, &added), PBS_E_FULL);
     CHECK_EQUAL(count_found(set, (struct pbs_rows){digest, 32, 1}), 1);
     pbs_digests_free(set);
 }
@@ -336,6 +387,8 @@ int main(void)
     RUN(crafted_digests_cost_what_random_ones_do);
     RUN(rows_that_change_give_wrong_answers_only);
     RUN(rows_that_were_passed_are_told);
+    RUN(blocks_of_picked_rows_are_one_segment);
+    RUN(a_position_beyond_the_rows_is_refused);
     RUN(too_many_rows_are_refused);
     return 0;
 }

@@ -92,6 +92,25 @@ class SameAsPythonsSet(RuleBasedStateMachine):
         assert positions.tolist() == self.new_positions(numbers)
         self.python.update(numbers)
 
+    @rule(numbers=st.lists(st.integers(0, len(POOL) - 1), max_size=200), insert=st.booleans())
+    def difference_of_picked_rows(self, numbers: list[int], insert: bool) -> None:
+        at = numpy.array(numbers, numpy.uint32)
+        found = self.ours.contains(POOL, at=at)
+        assert found.tolist() == [n in self.python for n in numbers]
+        missing = self.ours.difference(POOL, at=at, insert=insert)
+        assert missing.dtype == numpy.uint32
+        if insert:
+            assert missing.tolist() == [numbers[i] for i in self.new_positions(numbers)]
+            self.python.update(numbers)
+        else:
+            assert missing.tolist() == [n for n in numbers if n not in self.python]
+
+    @rule(numbers=st.lists(st.integers(0, len(POOL) - 1), max_size=200))
+    def insert_picked_rows(self, numbers: list[int]) -> None:
+        new = self.ours.insert(POOL, at=numpy.array(numbers, numpy.uint32))
+        assert numpy.flatnonzero(new).tolist() == self.new_positions(numbers)
+        self.python.update(numbers)
+
     @rule(number=st.integers(0, len(POOL) - 1))
     def one(self, number: int) -> None:
         assert (POOL[number].tobytes() in self.ours) == (number in self.python)
@@ -149,6 +168,29 @@ def test_only_batches_with_new_members_are_kept() -> None:
     references = sys.getrefcount(rows)
     del digests
     assert sys.getrefcount(rows) < references
+
+
+def test_picked_rows_are_referred_to_where_they_lie() -> None:
+    rows = random_rows(1000)
+    digests = DigestSet(1000)
+    before = digests.nbytes
+    for start in range(0, 1000, 10):
+        at = numpy.arange(start, start + 10, 2, dtype=numpy.uint32)
+        assert digests.insert(rows, at=at).all()
+        at[:] = 0  # the positions are not needed any more
+    assert digests.contains(rows).tolist() == [n % 2 == 0 for n in range(1000)]
+    assert digests.nbytes - before < 256, "one range of rows, and no copies"
+
+
+def test_positions_beyond_the_rows_are_refused() -> None:
+    rows, digests = random_rows(4), DigestSet()
+    at = numpy.array([0, 4], numpy.uint32)
+    for call in (digests.insert, digests.contains, digests.difference):
+        with pytest.raises(ValueError, match="cannot hold the digests: an argument is invalid"):
+            call(rows, at=at)
+    with pytest.raises(ValueError, match="Buffer dtype mismatch"):
+        digests.insert(rows, at=numpy.array([0, 1], numpy.int64))  # type: ignore[arg-type]
+    assert len(digests) == 0
 
 
 def test_kept_memory_cannot_be_resized() -> None:

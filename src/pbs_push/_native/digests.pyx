@@ -25,6 +25,13 @@ cdef extern from "pbs_digests.h" nogil:
         ptrdiff_t stride
         size_t n
 
+    struct pbs_batch:
+        pbs_rows rows
+        const uint32_t *at
+        size_t n
+
+    pbs_batch pbs_all(pbs_rows rows)
+
     struct pbs_digests_stats:
         uint64_t count
         uint64_t nbytes
@@ -36,11 +43,12 @@ cdef extern from "pbs_digests.h" nogil:
     void pbs_digests_free(pbs_digests *digests)
     void pbs_digests_measure(const pbs_digests *digests, pbs_digests_stats *out)
     int pbs_digests_insert(
-        pbs_digests *digests, pbs_rows rows, uint8_t *out_new, uint32_t *out_pos, size_t *out_added
+        pbs_digests *digests, pbs_batch batch, uint8_t *out_new, uint32_t *out_pos,
+        size_t *out_added
     )
-    void pbs_digests_contains(pbs_digests *digests, pbs_rows rows, uint8_t *out_found)
+    int pbs_digests_contains(pbs_digests *digests, pbs_batch batch, uint8_t *out_found)
     int pbs_digests_difference(
-        pbs_digests *digests, pbs_rows rows, uint32_t *out_pos, size_t *out_n
+        pbs_digests *digests, pbs_batch batch, uint32_t *out_pos, size_t *out_n
     )
 
 
@@ -61,49 +69,51 @@ cdef class DigestSet:
     def __dealloc__(self):
         pbs_digests_free(self.digests)
 
-    def insert(self, rows):
-        cdef pbs_rows c_rows
+    def insert(self, rows, *, at=None):
+        cdef pbs_batch batch
         cdef size_t added = 0
-        view = _rows(rows, &c_rows)
-        new = numpy.empty(c_rows.n, numpy.bool_)
-        self._insert(view, c_rows, _flags(new), NULL, &added)
+        owners = _batch(rows, at, &batch)
+        new = numpy.empty(batch.n, numpy.bool_)
+        self._insert(owners, batch, _flags(new), NULL, &added)
         return new
 
-    def contains(self, rows):
-        cdef pbs_rows c_rows
-        view = _rows(rows, &c_rows)
-        found = numpy.empty(c_rows.n, numpy.bool_)
+    def contains(self, rows, *, at=None):
+        cdef pbs_batch batch
+        cdef int status
+        owners = _batch(rows, at, &batch)
+        found = numpy.empty(batch.n, numpy.bool_)
         cdef uint8_t *c_found = _flags(found)
         with self.lock:
             with nogil:
-                pbs_digests_contains(self.digests, c_rows, c_found)
+                status = pbs_digests_contains(self.digests, batch, c_found)
+        _check(status)
         return found
 
-    def difference(self, rows, *, bint insert=False):
-        cdef pbs_rows c_rows
+    def difference(self, rows, *, at=None, bint insert=False):
+        cdef pbs_batch batch
         cdef size_t n = 0
         cdef int status
-        view = _rows(rows, &c_rows)
-        positions = numpy.empty(c_rows.n, numpy.uint32)
-        cdef uint32_t *c_positions = _positions(positions)
+        owners = _batch(rows, at, &batch)
+        places = numpy.empty(batch.n, numpy.uint32)
+        cdef uint32_t *c_places = _positions(places)
         if insert:
-            self._insert(view, c_rows, NULL, c_positions, &n)
+            self._insert(owners, batch, NULL, c_places, &n)
         else:
             with self.lock:
                 with nogil:
-                    status = pbs_digests_difference(self.digests, c_rows, c_positions, &n)
+                    status = pbs_digests_difference(self.digests, batch, c_places, &n)
             _check(status)
-        return positions[:n].copy()
+        return places[:n].copy() if at is None else at[places[:n]]
 
     cdef int _insert(
-        self, object view, pbs_rows rows, uint8_t *out_new, uint32_t *out_pos, size_t *out_added
+        self, tuple owners, pbs_batch batch, uint8_t *out_new, uint32_t *out_pos, size_t *out_added
     ) except -1:
         cdef int status
         with self.lock:
             # Kept before the call: a batch that fails midway has members in the set already.
-            self.owners.append(view)
+            self.owners.append(owners[0])
             with nogil:
-                status = pbs_digests_insert(self.digests, rows, out_new, out_pos, out_added)
+                status = pbs_digests_insert(self.digests, batch, out_new, out_pos, out_added)
             _check(status)
             if out_added[0] == 0:
                 self.owners.pop()
@@ -129,19 +139,28 @@ cdef class DigestSet:
         return f"<DigestSet of {len(self)}>"
 
 
-cdef memoryview _rows(object rows, pbs_rows *out):
-    """Describe rows to C; the returned view keeps them where they are."""
+cdef tuple _batch(object rows, object at, pbs_batch *out):
+    """Describe rows, and which of them are meant, to C; what is returned keeps both in place."""
     cdef memoryview view = memoryview(rows)
     cdef const uint8_t[:, :] typed = view
+    cdef const uint32_t[::1] picked
+    cdef pbs_rows c_rows
     if typed.shape[1] != PBS_DIGEST_SIZE or typed.strides[1] != 1:
         raise ValueError(
             f"digests must be rows of {PBS_DIGEST_SIZE} contiguous bytes, "
             f"not of shape {view.shape} with strides {view.strides}"
         )
-    out.n = <size_t>typed.shape[0]
-    out.stride = typed.strides[0]
-    out.base = &typed[0, 0] if out.n > 0 else NULL
-    return view
+    c_rows.n = <size_t>typed.shape[0]
+    c_rows.stride = typed.strides[0]
+    c_rows.base = &typed[0, 0] if c_rows.n > 0 else NULL
+    out[0] = pbs_all(c_rows)
+    if at is None:
+        return view, None
+    picked = at
+    out.n = <size_t>picked.shape[0]
+    # Of no positions there is no address; then nothing is looked at either.
+    out.at = &picked[0] if out.n > 0 else NULL
+    return view, picked
 
 
 cdef uint8_t *_flags(object array) except? NULL:

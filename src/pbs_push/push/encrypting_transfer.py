@@ -209,7 +209,7 @@ class EncryptingTransfer(Transfer):
             rows = writer.archive.index.digests
             keyed, found = digests.look_up(rows)
             unknown = np.flatnonzero(~found).astype(np.uint32)
-            missing = unknown[seen.difference(rows[unknown], insert=True)]
+            missing = seen.difference(rows, at=unknown, insert=True)
             parts.append(_Part(writer, keyed, unknown, missing))
         return parts
 

@@ -222,8 +222,7 @@ class SnapshotTransfer(Transfer):
         """Those of all entries that are to be appended."""
         needed = DigestSet(sum(writer.total for writer in self._writers))
         for writer in self._writers:
-            rows = writer.archive.index.digests
-            needed.insert(rows if writer.positions is None else rows[writer.positions])
+            needed.insert(writer.archive.index.digests, at=writer.positions)
         return needed
 
     def _share_known(self) -> None:
@@ -242,7 +241,8 @@ class SnapshotTransfer(Transfer):
             needed = self._needed_digests()
             known = DigestSet(total)
             for index in self._registered.values():
-                known.insert(index.digests[needed.contains(index.digests)])
+                asked_for = np.flatnonzero(needed.contains(index.digests))
+                known.insert(index.digests, at=asked_for.astype(np.uint32))
         else:
             # With room for some that are new, since a set that grows is in memory twice.
             known = DigestSet(max(total, entries) + entries // 8)
@@ -302,10 +302,8 @@ class SnapshotTransfer(Transfer):
         """The positions in the next block whose chunks have to be sent; they count as known now."""
         block = writer.block()
         writer.scheduled += len(block)
-        rows = writer.archive.index.digests
-        contiguous = slice(int(block[0]), int(block[-1]) + 1)
-        rows = rows[contiguous] if writer.positions is None else rows[block]
-        missing = block[writer.known.difference(rows, insert=True)]
+        digests = writer.archive.index.digests
+        missing = writer.known.difference(digests, at=block, insert=True)
         self._sent_plain += writer.archive.plain_size(missing)
         return self._options.order(writer.archive.table, missing)
 
