@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import rmtree
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
@@ -61,7 +61,7 @@ class _Holding(SessionConnection):
     """Holds all answers until the client has nothing to send without one; that is a flight."""
 
     quiet_s: float
-    flights: list[int]
+    flights: ClassVar[list[int]]
 
     def __init__(self, wire: Wire, shared: Shared, session: BackupSession) -> None:
         held: list[tuple[int, Answer]] = []
@@ -113,6 +113,7 @@ FIXED = ({"disk.img.fidx": _image("a")}, {"disk.img.fidx": _image("b")})
 DYNAMIC = ({"root.pxar.didx": ("a", "b", "c")}, {"root.pxar.didx": ("a", "x", "c", "y")})
 BOTH = tuple({**one, **other} for one, other in zip(FIXED, DYNAMIC, strict=True))
 MANY = tuple(f"piece {number % 50}" for number in range(2000))
+LONG = tuple(whole(f"piece {number % 50}") for number in range(2000))
 OLD = TargetOptions(version=("3.3", "1"), body_limit=64 << 10, bad_login_delay_s=0)
 
 CASES = {
@@ -123,8 +124,9 @@ CASES = {
     "pruned at the source": Snapshots(*BOTH, (5, 6), between=_prune),
     "another at the source": Snapshots(*BOTH, (5, 6), between=_replace),
     "encrypting": Snapshots(*BOTH, (5, 6), options={"encryption_key": KEY}),
-    # Lists of a dynamic index go one after another.
+    # Lists of a dynamic index go one after another, those of a fixed one together.
     "three lists": Snapshots({"root.pxar.didx": MANY}, DYNAMIC[1], (7, 5), target=OLD),
+    "three lists of an image": Snapshots({"disk.img.fidx": LONG}, FIXED[1], (5, 5), target=OLD),
 }
 
 
@@ -159,6 +161,48 @@ def test_the_target_sees_the_flights_that_are_told(
             break
     assert tuple(seen) == case.flights
     assert tuple(counted) == case.flights
+
+
+# -- entry lists --
+
+
+class _OneByOne(_Holding):
+    """Holds the answers to chunks, and gives one more whenever the client waits for an answer."""
+
+    quiet_s = 0.03
+    flights: ClassVar[list[int]] = []
+
+    def _release(self) -> None:
+        stream_id, answer = self._held.pop(0)
+        SessionConnection._respond(self, stream_id, answer)
+
+
+@pytest.mark.parametrize("archive", ["disk.img.fidx", "root.pxar.didx"])
+def test_entries_wait_for_more_until_a_list_is_full(
+    world: World, monkeypatch: pytest.MonkeyPatch, archive: str
+) -> None:
+    """Chunks are acknowledged one at a time, yet as few lists go as the body limit allows."""
+    monkeypatch.setattr(server_module, "SessionConnection", _OneByOne)
+    pieces = [whole("zero") for _ in range(12_800)]
+    for number in range(0, 12_800, 800):
+        pieces[number] = whole(f"piece {number}")
+    world.source.add("vm/1", 1, archives={archive: pieces}, blobs={})
+    pushed = world.push()
+    assert pushed.counted.chunks == 17
+    lists = {name: n for name, n in pushed.counted.requests.items() if name.startswith("PUT ")}
+    assert list(lists.values()) == [2]
+
+
+def test_a_previous_index_is_registered_without_its_body(world: World) -> None:
+    pieces = [f"piece {number % 50}" for number in range(5000)]
+    folder = world.source.add("vm/1", 1, archives={"root.pxar.didx": pieces})
+    world.push()
+    world.source.add("vm/1", 2, archives={"root.pxar.didx": ["new", *pieces]})
+    pushed = world.push()
+    assert pushed.counted.requests["previous"] == 2, "the manifest, and the index"
+    assert pushed.counted.chunks == 1
+    # A stream's first window has come by the time that the target learns it is not wanted.
+    assert pushed.counted.bytes_out < (folder / "root.pxar.didx").stat().st_size / 4
 
 
 # -- what is done at the same time --

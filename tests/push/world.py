@@ -179,9 +179,9 @@ class Store:
     def chunk_files(self) -> Iterator[Path]:
         return (path for path in self.path.glob(".chunks/*/*") if path.is_file())
 
-    def chunk_of(self, label: str) -> Path:
-        """The file of the unencrypted chunk that a label stands for."""
-        chunk = self.writer.chunks([_piece(label)])[0]
+    def chunk_of(self, piece: str | Piece) -> Path:
+        """The file of an unencrypted chunk."""
+        chunk = self.writer.chunks([_piece(piece)])[0]
         return self.path / ".chunks" / chunk.digest.hex()[:4] / chunk.digest.hex()
 
 

@@ -1,0 +1,46 @@
+"""What a connection asks of TCP, read back from its socket (issue 5, "The window is full")."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pbs_push.remote import tls_stream
+from pbs_push.remote.tls import TrustContext
+from pbs_push.remote.tls_stream import TlsStream
+
+from .servers import Identity, Line, Server
+
+
+@pytest.fixture
+def connected(identity: Identity) -> Iterator[socket.socket]:
+    """The socket of an open connection, for looking at it."""
+    context = TrustContext(identity.fingerprint)
+    with Server(identity, Line.read_to_the_end) as server:
+        stream = TlsStream("127.0.0.1", server.port, context, threading.Event())
+        try:
+            with socket.fromfd(stream.fileno(), socket.AF_INET, socket.SOCK_STREAM) as found:
+                yield found
+        finally:
+            stream.close()
+
+
+def test_a_small_request_is_not_kept_for_the_answer_to_the_one_before(
+    connected: socket.socket,
+) -> None:
+    assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def test_little_waits_in_a_large_buffer(connected: socket.socket) -> None:
+    """Or what is urgent would come behind 64 MiB of chunks; the kernel's own buffer stays its."""
+    with socket.socket() as probe:
+        expected = probe.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, tls_stream._SO_SNDBUFFORCE, 8 << 20)
+            expected = 2 << 20
+        except PermissionError:
+            pass
+    assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == expected
