@@ -113,7 +113,7 @@ FIXED = ({"disk.img.fidx": _image("a")}, {"disk.img.fidx": _image("b")})
 DYNAMIC = ({"root.pxar.didx": ("a", "b", "c")}, {"root.pxar.didx": ("a", "x", "c", "y")})
 BOTH = tuple({**one, **other} for one, other in zip(FIXED, DYNAMIC, strict=True))
 MANY = tuple(f"piece {number % 50}" for number in range(2000))
-LONG = tuple(whole(f"piece {number % 50}") for number in range(2000))
+LONG = tuple(whole(f"piece {number % 50}") for number in range(6000))
 OLD = TargetOptions(version=("3.3", "1"), body_limit=64 << 10, bad_login_delay_s=0)
 
 CASES = {
@@ -126,7 +126,7 @@ CASES = {
     "encrypting": Snapshots(*BOTH, (5, 6), options={"encryption_key": KEY}),
     # Lists of a dynamic index go one after another, those of a fixed one together.
     "three lists": Snapshots({"root.pxar.didx": MANY}, DYNAMIC[1], (7, 5), target=OLD),
-    "three lists of an image": Snapshots({"disk.img.fidx": LONG}, FIXED[1], (5, 5), target=OLD),
+    "eight lists of an image": Snapshots({"disk.img.fidx": LONG}, FIXED[1], (5, 5), target=OLD),
 }
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     Positions = NDArray[np.uint32]
 
-_PIPELINED_LISTS: Final = 4
-"""Entry lists of a fixed index under way at once; each is up to 512 KiB in memory."""
+_PIPELINED_LISTS: Final = 16
+"""Entry lists of a fixed index under way at once, 96,000 entries; together up to 8 MiB."""
 _LEAST_ENTRY_TEXT: Final = 69
 
 
