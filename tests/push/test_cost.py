@@ -103,6 +103,19 @@ def test_a_refused_copy_costs_no_chunk_that_is_known(
     assert pushed.counted.requests["POST fixed_chunk"] == 1
 
 
+def test_what_a_damaged_previous_snapshot_refuses_is_counted(world: World) -> None:
+    """The target found it damaged, so it registers nothing of it: all chunks go again."""
+    archives = {"root.pxar.didx": ("a", "b")}
+    world.source.add("vm/1", 1, archives=archives)
+    world.push()
+    there = world.there.folder("vm/1", 1)
+    world.there.rewrite_manifest(there, verify_state={"state": "failed", "upid": "U"})
+    world.source.add("vm/1", 2, archives=archives)
+    pushed = world.push()
+    assert (pushed.report.exit_status, pushed.report.stats.fallbacks) == (0, 1)
+    assert pushed.counted.requests["POST dynamic_chunk"] == 2
+
+
 def test_a_chunk_that_moved_is_registered_and_not_sent(world: World) -> None:
     world.source.add("vm/1", 1, archives=_image())
     world.push()

@@ -124,8 +124,8 @@ class SnapshotTransfer(Transfer):
         asked = [about] if about is not None else []
         session.wait([*registrations.values(), *creates, *asked])
         self._at_target = manifest_of(about)
+        self._take_from_source(registrations)
         stale = [name for name in registrations if not self._is_same_at_target(name)]
-        self._take_from_source({n: call for n, call in registrations.items() if n not in stale})
         if self._at_target is None:
             return {}
         return {n: session.previous(n) for n in stale if self._at_target.file(n) is not None}
@@ -169,7 +169,7 @@ class SnapshotTransfer(Transfer):
         for name, call in registrations.items():
             if call.refused:
                 self._fallbacks += 1
-            elif self._previous is not None:
+            elif self._previous is not None and self._is_same_at_target(name):
                 call.body()
                 self._registered[name] = self._previous.indexes[name].index
 
