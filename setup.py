@@ -1,17 +1,36 @@
 """The extension modules; everything else about the package is in pyproject.toml."""
 
 import os
+from pathlib import Path
 
 from setuptools import Extension, setup
+
+# Any module may use any of these: a change of one rebuilds all, and an sdist holds them all.
+HEADERS = [
+    *sorted(str(path) for path in Path("csrc").glob("pbs_*.h")),
+    *sorted(str(path) for path in Path("src/pbs_push/_native").glob("*.pxd")),
+]
+
+UPLOAD = ("blob", "chunks", "entries", "event", "readers", "ring", "upload")
+HTTP2 = (
+    "h2_answering",
+    "h2_calls",
+    "h2_connection",
+    "h2_frames",
+    "h2_receiving",
+    "h2_sending",
+    "h2_streams",
+    "hpack",
+    "http2",
+)
 
 
 def native(name: str, *modules: str) -> Extension:
     """The extension ``pbs_push._native.<name>`` with the C modules it needs from ``csrc``."""
-    headers = [f"csrc/pbs_{module}.h" for module in (*modules, "bytes", "error")]
     return Extension(
         f"pbs_push._native.{name}",
         sources=[f"src/pbs_push/_native/{name}.pyx", *(f"csrc/pbs_{m}.c" for m in modules)],
-        depends=headers,
+        depends=HEADERS,
         include_dirs=["csrc"],
         extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra", "-pthread"],
         extra_link_args=["-pthread"],
@@ -23,7 +42,7 @@ setup(
         native("blob", "blob"),
         native("digests", "digests"),
         native("index", "index", "map"),
-        native("transport", "blob", "chunks", "entries", "hpack", "http2", "upload"),
+        native("transport", *UPLOAD, *HTTP2),
     ],
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

@@ -15,12 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pbs_h2_calls.h"
 #include "pbs_upload.h"
-
-/* What we grant a peer: answers are small, and a body that is not wanted should not come. */
-#define PBS_H2_INITIAL_WINDOW 16384u
-/* A download's stream gets this much more. */
-#define PBS_H2_DOWNLOAD_WINDOW (16u << 20)
 
 struct pbs_h2_options {
     size_t frame_size; /* largest DATA payload we send, also where the peer allows more */
@@ -37,33 +33,7 @@ void pbs_h2_free(struct pbs_h2 *h2);
 /* Take chunks from this upload, which must live as long as h2; at most once. */
 void pbs_h2_attach(struct pbs_h2 *h2, struct pbs_upload *upload);
 
-enum pbs_h2_answer_mode {
-    PBS_H2_COLLECT,  /* a small body, kept: at most max_body bytes */
-    PBS_H2_DOWNLOAD, /* a body of up to max_body bytes, for which the window is opened wide */
-    PBS_H2_DISCARD,  /* only the status matters: on success the stream is cancelled at once */
-};
-
-struct pbs_h2_call {
-    const char *method; /* "GET", "POST" or "PUT" */
-    const char *authority;
-    const char *path;         /* with the query */
-    const char *content_type; /* NULL: none */
-    enum pbs_h2_answer_mode mode;
-    size_t max_body;
-    uint32_t tag; /* returned with the answer */
-};
-
-/*
- * Make the message of a call with room for body_size bytes of body, to be filled in at *out_body
- * (NULL where body_size is 0) before pbs_h2_submit. Free it with pbs_h2_discard_message if it is not
- * submitted. PBS_E_NOMEM, PBS_E_TOO_LARGE (path), PBS_E_INVALID (method).
- */
-struct pbs_h2_message;
-int pbs_h2_message_new(const struct pbs_h2_call *call, size_t body_size,
-                       struct pbs_h2_message **out, uint8_t **out_body);
-void pbs_h2_message_free(struct pbs_h2_message *message);
-
-/* Queue it for sending, with the first body_len bytes of its body; it belongs to h2 now. */
+/* Queue a call for sending, with the first body_len bytes of its body; it belongs to h2 now. */
 void pbs_h2_submit(struct pbs_h2 *h2, struct pbs_h2_message *message, size_t body_len);
 
 /*
@@ -81,18 +51,6 @@ int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len);
  * pbs_h2_receive; PBS_E_INVALID: a max_body of 0.
  */
 int pbs_h2_send(struct pbs_h2 *h2, size_t max_body, const uint8_t **out, size_t *out_len);
-
-struct pbs_h2_answer {
-    uint32_t tag;
-    int is_upload;       /* a chunk upload that failed; job tells which (successes are not told) */
-    uint64_t job;
-    unsigned status;     /* of HTTP; 0: the stream was reset, reset_code says how (a GOAWAY that
-                          * leaves a stream out counts as REFUSED_STREAM, 7) */
-    uint32_t reset_code;
-    int body_too_large;  /* the body was longer than max_body, and is cut there */
-    uint8_t *body;       /* to be freed with free(); may be NULL */
-    size_t body_len;
-};
 
 /* The next answer; returns 0 when there is none. */
 int pbs_h2_next_answer(struct pbs_h2 *h2, struct pbs_h2_answer *out);

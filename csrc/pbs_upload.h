@@ -20,18 +20,7 @@
 
 #include "pbs_chunks.h"
 #include "pbs_entries.h"
-
-#define PBS_FRAME_HEADER 9u
-
-/*
- * A request on its way out, in one piece of writable memory: the HEADERS frame of head_len bytes
- * (stream id still 0), and where there is a body, PBS_FRAME_HEADER bytes of room and the body.
- */
-struct pbs_message {
-    uint8_t *start;
-    size_t head_len;
-    size_t body_len;
-};
+#include "pbs_request.h"
 
 struct pbs_upload_options {
     int chunks_fd;           /* the folder `.chunks`; borrowed, open as long as the object lives */

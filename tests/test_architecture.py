@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 import pbs_push
 
 _ROOT = Path(pbs_push.__file__).parent
+
+_CSRC = Path(__file__).parents[1] / "csrc"
 
 _MAY_IMPORT = {
     "_native": set(),
@@ -81,5 +85,19 @@ def test_public_names_exist_and_are_sorted() -> None:
 
 
 def test_no_python_in_csrc() -> None:
-    for path in Path(__file__).parents[1].joinpath("csrc").glob("*.[ch]"):
+    for path in _CSRC.glob("*.[ch]"):
         assert "Python.h" not in path.read_text().replace("No Python.h", ""), path
+
+
+def test_c_modules_depend_on_each_other_one_way() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in _CSRC.glob("*.[ch]"):
+        used = re.findall(r'^#include "(\w+)\.h"', path.read_text(), re.MULTILINE)
+        graph.setdefault(path.stem, set()).update(set(used) - {path.stem})
+    TopologicalSorter(graph).prepare()  # CycleError, naming the modules, if they do not
+
+
+def test_every_c_module_is_built() -> None:
+    built = set(re.findall(r'"(\w+)"', (_CSRC.parent / "setup.py").read_text()))
+    for path in _CSRC.glob("pbs_*.c"):
+        assert path.stem.removeprefix("pbs_") in built, path
