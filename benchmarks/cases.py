@@ -264,28 +264,49 @@ def heading(asked: argparse.Namespace) -> list[str]:
 
 def run_case(case: Case, asked: argparse.Namespace) -> list[str]:
     """All round trips of a case, in turns, and their lines."""
-    rtts = [float(text) for text in asked.rtt.split(",")]
-    runs: dict[float, list[Run]] = {rtt: [] for rtt in rtts}
+    runs: dict[float, list[Run]] = {rtt: [] for rtt in asked.rtt}
     with tempfile.TemporaryDirectory(prefix="pbs-push-bench-", dir=asked.work) as directory:
         bench = Bench(case, Path(directory), asked.quick)
         try:
             for _ in range(asked.repeat):
-                for rtt in rtts:
-                    runs[rtt].append(bench.run(rtt, asked.bandwidth_mb))
+                for rtt, found in runs.items():
+                    found.append(bench.run(rtt, asked.bandwidth_mb))
         finally:
             bench.close()
     return [row(case, rtt, median_run(found)) for rtt, found in runs.items()]
 
 
+def folder(text: str) -> Path:
+    """An existing folder."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no such folder")
+    return Path(text)
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers, with commas between them."""
+    return [float(part) for part in text.split(",")]
+
+
+def names(text: str) -> list[str]:
+    """Names of cases, with commas between them."""
+    for name in text.split(","):
+        if name not in CASES:
+            raise argparse.ArgumentTypeError(f"{name!r}: no such case; --list tells them")
+    return text.split(",")
+
+
 def main() -> None:
     """Run the cases asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rtt", default="0,20,50,100", help="round trips in ms")
-    parser.add_argument("--cases", default=",".join(CASES), help="which, by name")
+    parser.add_argument("--rtt", type=numbers, default="0,20,50,100", help="round trips in ms")
+    parser.add_argument("--cases", type=names, default=",".join(CASES), help="which, by name")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each; the median counts")
     parser.add_argument("--bandwidth-mb", type=float, default=0.0, help="MB/s each way")
     parser.add_argument("--quick", action="store_true", help="less data in the big case")
-    parser.add_argument("--work", help="directory for the datastores (default: a temporary one)")
+    parser.add_argument(
+        "--work", type=folder, help="directory for the datastores (default: a temporary one)"
+    )
     parser.add_argument("--output", type=Path, help="also write the table to this file")
     parser.add_argument("--list", action="store_true", help="only tell what there is")
     asked = parser.parse_args()
@@ -295,7 +316,7 @@ def main() -> None:
         return
     lines = heading(asked)
     print("\n".join(lines), flush=True)
-    for name in asked.cases.split(","):
+    for name in asked.cases:
         for line in run_case(CASES[name], asked):
             print(line, flush=True)
             lines.append(line)

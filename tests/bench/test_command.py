@@ -17,8 +17,9 @@ from tests.bench.conftest import SECRET, Place
 from pbs_push.bench import Bench, Limit, machine
 from pbs_push.bench.link import BENCHMARK_GROUP, LinkBench
 from pbs_push.cli.app import run
-from pbs_push.errors import Cancelled, ConfigError, PbsPushError, SourceError
+from pbs_push.errors import AuthError, Cancelled, ConfigError, PbsPushError, SourceError
 from pbs_push.push.schedule import MOST_PARALLEL, chosen_parallel
+from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 
 FAST = ["bench", "--seconds", "0.005"]
@@ -152,17 +153,19 @@ def test_mistakes(
 def test_a_failure_is_in_the_document(
     environment: Place,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PBS_PASSWORD", "wrong")
+    environment.server.faults.reset_streams = {"POST speedtest": 20}
     (tmp_path / "empty" / ".chunks").mkdir(parents=True)
     page = tmp_path / "bench.html"
     empty = str(tmp_path / "empty")
-    assert run([*FAST, "--json", "--html", str(page), "--datastore", empty]) == 4
-    made = json.loads(capfd.readouterr().out)
-    assert made["exit-status"] == 4
-    assert made["error"]["kind"] == "AuthError"
+    assert run([*FAST, "--json", "--html", str(page), "--datastore", empty]) == 1
+    out, err = capfd.readouterr()
+    assert "measuring the target failed: " in err
+    assert err.count("pbs-push: error: ") == 1
+    made = json.loads(out)
+    assert made["exit-status"] == 1
+    assert "speedtest" in made["error"]["message"]
     assert (made["target"], made["datastore"]) == (None, None)
     assert made["machine"]["cores"] >= 1
     assert made["verdict"]["limit"] is None
@@ -173,18 +176,55 @@ def test_a_failure_is_in_the_document(
     assert "the datastore could not be measured" in page.read_text("utf-8")
 
 
-def test_a_target_that_is_not_there(
-    environment: Place, sample_datastore: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("mistake", "status", "text"),
+    [
+        ("password", 4, "authentication failed"),
+        ("namespace", 1, "ENOENT"),
+        ("address", 1, "Connection refused"),
+    ],
+)
+def test_nothing_is_measured_where_the_login_fails(
+    environment: Place,
+    tmp_path: Path,
+    sample_datastore: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    mistake: str,
+    status: int,
+    text: str,
 ) -> None:
-    environment.server.close()
-    assert run([*FAST, "--datastore", str(sample_datastore)]) == 1
+    page = tmp_path / "bench.html"
+    arguments = [*FAST, "--json", "--html", str(page), "--datastore", str(sample_datastore)]
+    if mistake == "password":
+        monkeypatch.setenv("PBS_PASSWORD", "wrong")
+    elif mistake == "namespace":
+        arguments += ["--remote-ns", "none"]
+    else:
+        environment.server.close()
+    assert run(arguments) == status
     out, err = capfd.readouterr()
-    assert "16 reads at once" in out
-    assert "Of what was measured, " in out
-    assert "warning: the target could not be measured: " in out
-    assert "measuring the target failed: " in err
+    assert text in err
     assert err.count("pbs-push: error: ") == 1
-    assert "Connection refused" in err
+    assert err.count("measuring") == 1, "just the login"
+    made = json.loads(out)
+    assert (made["machine"], made["datastore"], made["target"]) == (None, None, None)
+    assert made["exit-status"] == status
+    assert not page.exists()
+    assert environment.is_clean()
+
+
+def test_the_login_is_tried_where_the_version_needs_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with place.connect() as good:
+        features = good.features
+    monkeypatch.setattr(Target, "features", features)
+    with Target(place.repository, "wrong", place.server.fingerprint) as target:
+        bench = Bench(target=target, seconds=0.01)
+        with pytest.raises(AuthError):
+            bench.run()
+    assert not bench.report.measured
 
 
 def test_the_machine_may_fail_too(

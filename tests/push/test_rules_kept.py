@@ -120,11 +120,11 @@ def test_a_passing_error_leaves_the_snapshot_to_the_next_push(
 ) -> None:
     world.source.add("vm/1", 0, 1, 2)
     real = Datastore.open_snapshot
-    failures = [OSError(errno.EIO, "Input/output error")]
+    failures = [OSError(errno.ENOLCK, "No locks available")]
 
     def open_snapshot(self: Datastore, *arguments: Any, **more: Any) -> Any:
         if failures:
-            raise SourceError("read index.json.blob: Input/output error") from failures.pop()
+            raise SourceError("lock the snapshot: No locks available") from failures.pop()
         return real(self, *arguments, **more)
 
     monkeypatch.setattr(Datastore, "open_snapshot", open_snapshot)

@@ -175,6 +175,19 @@ def test_a_refused_removal_of_a_group_counts_nothing(world: World) -> None:
     assert done.report.exit_status == 3
 
 
+@pytest.mark.parametrize("came", [0, 3])
+def test_a_group_that_got_a_backup_stays_though_it_lost_one(world: World, came: int) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/9", 1, 2)
+    plan, _ = world.plan(remove_vanished=True)
+    shutil.rmtree(world.there.folder("vm/9", 1))
+    world.there.add("vm/9", came)
+    done = world.push(plan=plan, remove_vanished=True)
+    assert world.there.times("vm/9") == sorted((2, came))
+    assert done.told("a backup came into it") == 1
+    assert done.report.exit_status == 0
+
+
 def test_an_empty_source_namespace_does_not_empty_the_targets(world: World) -> None:
     world.source.make_namespace("a")
     world.source.add("vm/1", 0)

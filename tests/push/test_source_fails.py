@@ -57,6 +57,49 @@ def test_nothing_to_push_and_unmounted_removes_nothing(world: World) -> None:
     assert all("was it unmounted" in text for text in done.errors)
 
 
+@pytest.mark.parametrize("listing", ["snapshots", "groups", "namespaces"])
+def test_a_source_that_is_unmounted_while_it_is_listed_has_not_vanished(
+    world: World, monkeypatch: pytest.MonkeyPatch, listing: str
+) -> None:
+    world.source.add("vm/1", 1)
+    world.there.add("vm/1", 0, 1)
+    world.there.add("vm/9", 0)
+    world.there.add("vm/9", 0, ns="gone")
+    before = world.there.snapshots()
+    source = world.datastore()
+    plan, _ = world.plan(remove_vanished=True)
+    assert plan.removals == 3
+    real = getattr(Datastore, listing)
+
+    def unmounted(self: Datastore, *arguments: object) -> object:
+        _empty(world)
+        (world.source.path / "vm" / "1").mkdir(parents=True)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Datastore, listing, unmounted)
+    done = world.push(source=source, plan=plan, remove_vanished=True, allow_empty_source=True)
+    gone = before - world.there.snapshots()
+    kept = {"snapshots": "vm/1/", "groups": "vm/9/", "namespaces": "ns/gone/"}[listing]
+    assert not [name for name in gone if name.startswith(kept)]
+    assert any("was it unmounted" in text for text in done.errors)
+
+
+def test_a_source_that_was_mounted_anew_before_the_push_is_the_source(world: World) -> None:
+    world.source.add("vm/1", 1)
+    world.there.add("vm/1", 0, 1)
+    source = world.datastore()
+    elsewhere = world.source.path.with_name("elsewhere")
+    shutil.copytree(world.source.path, elsewhere)
+    shutil.rmtree(world.source.path)
+    world.source.path.mkdir()
+    with pytest.raises(SourceError, match="not a datastore"):
+        world.push(source=source, remove_vanished=True)
+    world.source.path.rmdir()
+    elsewhere.rename(world.source.path)
+    done = world.push(source=source, remove_vanished=True)
+    assert (done.errors, world.there.times("vm/1")) == ([], [1])
+
+
 def test_a_chunk_store_that_is_gone_fails_the_snapshot(world: World) -> None:
     world.source.add("vm/1", 0, 1)
     source = world.datastore()
@@ -67,7 +110,7 @@ def test_a_chunk_store_that_is_gone_fails_the_snapshot(world: World) -> None:
     assert "open the chunk store" in done.errors[0]
 
 
-PASSING = ("EIO", "EACCES", "ENOLCK", "ENOTCONN", "ETIMEDOUT", "ESTALE", "EMFILE")
+PASSING = ("EACCES", "ENOLCK", "ENOTCONN", "ETIMEDOUT", "ESTALE", "EMFILE")
 LASTING = ("EFBIG", "ELOOP", "ENOTDIR")
 
 
@@ -90,6 +133,35 @@ def test_an_error_that_may_pass_does_not_make_a_snapshot_unpushable(
     assert world.there.times("vm/1") == ([] if name in PASSING else [1])
     world.push()
     assert world.there.times("vm/1") == ([0, 1] if name in PASSING else [1])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("what", ["manifest", "log"])
+def test_an_io_error_that_comes_twice_is_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str, times: int
+) -> None:
+    """Otherwise one bad sector would stop its group for ever (spec 05: the group goes on)."""
+    world.source.add("vm/1", 0, client_log=b"log")
+    world.source.add("vm/1", 1)
+    failures = [OSError(errno.EIO, os.strerror(errno.EIO)) for _ in range(times)]
+    owner, name = {
+        "manifest": (Datastore, "open_snapshot"),
+        "log": (OpenSnapshot, "client_log"),
+    }[what]
+    real = getattr(owner, name)
+
+    def broken(*arguments: object, **more: object) -> object:
+        if failures:
+            raise SourceError("read it: Input/output error") from failures.pop()
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(owner, name, broken)
+    done = world.push()
+    assert done.report.exit_status == (0 if times == 1 else 3)
+    lost = what == "manifest" and times == 2
+    assert world.there.times("vm/1") == ([1] if lost else [0, 1])
+    log = world.there.folder("vm/1", 0) / "client.log.blob"
+    assert log.is_file() == (times == 1)
 
 
 def _renamed(world: World) -> None:

@@ -73,6 +73,15 @@ class LinkBench:
         self._begun: set[Group] = set()
         self._body = os.urandom(REQUEST_BYTES)  # a line that compresses shall not shine
 
+    def log_in(self) -> None:
+        """Find out that the target can be measured in. Raises RemoteError.
+
+        Some versions tell what they are without a login (spec 02), so its groups are asked for.
+        """
+        self._notify(f"target {self._target.repository.netloc}: login")
+        self._target.features  # noqa: B018  (asked for here)
+        self._target.api.groups(self._namespace)
+
     def measure(self) -> LinkFigures:
         """Round trip, and upload rates for each number of ``CONNECTIONS``. Raises RemoteError."""
         self._notify(f"target {self._target.repository.netloc}: round trips")

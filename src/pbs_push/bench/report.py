@@ -38,6 +38,11 @@ class BenchReport:
     verdict: Verdict | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def measured(self) -> bool:
+        """Whether there is any figure."""
+        return (self.machine or self.store or self.link) is not None
+
 
 def software() -> dict[str, str]:
     """Names and versions of what did the work."""

@@ -62,13 +62,15 @@ class Bench:
     def run(self) -> BenchReport:
         """Measure and judge.
 
-        A part that cannot be measured is told of at once and in the report's notes, and the others
-        are measured all the same; then the first error is raised. Raises Cancelled at once.
+        The target is logged in to first; where that fails, nothing is measured. A part that cannot
+        be measured later is told of at once and in the report's notes, and the others are measured
+        all the same; then the first error is raised. Raises Cancelled at once.
         """
         report, given = self.report, set()
         if self._target is not None:
             given.add(Limit.LINK)
             link = LinkBench(self._target, self._namespace, *self._how)
+            link.log_in()
             with self._part("target"):
                 report.link = link.measure()
             self._look_for_traces(link)

@@ -96,7 +96,7 @@ def _is_given(parameter: str) -> bool:
     what the way to a target carries; say what limits a push, and which options to take
     (docs/bench.md).
 
-    A datastore is only read, a sample of it. Nothing stays at a target. Secrets are found as for
+    A datastore is only read, a sample of it. No backup stays at a target. Secrets are found as for
     push.""",
 )
 @click.option(
@@ -145,8 +145,7 @@ def command(**arguments: Any) -> int:
     except PbsPushError as error:
         failure = error
     report = bench.report if bench is not None else BenchReport(asked.seconds)
-    measured = bench is not None and not isinstance(failure, Cancelled)
-    if asked.html is not None and measured:
+    if asked.html is not None and report.measured and not isinstance(failure, Cancelled):
         failure = _write_page(report, asked.html) or failure
     _print(report, asked, failure)
     if failure is not None:

@@ -78,6 +78,7 @@ class Planner:
         options = self._options
         options.access.require_source(options.source_name)
         options.access.require_remote(options.remote_name)
+        self._source.look()
         found = self._source.namespaces(options.source_namespace, options.max_depth)
         check_depths(options.source_namespace, options.target_namespace, options.max_depth, found)
         visible = self._visible(found)

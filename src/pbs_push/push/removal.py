@@ -65,8 +65,8 @@ class Remover:
             return
         where = _place(plan.target_namespace, str(plan.source.group))
         try:
-            self._source.check_there()
-            here = self._source.snapshots(plan.source).snapshots
+            with self._source.staying_there():
+                here = self._source.snapshots(plan.source).snapshots
             there = self._api.snapshots(plan.target_namespace, plan.source.group)
         except SnapshotVanished as error:
             self._notify(Note("warning", f"{where}: what vanished from it stays: {error}"))
@@ -90,20 +90,21 @@ class Remover:
         if not plan.vanished:
             return
         try:
-            self._source.check_there()
             there = self._api.groups_by_name(plan.target)
-            here = {item.group for item in self._source.groups(plan.source)}
+            with self._source.staying_there():
+                here = {item.group for item in self._source.groups(plan.source)}
         except PbsPushError as error:
             self._on_problem(f"removing groups of target {plan.target.label}", error)
             return
         for item in plan.vanished:
             self._check_cancelled()
             where = _place(plan.target, str(item.group))
-            if keep := self._why_to_keep_group(item, there.get(item.group), here):
-                self._info(f"{where}: vanished from the source, but stays: {keep}")
-                continue
             try:
-                self._group(plan.target, item, where)
+                keep = self._why_to_keep_group(plan.target, item, there.get(item.group), here)
+                if keep is None:
+                    self._group(plan.target, item, where)
+                else:
+                    self._info(f"{where}: vanished from the source, but stays: {keep}")
             except PbsPushError as error:
                 self._on_problem(f"removing group {where}", error)
 
@@ -198,7 +199,7 @@ class Remover:
     # -- groups --
 
     def _why_to_keep_group(
-        self, item: VanishedGroup, now: GroupItem | None, here: set[Group]
+        self, namespace: Namespace, item: VanishedGroup, now: GroupItem | None, here: set[Group]
     ) -> str | None:
         """A push takes hours: look again, on both sides, at what would be deleted."""
         if item.group in here:
@@ -207,9 +208,8 @@ class Remover:
             return "it is gone meanwhile at the target"
         if keep := why_to_keep([now], self._filters, self._target.auth_id):
             return keep
-        if now.last_backup != item.newest or now.backup_count > item.snapshots + item.protected:
-            return _GREW
-        return None
+        listed = self._api.snapshots(namespace, item.group)
+        return None if item.seen.issuperset(one.backup_time for one in listed) else _GREW
 
     def _group(self, namespace: Namespace, item: VanishedGroup, where: str) -> int:
         """Remove a group; how many protected snapshots stay, and the group with them."""
@@ -271,9 +271,9 @@ class Remover:
 
     def _at_source(self) -> list[Namespace]:
         """Where the source's namespaces have their place at the target, as they are now."""
-        self._source.check_there()
         options = self._options
-        found = self._source.namespaces(options.source_namespace, options.max_depth)
+        with self._source.staying_there():
+            found = self._source.namespaces(options.source_namespace, options.max_depth)
         return [ns.mapped(options.source_namespace, options.target_namespace) for ns in found]
 
     def _info(self, text: str) -> None:

@@ -36,8 +36,8 @@ class VanishedGroup:
     group: Group
     snapshots: int
     protected: int = 0
-    newest: int = 0
-    """Time of its newest snapshot when the plan was made."""
+    seen: frozenset[int] = frozenset()
+    """Times of its snapshots when the plan was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,8 @@ def vanished_groups(
 def _vanished_group(item: GroupItem, listed: Sequence[SnapshotItem]) -> VanishedGroup:
     protected = sum(snapshot.protected for snapshot in listed)
     count = max(item.backup_count, len(listed)) - protected
-    return VanishedGroup(item.group, count, protected, item.last_backup)
+    seen = frozenset(snapshot.backup_time for snapshot in listed)
+    return VanishedGroup(item.group, count, protected, seen)
 
 
 def namespace_candidates(

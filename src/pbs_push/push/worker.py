@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
     Positions = NDArray[np.uint32]
 
+T = TypeVar("T")
+
 PROGRESS_INTERVAL_S: Final = 0.1
 _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
 """A broken connection's lock is released about 10 ms later (spec 03)."""
@@ -66,6 +68,7 @@ _LASTING: Final = frozenset(
         errno.EBADMSG,
         errno.EFBIG,
         errno.EINVAL,
+        errno.EIO,
         errno.EISDIR,
         errno.ELOOP,
         errno.ENODATA,
@@ -73,7 +76,10 @@ _LASTING: Final = frozenset(
         errno.EUCLEAN,
     )
 )
-"""Errors of the manifest that could not be read itself, and not of this moment or this user."""
+"""Errors of the file that could not be read itself, and not of this moment or this user.
+
+EIO is what a disk says of a bad sector, and what is read once more (``_read_twice``).
+"""
 
 
 class _PartlyEncrypted(Exception):
@@ -191,7 +197,7 @@ class GroupWorker:
     def _opened(self, item: SourceSnapshot) -> OpenSnapshot:
         """Open a snapshot. Raises ManifestError for whatever keeps its manifest from being read."""
         try:
-            return self._source.open_snapshot(item)
+            return _read_twice(partial(self._source.open_snapshot, item))
         except (SourceLocked, SnapshotVanished):
             raise
         except SourceError as error:
@@ -349,7 +355,7 @@ def _client_log(
     Raises SourceError for what may pass, since it could not be added any more after later pushes.
     """
     try:
-        log = opened.client_log()
+        log = _read_twice(opened.client_log)
         return (None if log is None else encrypt_log(log, opened.manifest, key)), None
     except (FormatError, SourceError) as error:
         if _may_pass(error):
@@ -382,6 +388,17 @@ class _Throttled:
             return
         self._next = now + PROGRESS_INTERVAL_S
         self._notify(SnapshotProgress(self._item, self._session.state.sent_bytes, done, known))
+
+
+def _read_twice(read: Callable[[], T]) -> T:
+    """What ``read`` returns, called again after an I/O error: one that comes twice is damage."""
+    try:
+        return read()
+    except SourceError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno == errno.EIO:
+            return read()
+        raise
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -72,16 +72,31 @@ class Datastore:
         self.name: Final = self.path.resolve().name if name is None else name
         self.chunk_path: Final = self.path / ".chunks"
         self._lock_root = lock_root
+        self.look()
+
+    def look(self) -> None:
+        """Take what is at the path now for the datastore; done when made, and as a plan begins.
+
+        Raises SourceError where it is not a datastore's base directory.
+        """
         if not self.path.is_dir():
             raise SourceError(f"source {self.path} is no directory: is the datastore mounted?")
         if self.chunk_path.is_symlink() or not self.chunk_path.is_dir():
             raise SourceError(f"source {self.path} is not a datastore: it has no folder '.chunks'")
-        self._identity: Final = self._seen()
+        self._identity = self._seen()
+
+    @contextmanager
+    def staying_there(self) -> Iterator[None]:
+        """For what is listed within: raises SourceError at the end as ``check_there`` does."""
+        try:
+            yield
+        finally:
+            self.check_there()
 
     def check_there(self) -> None:
-        """Raise SourceError if the datastore is not the one that it was at first: unmounted, say.
+        """Raise SourceError if this is not the datastore that ``look`` found: unmounted, say.
 
-        What it lacks has not vanished from it then. After a new mount, make a new object.
+        What it lacks has not vanished from it then.
         """
         if self._seen() != self._identity:
             raise SourceError(
