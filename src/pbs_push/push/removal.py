@@ -263,11 +263,8 @@ class Remover:
             return "the source has it again"
         if keep := why_to_keep(groups, self._filters, self._target.auth_id):
             return keep
-        newest = max((group.last_backup for group in groups), default=0)
-        count = sum(group.backup_count for group in groups)
-        if newest > item.newest or count > item.snapshots + item.protected:
-            return _GREW
-        return None
+        listed = self._api.snapshots(item.namespace) if groups else []
+        return None if item.seen.issuperset(one.snapshot for one in listed) else _GREW
 
     def _at_source(self) -> list[Namespace]:
         """Where the source's namespaces have their place at the target, as they are now."""

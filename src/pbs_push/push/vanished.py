@@ -45,14 +45,15 @@ class VanishedNamespace:
     """A target namespace that the source does not have; ``keep`` says why it stays, if it does.
 
     ``groups`` are those in it, ``snapshots`` those that would go, of itself alone; ``protected``
-    snapshots stay, and with them the namespace. ``newest`` is the time of the newest backup in it.
+    snapshots stay, and with them the namespace. ``seen`` are all that there were when the plan was
+    made.
     """
 
     namespace: Namespace
     groups: int = 0
     snapshots: int = 0
     protected: int = 0
-    newest: int = 0
+    seen: frozenset[Snapshot] = frozenset()
     keep: str | None = None
 
 
@@ -191,8 +192,8 @@ def judge_namespace(
                 break
     protected = sum(item.protected for item in listed)
     count = max(sum(item.backup_count for item in groups), len(listed)) - protected
-    newest = max((item.last_backup for item in groups), default=0)
-    return VanishedNamespace(namespace, len(groups), count, protected, newest, keep)
+    seen = frozenset(item.snapshot for item in listed)
+    return VanishedNamespace(namespace, len(groups), count, protected, seen, keep)
 
 
 def is_gone(error: PbsPushError) -> bool:
