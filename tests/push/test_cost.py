@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -98,6 +99,31 @@ def test_a_refused_copy_costs_no_chunk_that_is_known(
         return create_call(session, archive, None if csum is None else bytes(32))
 
     monkeypatch.setattr(transfer, "create_call", wrong)
+    pushed = world.push()
+    assert (pushed.report.exit_status, pushed.report.stats.fallbacks) == (0, 1)
+    assert pushed.counted.requests["POST fixed_chunk"] == 1
+
+
+def test_a_damaged_copy_of_the_previous_index_costs_no_known_chunk(world: World) -> None:
+    """The target's own is downloaded then, although the source has that snapshot too."""
+    folder = world.source.add("vm/1", 1, archives=_image())
+    world.push()
+    index = folder / IMAGE
+    damaged = bytearray(index.read_bytes())
+    damaged[5000] ^= 1
+    index.write_bytes(damaged)
+    world.source.add("vm/1", 2, archives=_image(3))
+    pushed = world.push()
+    assert (pushed.report.exit_status, pushed.report.stats.flights) == (0, 6)
+    assert pushed.counted.requests["POST fixed_chunk"] == 1
+
+
+def test_another_previous_index_at_the_target_costs_no_known_chunk(world: World) -> None:
+    """The copy is refused, and what the target has instead is downloaded."""
+    folder = world.source.add("vm/1", 1, archives=_image())
+    world.push()
+    shutil.rmtree(folder)
+    world.source.add("vm/1", 1, 2, archives=_image(3))
     pushed = world.push()
     assert (pushed.report.exit_status, pushed.report.stats.fallbacks) == (0, 1)
     assert pushed.counted.requests["POST fixed_chunk"] == 1

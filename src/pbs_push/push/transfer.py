@@ -25,6 +25,8 @@ from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifes
 from pbs_push.push.writers import IndexWriter, alike, create_call
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from pbs_push.formats.index import Index
@@ -105,7 +107,7 @@ class SnapshotTransfer(Transfer):
             downloads = self._open_after_download(about)
         else:
             downloads = self._open_optimistically(about)
-        self._create_again_without_reuse()
+        downloads |= self._create_again_without_reuse(downloads)
         self._take_downloads(downloads)
         self._finish_opening(uploads)
         self._share_known()
@@ -113,7 +115,8 @@ class SnapshotTransfer(Transfer):
     def _open_optimistically(self, about: Call | None) -> dict[str, Call]:
         """Take the source's copy of the previous snapshot for the target's, and check that.
 
-        Returns downloads of those previous indexes that are not what the source has.
+        Returns downloads of those previous indexes that are not what the source has, or that it
+        cannot read.
         """
         session = self._session
         self._writers = [self._create(a, self._reusable(a)) for a in self._indexes]
@@ -126,9 +129,8 @@ class SnapshotTransfer(Transfer):
         self._at_target = manifest_of(about)
         self._take_from_source(registrations)
         stale = [name for name in registrations if not self._is_same_at_target(name)]
-        if self._at_target is None:
-            return {}
-        return {n: session.previous(n) for n in stale if self._at_target.file(n) is not None}
+        here = self._previous.indexes if self._previous is not None else {}
+        return self._downloads([*stale, *(n for n in self._archives.indexes if n not in here)])
 
     def _open_after_download(self, about: Call) -> dict[str, Call]:
         """The source does not have the target's previous snapshot (any more): ask for all of it.
@@ -150,19 +152,32 @@ class SnapshotTransfer(Transfer):
         self._session.wait([writer.create for writer in self._writers])
         return {}
 
-    def _create_again_without_reuse(self) -> None:
+    def _downloads(self, names: Iterable[str]) -> dict[str, Call]:
+        """Ask for those of these indexes that the target's previous snapshot has."""
+        there = self._at_target
+        return {n: self._session.previous(n) for n in names if there is not None and there.file(n)}
+
+    def _create_again_without_reuse(self, asked: dict[str, Call]) -> dict[str, Call]:
         """Where the target refused a copy of its previous index: write all of it.
 
-        Its chunks are registered, if that is possible, so that they need not be sent.
+        Its chunks are registered, so that they need not be sent. Returns downloads of those
+        previous indexes for which the source's own cannot stand, if not ``asked`` for before.
         """
         registrations: dict[str, Call] = {}
+        unlike: list[str] = []
         for writer in self._take_refused_copies():
             name = writer.archive.info.filename
             writer.create = create_call(self._session, writer.archive, None)
-            if name not in self._registered and self._is_same_at_target(name):
+            if name in self._registered or name in asked:
+                continue
+            if self._is_same_at_target(name):
                 registrations[name] = self._session.register_previous(name)
+            else:
+                unlike.append(name)
+        downloads = self._downloads(unlike)
         self._session.wait(registrations.values())
         self._take_from_source(registrations)
+        return downloads
 
     def _take_from_source(self, registrations: dict[str, Call]) -> None:
         """Previous indexes that the target has registered, and that the source has too."""

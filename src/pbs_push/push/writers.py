@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     Positions = NDArray[np.uint32]
 
-_PIPELINED_LISTS: Final = 16
-"""Entry lists of a fixed index under way at once, 96,000 entries; together up to 8 MiB."""
+_PIPELINED_BYTES: Final = 8 << 20
+"""Of entry lists of a fixed index under way at once: some 96,000 entries."""
 _LEAST_ENTRY_TEXT: Final = 69
 
 
@@ -62,8 +62,8 @@ class IndexWriter:
 
         Those of a dynamic index one after another, since a server may swap two.
         """
-        dynamic = self.archive.kind == "dynamic"
-        while self.appended < self.ready and len(self.lists) < (1 if dynamic else _PIPELINED_LISTS):
+        at_once = 1 if self.archive.kind == "dynamic" else max(1, _PIPELINED_BYTES // limit)
+        while self.appended < self.ready and len(self.lists) < at_once:
             due = self.ready - self.appended
             if due < limit // _LEAST_ENTRY_TEXT and self.ready < self.total:
                 return
