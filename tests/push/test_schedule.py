@@ -43,13 +43,17 @@ def _groups(world: World, count: int) -> None:
         world.source.add(f"vm/{number}", 1)
 
 
+def _check_pushed_at_once(world: World, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    _groups(world, count)
+    met = _meet(monkeypatch, count)
+    assert world.push().report.exit_status == 0
+    assert met == [True] * count
+
+
 def test_some_groups_are_pushed_at_once_unless_told_otherwise(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _groups(world, LEAST_PARALLEL)
-    met = _meet(monkeypatch, LEAST_PARALLEL)
-    assert world.push().report.exit_status == 0
-    assert met == [True] * LEAST_PARALLEL
+    _check_pushed_at_once(world, monkeypatch, LEAST_PARALLEL)
 
 
 def test_the_measured_round_trip_brings_more_groups_at_once(
@@ -59,10 +63,7 @@ def test_the_measured_round_trip_brings_more_groups_at_once(
     assert chosen_parallel(round_trip_s, groups) == groups
     requests = ("GET version", "GET namespace", "GET groups")
     world.serve(faults=Faults(delays_s=dict.fromkeys(requests, round_trip_s)))
-    _groups(world, groups)
-    met = _meet(monkeypatch, groups)
-    assert world.push().report.exit_status == 0
-    assert met == [True] * groups
+    _check_pushed_at_once(world, monkeypatch, groups)
 
 
 def test_no_more_groups_at_once_than_asked_for(

@@ -10,6 +10,7 @@ import pytest
 
 from pbs_push import Datastore, Result
 from pbs_push.errors import SourceError
+from pbs_push.push.plan import Plan
 from pbs_push.push.report import Skip
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.source.snapshot import OpenSnapshot
@@ -41,7 +42,8 @@ def test_a_source_that_is_unmounted_meanwhile_has_not_vanished(world: World) -> 
     assert done.report.exit_status == 1
 
 
-def test_nothing_to_push_and_unmounted_removes_nothing(world: World) -> None:
+def _vanished(world: World) -> tuple[Plan, Datastore, set[str]]:
+    """A plan to remove one snapshot, one group and one namespace; its source, and what is there."""
     world.source.add("vm/1", 1)
     world.there.add("vm/1", 0, 1)
     world.there.add("vm/9", 0)
@@ -50,6 +52,11 @@ def test_nothing_to_push_and_unmounted_removes_nothing(world: World) -> None:
     source = world.datastore()
     plan, _ = world.plan(remove_vanished=True)
     assert plan.removals == 3
+    return plan, source, before
+
+
+def test_nothing_to_push_and_unmounted_removes_nothing(world: World) -> None:
+    plan, source, before = _vanished(world)
     _empty(world)
     done = world.push(source=source, plan=plan, remove_vanished=True)
     assert world.there.snapshots() == before
@@ -61,14 +68,7 @@ def test_nothing_to_push_and_unmounted_removes_nothing(world: World) -> None:
 def test_a_source_that_is_unmounted_while_it_is_listed_has_not_vanished(
     world: World, monkeypatch: pytest.MonkeyPatch, listing: str
 ) -> None:
-    world.source.add("vm/1", 1)
-    world.there.add("vm/1", 0, 1)
-    world.there.add("vm/9", 0)
-    world.there.add("vm/9", 0, ns="gone")
-    before = world.there.snapshots()
-    source = world.datastore()
-    plan, _ = world.plan(remove_vanished=True)
-    assert plan.removals == 3
+    plan, source, before = _vanished(world)
     real = getattr(Datastore, listing)
 
     def unmounted(self: Datastore, *arguments: object) -> object:

@@ -103,8 +103,9 @@ class SnapshotTransfer(Transfer):
         about: Call | None = None
         if self._options.expects_previous:
             about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
+        downloads: dict[str, Call] = {}
         if about is not None and self._previous is None:
-            downloads = self._open_after_download(about)
+            self._open_after_download(about)
         else:
             downloads = self._open_optimistically(about)
         downloads |= self._create_again_without_reuse(downloads)
@@ -132,11 +133,10 @@ class SnapshotTransfer(Transfer):
         here = self._previous.indexes if self._previous is not None else {}
         return self._downloads([*stale, *(n for n in self._archives.indexes if n not in here)])
 
-    def _open_after_download(self, about: Call) -> dict[str, Call]:
+    def _open_after_download(self, about: Call) -> None:
         """The source does not have the target's previous snapshot (any more): ask for all of it.
 
-        Indexes are asked for along with the manifest that tells which there are. Returns what is
-        still under way: nothing.
+        Indexes are asked for along with the manifest that tells which there are.
         """
         downloads = {name: self._session.previous(name) for name in self._archives.indexes}
         self._session.wait([about, *downloads.values()])
@@ -150,7 +150,6 @@ class SnapshotTransfer(Transfer):
             reuse = (EntryTable(old), csum) if old is not None and csum is not None else None
             self._writers.append(self._create(archive, reuse))
         self._session.wait([writer.create for writer in self._writers])
-        return {}
 
     def _downloads(self, names: Iterable[str]) -> dict[str, Call]:
         """Ask for those of these indexes that the target's previous snapshot has."""
