@@ -109,7 +109,8 @@ int pbs_h2_on_reset(struct pbs_h2 *h2, const struct pbs_h2_frame *frame)
     if (!stream)
         return pbs_h2_check_known(h2, frame->stream);
     uint32_t code = pbs_load_be32(frame->payload);
-    if (code == PBS_H2_REFUSED_STREAM && !stream->status && may_try_again(h2)) {
+    if (code == PBS_H2_REFUSED_STREAM && !stream->status && pbs_h2_stream_is_whole(stream) &&
+        may_try_again(h2)) {
         refused(h2, stream, at);
         return PBS_OK;
     }

@@ -23,6 +23,7 @@ int pbs_h2_message_new(const struct pbs_h2_call *call, size_t body_size,
     message->mode = call->mode;
     message->max_body = call->max_body;
     message->tag = call->tag;
+    message->once = call->once;
     message->next = NULL;
     pbs_request_write_head(&request, head, message->memory);
     *out = message;
@@ -33,6 +34,18 @@ int pbs_h2_message_new(const struct pbs_h2_call *call, size_t body_size,
 void pbs_h2_message_free(struct pbs_h2_message *message)
 {
     free(message);
+}
+
+struct pbs_h2_message *pbs_h2_message_drop_body(struct pbs_h2_message *message)
+{
+    struct pbs_h2_message *smaller =
+        realloc(message, sizeof *message + message->message.head_len);
+
+    if (!smaller) /* then it keeps the memory */
+        smaller = message;
+    smaller->message.start = smaller->memory;
+    smaller->message.body_len = 0;
+    return smaller;
 }
 
 void pbs_h2_calls_init(struct pbs_h2_calls *calls)
@@ -72,6 +85,15 @@ struct pbs_h2_message *pbs_h2_calls_pop(struct pbs_h2_calls *calls)
     message->next = NULL;
     calls->n--;
     return message;
+}
+
+size_t pbs_h2_calls_bytes(const struct pbs_h2_calls *calls)
+{
+    size_t bytes = 0;
+
+    for (const struct pbs_h2_message *call = calls->first; call; call = call->next)
+        bytes += call->message.body_len;
+    return bytes;
 }
 
 /* ---- answers ---- */

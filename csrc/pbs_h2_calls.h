@@ -26,6 +26,7 @@ struct pbs_h2_call {
     enum pbs_h2_answer_mode mode;
     size_t max_body;
     uint32_t tag; /* returned with the answer */
+    int once;     /* free the body when it is sent: refused after that, it is not made again */
 };
 
 /* A call that can be sent; its fields are for the connection. */
@@ -34,6 +35,7 @@ struct pbs_h2_message {
     enum pbs_h2_answer_mode mode;
     size_t max_body;
     uint32_t tag;
+    int once;
     struct pbs_h2_message *next;
     uint8_t memory[];
 };
@@ -46,6 +48,9 @@ struct pbs_h2_message {
 int pbs_h2_message_new(const struct pbs_h2_call *call, size_t body_size,
                        struct pbs_h2_message **out, uint8_t **out_body);
 void pbs_h2_message_free(struct pbs_h2_message *message);
+
+/* Free the body's memory. Returns the message, which may lie elsewhere now; it has no body. */
+struct pbs_h2_message *pbs_h2_message_drop_body(struct pbs_h2_message *message);
 
 /* The calls that wait, first to last. */
 struct pbs_h2_calls {
@@ -63,6 +68,9 @@ void pbs_h2_calls_push_front(struct pbs_h2_calls *calls, struct pbs_h2_message *
 
 /* Take the first; there must be one. */
 struct pbs_h2_message *pbs_h2_calls_pop(struct pbs_h2_calls *calls);
+
+/* Bytes of their bodies together. O(n). */
+size_t pbs_h2_calls_bytes(const struct pbs_h2_calls *calls);
 
 struct pbs_h2_answer {
     uint32_t tag;

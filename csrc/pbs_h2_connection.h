@@ -25,6 +25,7 @@ struct pbs_h2_output {
     uint8_t *saved_at;               /* NULL: nothing was */
     size_t control_taken;            /* it was that many bytes of control frames */
     struct pbs_buffer finished;      /* slots (uint64_t) all of whose bytes are in it */
+    struct pbs_h2_stream *sent_once; /* the rest of its call is in it; NULL: of none */
 };
 
 /* A header block in pieces. */

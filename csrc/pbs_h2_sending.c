@@ -21,6 +21,10 @@ void pbs_h2_settle(struct pbs_h2 *h2)
         pbs_upload_release(h2->upload, slot);
     }
     output->finished.len = 0;
+    if (output->sent_once) {
+        pbs_h2_stream_drop_sent(output->sent_once);
+        output->sent_once = NULL;
+    }
     if (output->control_taken) {
         h2->control.len -= output->control_taken;
         memmove(h2->control.data, h2->control.data + output->control_taken, h2->control.len);
@@ -48,7 +52,11 @@ static int count_sent(struct pbs_h2 *h2, struct pbs_h2_stream *stream, size_t n)
     pbs_h2_streams_sent(&h2->streams, stream, n);
     h2->sent_bytes += n;
     h2->output.body_left -= n;
-    if (pbs_h2_stream_unsent(stream) || !stream->holds_slot)
+    if (pbs_h2_stream_unsent(stream))
+        return PBS_OK;
+    if (stream->call && stream->call->once)
+        h2->output.sent_once = stream;
+    if (!stream->holds_slot)
         return PBS_OK;
     stream->holds_slot = 0;
     return pbs_buffer_append(&h2->output.finished, &stream->slot, sizeof stream->slot);

@@ -174,6 +174,27 @@ void pbs_h2_streams_drop_body(struct pbs_h2_streams *streams, struct pbs_h2_stre
     streams->n_sending--;
 }
 
+void pbs_h2_stream_drop_sent(struct pbs_h2_stream *stream)
+{
+    stream->call = pbs_h2_message_drop_body(stream->call);
+    stream->out.start = stream->call->message.start;
+}
+
+int pbs_h2_stream_is_whole(const struct pbs_h2_stream *stream)
+{
+    return !stream->call || stream->call->message.body_len == stream->out.body_len;
+}
+
+size_t pbs_h2_streams_unsent_calls(const struct pbs_h2_streams *streams)
+{
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; streams->n_sending && i < streams->n_open; i++)
+        if (streams->open[i]->call)
+            bytes += streams->open[i]->out.body_len - streams->open[i]->sent;
+    return bytes;
+}
+
 int pbs_h2_streams_set_initial_window(struct pbs_h2_streams *streams, uint32_t value)
 {
     int64_t change = (int64_t)value - streams->peer_initial_window;

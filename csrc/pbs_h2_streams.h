@@ -122,6 +122,15 @@ void pbs_h2_streams_sent(struct pbs_h2_streams *streams, struct pbs_h2_stream *s
 /* Send no more of a stream's body. */
 void pbs_h2_streams_drop_body(struct pbs_h2_streams *streams, struct pbs_h2_stream *stream);
 
+/* Free the memory of the call's body, all of which is sent. */
+void pbs_h2_stream_drop_sent(struct pbs_h2_stream *stream);
+
+/* Whether its request can be made again: what was sent of it is still here. */
+int pbs_h2_stream_is_whole(const struct pbs_h2_stream *stream);
+
+/* Bytes that are to be sent of the bodies of calls. O(open streams). */
+size_t pbs_h2_streams_unsent_calls(const struct pbs_h2_streams *streams);
+
 /* The peer's setting of the window that streams begin with, open ones too. PBS_E_FLOW. */
 int pbs_h2_streams_set_initial_window(struct pbs_h2_streams *streams, uint32_t value);
 

@@ -83,6 +83,11 @@ int pbs_h2_send(struct pbs_h2 *h2, size_t max_body, const uint8_t **out, size_t 
     return PBS_OK;
 }
 
+size_t pbs_h2_unsent_calls(const struct pbs_h2 *h2)
+{
+    return pbs_h2_calls_bytes(&h2->calls) + pbs_h2_streams_unsent_calls(&h2->streams);
+}
+
 int pbs_h2_next_answer(struct pbs_h2 *h2, struct pbs_h2_answer *out)
 {
     return pbs_h2_answers_pop(&h2->answers, out);

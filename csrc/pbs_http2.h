@@ -52,6 +52,9 @@ int pbs_h2_receive(struct pbs_h2 *h2, const uint8_t *data, size_t len);
  */
 int pbs_h2_send(struct pbs_h2 *h2, size_t max_body, const uint8_t **out, size_t *out_len);
 
+/* Bytes of the bodies of calls that are to be sent. O(calls and streams). */
+size_t pbs_h2_unsent_calls(const struct pbs_h2 *h2);
+
 /* The next answer; returns 0 when there is none. */
 int pbs_h2_next_answer(struct pbs_h2 *h2, struct pbs_h2_answer *out);
 

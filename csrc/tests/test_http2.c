@@ -88,7 +88,7 @@ static void bad_calls_and_options_are_refused(void)
     struct pbs_h2 *h2 = NULL;
     uint8_t *body;
     char path[20000];
-    struct pbs_h2_call bad = {"HEAD", AUTHORITY, "/", NULL, PBS_H2_COLLECT, 1, 1};
+    struct pbs_h2_call bad = {"HEAD", AUTHORITY, "/", NULL, PBS_H2_COLLECT, 1, 1, 0};
     CHECK_EQUAL(pbs_h2_message_new(&bad, 0, &message, &body), PBS_E_INVALID);
     memset(path, 'p', sizeof path - 1);
     path[sizeof path - 1] = '\0';
@@ -371,6 +371,45 @@ static void refused_calls_are_made_again(void)
     free(out.bytes);
 }
 
+/* A body that is to be sent once is counted until it is sent, then freed; refused before that, it
+ * is made again, after that it is answered so. */
+static void once_means_once(void)
+{
+    struct pbs_h2_call wanted = {"PUT", AUTHORITY, "/p", "t", PBS_H2_COLLECT, 10, 1, 1};
+    struct pbs_h2 *h2 = begun();
+    struct wire in = {0}, out = {0};
+    struct pbs_h2_answer answer;
+    submit(h2, &wanted, 70000);
+    CHECK_EQUAL(pbs_h2_unsent_calls(h2), 70000);
+    drain(h2, &out); /* as much as the window takes */
+    CHECK_EQUAL(pbs_h2_unsent_calls(h2), 70000 - 65535);
+    put_u32(&in, RESET, 1, 7);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    CHECK(!pbs_h2_next_answer(h2, &answer));
+    CHECK_EQUAL(pbs_h2_unsent_calls(h2), 70000);
+    put_u32(&in, WINDOW, 0, 1 << 20);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    drain(h2, &out);
+    put_u32(&in, WINDOW, 3, 1 << 20);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    drain(h2, &out);
+    CHECK_EQUAL(pbs_h2_unsent_calls(h2), 0);
+    put_u32(&in, RESET, 3, 7);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    answer = next_answer(h2);
+    CHECK(answer.status == 0 && answer.reset_code == 7 && answer.tag == 1);
+    free(answer.body);
+    CHECK_EQUAL(state_of(h2).open_streams, 0);
+    submit(h2, &wanted, 3); /* answered as any other */
+    drain(h2, &out);
+    put_status(&in, END_STREAM, 5, 200);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    expect_answer(h2, 1, 200, "");
+    pbs_h2_free(h2);
+    free(in.bytes);
+    free(out.bytes);
+}
+
 /* ---- what breaks the protocol ---- */
 
 static int status_after(const char *bytes, size_t len)
@@ -560,6 +599,7 @@ int main(void)
     RUN(a_goaway_leaves_later_streams_out);
     RUN(streams_wait_for_the_limit);
     RUN(refused_calls_are_made_again);
+    RUN(once_means_once);
     RUN(broken_rules_end_the_connection);
     RUN(settings_come_first);
     RUN(limits_of_ours_are_kept);

@@ -105,18 +105,23 @@ static inline int receive_wire(struct pbs_h2 *h2, struct wire *wire)
     return status;
 }
 
+static inline void submit(struct pbs_h2 *h2, const struct pbs_h2_call *wanted, size_t body_len)
+{
+    struct pbs_h2_message *message;
+    uint8_t *body;
+    CHECK_EQUAL(pbs_h2_message_new(wanted, body_len, &message, &body), PBS_OK);
+    CHECK((body == NULL) == (body_len == 0));
+    for (size_t i = 0; i < body_len; i++)
+        body[i] = (uint8_t)(wanted->tag + i);
+    pbs_h2_submit(h2, message, body_len);
+}
+
 static inline void call(struct pbs_h2 *h2, uint32_t tag, const char *method, size_t body_len,
                  enum pbs_h2_answer_mode mode, size_t max_body)
 {
     struct pbs_h2_call wanted = {method, AUTHORITY, "/p", body_len ? "t" : NULL,
-                                 mode,   max_body,  tag};
-    struct pbs_h2_message *message;
-    uint8_t *body;
-    CHECK_EQUAL(pbs_h2_message_new(&wanted, body_len, &message, &body), PBS_OK);
-    CHECK((body == NULL) == (body_len == 0));
-    for (size_t i = 0; i < body_len; i++)
-        body[i] = (uint8_t)(tag + i);
-    pbs_h2_submit(h2, message, body_len);
+                                 mode,   max_body,  tag,  0};
+    submit(h2, &wanted, body_len);
 }
 
 #endif

@@ -145,7 +145,8 @@ class Transport:
         """Queue a PUT of entries: of ``positions`` (u32, in order), or ``count`` from ``first`` on.
 
         As many as fit into a body of ``limit`` bytes; returns how many that are. Raises ValueError
-        where not even one fits, there is none, or one is not in the index.
+        where not even one fits, there is none, or one is not in the index. Its memory is freed when
+        it is sent, so a list that the target refuses then is not sent again.
         """
     def add_chunks(
         self,
@@ -161,6 +162,9 @@ class Transport:
         checked to be ``encrypted`` or not. Raises ValueError for a position that is not in the
         index, FormatError for an entry of 4 GiB or more.
         """
+    @property
+    def unsent_calls(self) -> int:
+        """Bytes of the bodies of calls that are to be sent."""
     @property
     def chunks_added(self) -> int:
         """How many chunks were given to ``add_chunks`` and taken, so far."""

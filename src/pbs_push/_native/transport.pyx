@@ -87,6 +87,7 @@ cdef extern from "pbs_http2.h" nogil:
         pbs_h2_answer_mode mode
         size_t max_body
         uint32_t tag
+        int once
     struct pbs_h2_message:
         pass
     struct pbs_h2_answer:
@@ -122,6 +123,7 @@ cdef extern from "pbs_http2.h" nogil:
     void pbs_h2_submit(pbs_h2 *h2, pbs_h2_message *message, size_t body_len)
     int pbs_h2_receive(pbs_h2 *h2, const uint8_t *data, size_t len)
     int pbs_h2_send(pbs_h2 *h2, size_t max_body, const uint8_t **out, size_t *out_len)
+    size_t pbs_h2_unsent_calls(const pbs_h2 *h2)
     int pbs_h2_next_answer(pbs_h2 *h2, pbs_h2_answer *out)
     void pbs_h2_state_get "pbs_h2_state"(const pbs_h2 *h2, pbs_h2_state *out)
     const char *pbs_h2_error(const pbs_h2 *h2)
@@ -407,14 +409,14 @@ cdef class Transport:
             view = body
             size = view.shape[0]
         cdef pbs_h2_message *message = self._message(tag, method, path, content_type, mode,
-                                                     max_body, size, &memory)
+                                                     max_body, size, &memory, 0)
         if size:
             memcpy(memory, &view[0], size)
         pbs_h2_submit(self._h2, message, size)
 
     cdef pbs_h2_message *_message(self, uint32_t tag, str method, str path, str content_type,
                                   int mode, size_t max_body, size_t size,
-                                  uint8_t **memory) except NULL:
+                                  uint8_t **memory, bint once) except NULL:
         if mode not in (PBS_H2_COLLECT, PBS_H2_DOWNLOAD, PBS_H2_DISCARD):
             raise ValueError(f"{mode} is no mode of an answer")
         cdef pbs_h2_call call
@@ -431,6 +433,7 @@ cdef class Transport:
         call.mode = <pbs_h2_answer_mode>mode
         call.max_body = max_body
         call.tag = tag
+        call.once = once
         status = pbs_h2_message_new(&call, size, &message, memory)
         if status:
             raise native_error(status, f"making the request {method} {path[:80]}")
@@ -442,7 +445,8 @@ cdef class Transport:
         """Queue a PUT of entries: of ``positions`` (u32, in order), or ``count`` from ``first`` on.
 
         As many as fit into a body of ``limit`` bytes; returns how many that are. Raises ValueError
-        where not even one fits, there is none, or one is not in the index.
+        where not even one fits, there is none, or one is not in the index. Its memory is freed when
+        it is sent, so a list that the target refuses then is not sent again.
         """
         self._check_open()
         cdef const uint32_t[::1] chosen
@@ -463,7 +467,7 @@ cdef class Transport:
         cdef size_t fit = 0, length = 0
         cdef int status
         cdef pbs_h2_message *message = self._message(tag, "PUT", path, "application/json",
-                                                     PBS_H2_COLLECT, 65536, size, &memory)
+                                                     PBS_H2_COLLECT, 65536, size, &memory, 1)
         with nogil:
             status = pbs_entries_body(&table._entries, pointer, first, count, writer_id, memory,
                                       size, &fit, &length)
@@ -505,6 +509,12 @@ cdef class Transport:
         if added:
             _release_chosen(&table._entries, &chosen[0], added)
         return added
+
+    @property
+    def unsent_calls(self) -> int:
+        """Bytes of the bodies of calls that are to be sent."""
+        self._check_open()
+        return pbs_h2_unsent_calls(self._h2)
 
     @property
     def chunks_added(self) -> int:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     Positions = NDArray[np.uint32]
 
-_PIPELINED_BYTES: Final = 8 << 20
-"""Of entry lists of a fixed index under way at once: some 96,000 entries."""
+_UNSENT_BYTES: Final = 8 << 20
+"""Of entry lists of fixed indexes that wait in memory: more than a link takes at once."""
 _LEAST_ENTRY_TEXT: Final = 69
 
 
@@ -62,8 +62,10 @@ class IndexWriter:
 
         Those of a dynamic index one after another, since a server may swap two.
         """
-        at_once = 1 if self.archive.kind == "dynamic" else max(1, _PIPELINED_BYTES // limit)
-        while self.appended < self.ready and len(self.lists) < at_once:
+        in_series = self.archive.kind == "dynamic"
+        while self.appended < self.ready:
+            if self.lists if in_series else session.unsent_bytes >= _UNSENT_BYTES:
+                return
             due = self.ready - self.appended
             if due < limit // _LEAST_ENTRY_TEXT and self.ready < self.total:
                 return

@@ -96,7 +96,8 @@ class BackupSession:
     ``flights`` counts sets of requests that did not wait for an answer to each other. What is
     called after a wait is one flight later than what was answered in it; while a wait goes on,
     entry lists are one later than chunks, and than the same dynamic index's list before. A request
-    that had to wait for room only (in memory, or in the window) is of the flight it continues.
+    that had to wait for room only (in memory, in the window, or among the streams that the target
+    allows at once, 200 as a rule) is of the flight it continues.
     ``answered`` tells whether anything was answered at all.
     """
 
@@ -243,6 +244,11 @@ class BackupSession:
     def chunks_acknowledged(self) -> int:
         """How many of these, from the first on, the target has acknowledged."""
         return self._transport.chunks_acknowledged
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes of blobs and entry lists that are to be sent."""
+        return self._transport.unsent_calls
 
     @property
     def state(self) -> TransportState:
