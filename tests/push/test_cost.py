@@ -129,6 +129,20 @@ def test_another_previous_index_at_the_target_costs_no_known_chunk(world: World)
     assert pushed.counted.requests["POST fixed_chunk"] == 1
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["kept", "pruned"])
+def test_a_renamed_archive_costs_no_known_chunk(world: World, left: bool) -> None:
+    """Also where the source has pruned the previous snapshot: then all of it is asked for."""
+    folder = world.source.add("vm/1", 1, archives=_image() | {"root.pxar.didx": "ab"})
+    world.push()
+    if not left:
+        shutil.rmtree(folder)
+    renamed = {"new.img.fidx": _image()[IMAGE], "root.pxar.didx": "acd"}
+    world.source.add("vm/1", 2, archives=renamed)
+    pushed = world.push()
+    assert pushed.counted.chunks == 2, "c and d"
+    assert pushed.counted.requests["previous"] == (3 if left else 4)
+
+
 def test_what_a_damaged_previous_snapshot_refuses_is_counted(world: World) -> None:
     """The target found it damaged, so it registers nothing of it: all chunks go again."""
     archives = {"root.pxar.didx": ("a", "b")}

@@ -20,7 +20,7 @@ import numpy as np
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
-from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
+from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES, MANIFEST_NAME
 from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
 from pbs_push.push.writers import IndexWriter, alike, create_call
 
@@ -136,7 +136,8 @@ class SnapshotTransfer(Transfer):
     def _open_after_download(self, about: Call) -> None:
         """The source does not have the target's previous snapshot (any more): ask for all of it.
 
-        Indexes are asked for along with the manifest that tells which there are.
+        Indexes are asked for along with the manifest that tells which there are, and along with
+        the writers those of other names, where one of ours is new: it may have been renamed.
         """
         downloads = {name: self._session.previous(name) for name in self._archives.indexes}
         self._session.wait([about, *downloads.values()])
@@ -149,7 +150,21 @@ class SnapshotTransfer(Transfer):
             csum = self._csum_to_reuse(archive.info.filename, old)
             reuse = (EntryTable(old), csum) if old is not None and csum is not None else None
             self._writers.append(self._create(archive, reuse))
+        renamed = self._downloads(self._possibly_renamed())
         self._session.wait([writer.create for writer in self._writers])
+        self._take_downloads(renamed)
+
+    def _possibly_renamed(self) -> list[str]:
+        """The target's previous indexes that none of ours is named like, if one of ours is new."""
+        there = self._at_target
+        names = {archive.info.filename for archive in self._indexes}
+        if self._plain or there is None or all(there.file(name) for name in names):
+            return []
+        return [
+            info.filename
+            for info in there.files
+            if info.filename.endswith(INDEX_SUFFIXES) and info.filename not in names
+        ]
 
     def _downloads(self, names: Iterable[str]) -> dict[str, Call]:
         """Ask for those of these indexes that the target's previous snapshot has."""
