@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -283,6 +284,17 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def new_file(text: str) -> Path:
+    """A file that can be written when all is done."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise argparse.ArgumentTypeError(f"{text}: {reason}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: may not be written")
+    return path
+
+
 def numbers(text: str) -> list[float]:
     """Numbers, with commas between them."""
     return [float(part) for part in text.split(",")]
@@ -307,7 +319,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=folder, help="directory for the datastores (default: a temporary one)"
     )
-    parser.add_argument("--output", type=Path, help="also write the table to this file")
+    parser.add_argument("--output", type=new_file, help="also write the table to this file")
     parser.add_argument("--list", action="store_true", help="only tell what there is")
     asked = parser.parse_args()
     if asked.list:

@@ -46,14 +46,18 @@ def store(cold: dict[int, float], *, warm: float = 5000) -> StoreFigures:
 
 
 def link(
-    round_trip_ms: float, uploads: dict[int, float], *, most_in_flight: int | None = 64 << 20
+    round_trip_ms: float,
+    uploads: dict[int, float],
+    *,
+    begin_ms: float = 20,
+    most_in_flight: int | None = 64 << 20,
 ) -> LinkFigures:
     """``uploads``: MB/s by connections."""
     return LinkFigures(
         repository="root@pam!push@backup.example.org:8007:offsite",
         version="4.2.3",
         connect_s=0.01,
-        begin_s=0.02,
+        begin_s=begin_ms / 1000,
         round_trip_s=round_trip_ms / 1000,
         round_trips=50,
         most_in_flight=most_in_flight,

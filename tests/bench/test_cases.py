@@ -17,6 +17,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cases.py"
         ("--work", "no/such", "no/such: there is no such folder"),
         ("--cases", "image,imgae", "'imgae': no such case"),
         ("--rtt", "0,x", "'0,x'"),
+        ("--output", "no/such/table.md", "no/such/table.md: there is no folder no/such"),
+        ("--output", ".", ".: is a folder"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_made(option: str, value: str, text: str) -> None:

@@ -167,6 +167,33 @@ def test_crossover_is_what_fits_into_the_round_trips() -> None:
 
 
 @pytest.mark.parametrize(
+    ("round_trip_ms", "begin_ms", "parallel", "per_s"),
+    [
+        (0, 0, 1, "83"),  # 12 ms of this machine's own work for each
+        (0, 0, 32, "83"),  # more at once share it
+        (0.5, 15, 1, "34"),  # 15 ms to begin, 4 * 0.5, and 12
+        (0.5, 15, 8, "83"),
+        (10, 15, 1, "14"),  # a round trip got quicker: 60 ms and 12
+        (50, 100, 8, "26"),
+        (200, 400, 32, "26"),
+        (200, 1000, 32, "18"),  # a server that needs long to begin
+    ],
+)
+def test_small_snapshots_a_second(
+    round_trip_ms: float, begin_ms: float, parallel: int, per_s: str
+) -> None:
+    (told,) = (
+        sentence
+        for sentence in judge(
+            machine(), None, link(round_trip_ms, {1: 100.0}, begin_ms=begin_ms), parallel
+        ).sentences
+        if "a second" in sentence
+    )
+    groups = f"{parallel} group{'s' if parallel > 1 else ''} at once"
+    assert f"with {groups} that is about {per_s} a second at most." in told
+
+
+@pytest.mark.parametrize(
     ("most", "uploads", "text"),
     [
         (4 << 20, {1: 20.0, 2: 20.0}, "One connection had about 2.0 MB on the way"),

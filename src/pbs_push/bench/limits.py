@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.bench.words import counted, rate_text
+from pbs_push.push.schedule import BUSY_S_PER_SNAPSHOT, ROUND_TRIPS_PER_SNAPSHOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 NEARLY_ALL: Final = 0.9
 """More at once is not worth it for the rest."""
+_ROUND_TRIPS_TO_BEGIN: Final = 2
+"""That are part of how long beginning a snapshot takes: the upgrade, and the first request."""
 _FALLS: Final = 0.5
 """More reads at once are bad for a disk that gives less than this part of its best with them."""
 
@@ -75,6 +78,18 @@ def link_ceiling(link: LinkFigures) -> Ceiling:
         f"Link: the line and the target's server take {rate_text(best.bytes_per_s)} over "
         f"{counted(best.connections, 'connection')}",
     )
+
+
+def snapshots_per_s(link: LinkFigures, parallel: int) -> float:
+    """How many small snapshots ``parallel`` groups at once can push at most.
+
+    Each waits for the target, which takes its time to begin one, and is worked on here. That is
+    mostly Python's work, on one core at a time.
+    """
+    begun_s = max(link.begin_s, _ROUND_TRIPS_TO_BEGIN * link.round_trip_s)
+    others = ROUND_TRIPS_PER_SNAPSHOT - _ROUND_TRIPS_TO_BEGIN
+    each_s = begun_s + others * link.round_trip_s + BUSY_S_PER_SNAPSHOT
+    return 1 / max(each_s / parallel, BUSY_S_PER_SNAPSHOT)
 
 
 def enough_reads(rates: Sequence[ReadRate]) -> ReadRate:

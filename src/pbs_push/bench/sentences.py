@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.bench.limits import Limit, best_upload, enough_reads, falls
-from pbs_push.bench.words import number_text, rate_text, size_text, time_text
+from pbs_push.bench.limits import Limit, best_upload, enough_reads, falls, snapshots_per_s
+from pbs_push.bench.words import counted, number_text, rate_text, size_text, time_text
 from pbs_push.push.options import DEFAULT_READ_AHEAD
-from pbs_push.push.schedule import ROUND_TRIPS_PER_SNAPSHOT
+from pbs_push.push.schedule import BUSY_S_PER_SNAPSHOT, ROUND_TRIPS_PER_SNAPSHOT
 from pbs_push.remote.tls_stream import SEND_BUFFER
 
 if TYPE_CHECKING:
@@ -51,10 +51,19 @@ def round_trip_words(link: LinkFigures, parallel: int, crossover: float) -> str:
     each = ROUND_TRIPS_PER_SNAPSHOT * link.round_trip_s
     return (
         f"Round trips: one takes {time_text(link.round_trip_s)}, a snapshot about "
-        f"{ROUND_TRIPS_PER_SNAPSHOT} of them, {time_text(each)}; with {parallel} groups at once "
-        f"that is at most {number_text(parallel / max(each, 1e-9))} snapshots a second, and one "
-        f"that brings less than {size_text(crossover)} waits for round trips more than for its "
-        "bytes."
+        f"{ROUND_TRIPS_PER_SNAPSHOT} of them, {time_text(each)}; with "
+        f"{counted(parallel, 'group')} at once one that brings less than {size_text(crossover)} "
+        "waits for round trips more than for its bytes."
+    )
+
+
+def small_snapshots_words(link: LinkFigures, parallel: int) -> str:
+    """How many there can be in a second."""
+    return (
+        f"Small snapshots: the target takes {time_text(link.begin_s)} to begin one, and each keeps "
+        f"a core here busy for about {time_text(BUSY_S_PER_SNAPSHOT)}; with "
+        f"{counted(parallel, 'group')} at once that is about "
+        f"{number_text(snapshots_per_s(link, parallel))} a second at most."
     )
 
 

@@ -27,6 +27,7 @@ from pbs_push.bench.sentences import (
     options_words,
     reads_words,
     round_trip_words,
+    small_snapshots_words,
 )
 from pbs_push.push.options import DEFAULT_READ_AHEAD, MAX_PARALLEL
 from pbs_push.push.schedule import ROUND_TRIPS_PER_SNAPSHOT
@@ -80,7 +81,11 @@ def judge(
     limit = _limit(ceilings, crossover)
     sentences = [headline(limit, ceilings), *(f"{item.why}." for item in ceilings)]
     if link is not None and crossover is not None:
-        sentences += [round_trip_words(link, parallel, crossover), connections_words(link)]
+        sentences += [
+            round_trip_words(link, parallel, crossover),
+            small_snapshots_words(link, parallel),
+            connections_words(link),
+        ]
         sentences += buffer_words(link)
     if store is not None:
         sentences.append(reads_words(store))

@@ -17,9 +17,9 @@ ROUND_TRIPS_PER_SNAPSHOT: Final = 6
 """Of a snapshot with new chunks, on a connection opened ahead: the upgrade, and the five flights of
 ``push.transfer``. The first one of a group waits for TCP and TLS as well."""
 _GROUPS_PER_CORE: Final = 2
-_BUSY_S: Final = 0.012
+BUSY_S_PER_SNAPSHOT: Final = 0.012
 """For which a small snapshot keeps a core busy (docs/performance.md)."""
-_SECONDS_PER_GROUP: Final = _BUSY_S / ROUND_TRIPS_PER_SNAPSHOT
+_SECONDS_PER_GROUP: Final = BUSY_S_PER_SNAPSHOT / ROUND_TRIPS_PER_SNAPSHOT
 """Round trip that one more group at once makes up for."""
 
 BUFFERS_TOGETHER: Final = 128 << 20
