@@ -8,7 +8,8 @@ import hashlib
 import pickle
 import sys
 import threading
-from typing import TYPE_CHECKING
+from array import array
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import pytest
@@ -20,6 +21,7 @@ from pbs_push._native.digests import DigestSet
 from pbs_push._native.index import open_index
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -182,6 +184,57 @@ def test_picked_rows_are_referred_to_where_they_lie() -> None:
     assert digests.nbytes - before < 256, "one range of rows, and no copies"
 
 
+POSITION_BUFFERS: list[Callable[[list[int]], Any]] = [
+    lambda numbers: numpy.array(numbers, numpy.uint32),
+    lambda numbers: array("I", numbers),
+    lambda numbers: memoryview(array("I", numbers)),
+    lambda numbers: memoryview(array("I", numbers).tobytes()).cast("I"),
+]
+
+
+@pytest.mark.parametrize(
+    "of", POSITION_BUFFERS, ids=["ndarray", "array", "memoryview", "read-only"]
+)
+def test_positions_may_be_any_buffer(of: Callable[[list[int]], Any]) -> None:
+    rows, digests = random_rows(10), DigestSet()
+    assert digests.difference(rows, at=of([7, 2, 7, 5])).tolist() == [7, 2, 7, 5]
+    assert digests.difference(rows, at=of([7, 2, 7, 5]), insert=True).tolist() == [7, 2, 5]
+    assert digests.difference(rows, at=of([2, 9, 0]), insert=True).tolist() == [9, 0]
+    assert digests.insert(rows, at=of([0, 1, 1])).tolist() == [False, True, False]
+    assert digests.contains(rows, at=of([1, 3])).tolist() == [True, False]
+    for insert in (False, True):
+        nothing = digests.difference(rows, at=of([]), insert=insert)
+        assert nothing.tolist() == []
+        assert nothing.dtype == numpy.uint32
+    assert len(digests) == 6
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        [1, 2],
+        array("B", [1, 2]),
+        array("i", [1, 2]),
+        array("Q", [1, 2]),
+        b"\1\0\0\0",
+        numpy.array([1, 2], ">u4"),
+        numpy.array([1, 2, 3], numpy.uint32)[::2],
+        numpy.array([[1, 2]], numpy.uint32),
+    ],
+    ids=repr,
+)
+def test_what_is_no_buffer_of_positions_changes_nothing(at: Any) -> None:
+    rows, digests = random_rows(10), DigestSet()
+    with pytest.raises((TypeError, ValueError)):
+        digests.insert(rows, at=at)
+    for insert in (False, True):
+        with pytest.raises((TypeError, ValueError)):
+            digests.difference(rows, at=at, insert=insert)
+    with pytest.raises((TypeError, ValueError)):
+        digests.contains(rows, at=at)
+    assert len(digests) == 0
+
+
 def test_positions_beyond_the_rows_are_refused() -> None:
     rows, digests = random_rows(4), DigestSet()
     at = numpy.array([0, 4], numpy.uint32)
@@ -189,7 +242,7 @@ def test_positions_beyond_the_rows_are_refused() -> None:
         with pytest.raises(ValueError, match="cannot hold the digests: an argument is invalid"):
             call(rows, at=at)
     with pytest.raises(ValueError, match="Buffer dtype mismatch"):
-        digests.insert(rows, at=numpy.array([0, 1], numpy.int64))  # type: ignore[arg-type]
+        digests.insert(rows, at=numpy.array([0, 1], numpy.int64))
     assert len(digests) == 0
 
 

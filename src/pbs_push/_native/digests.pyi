@@ -5,14 +5,15 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 _Rows: TypeAlias = NDArray[numpy.uint8] | memoryview
-_Positions: TypeAlias = NDArray[numpy.uint32]
+_Positions: TypeAlias = Buffer | NDArray[numpy.uint32]
 
 @final
 class DigestSet:
     """A set of 32-byte digests that keeps references to the rows given to it, not copies.
 
     ``rows`` is always a uint8 buffer of shape (n, 32), any row stride, such as ``Index.digests``.
-    ``at``, if given, has the positions (u32, best ascending) of those rows that are meant.
+    ``at``, if given, has the positions of those rows that are meant: any contiguous buffer of u32,
+    best ascending, neither copied nor kept. What all methods return goes in its order.
     Batches that brought a new member are kept referenced as long as the set lives; their bytes must
     not change. 8 bytes for each 3/4 digest: 10.2 MiB for a million, up to 1.5 times that where
     ``expected`` (digests to make room for at once) was too low. The hash is keyed by random bytes,
@@ -32,7 +33,7 @@ class DigestSet:
     def difference(
         self, rows: _Rows, *, at: _Positions | None = None, insert: bool = False
     ) -> NDArray[numpy.uint32]:
-        """Positions of the rows that are not in the set, ascending. O(n).
+        """Positions of the rows not in the set, in the order of ``at``, else ascending. O(n).
 
         With ``insert`` they are in the set afterwards, and of equal rows only the first counts.
         """

@@ -103,7 +103,7 @@ cdef class DigestSet:
                 with nogil:
                     status = pbs_digests_difference(self.digests, batch, c_places, &n)
             _check(status)
-        return places[:n].copy() if at is None else at[places[:n]]
+        return places[:n].copy() if at is None else numpy.asarray(owners[1])[places[:n]]
 
     cdef int _insert(
         self, tuple owners, pbs_batch batch, uint8_t *out_new, uint32_t *out_pos, size_t *out_added
