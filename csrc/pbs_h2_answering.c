@@ -22,7 +22,7 @@ static void close_stream(struct pbs_h2 *h2, struct pbs_h2_stream *stream, uint32
 }
 
 static int add_answer(struct pbs_h2 *h2, struct pbs_h2_stream *stream, unsigned http_status,
-                      uint32_t reset_code)
+                      uint32_t reset_code, int is_part)
 {
     struct pbs_h2_answer answer = {
         .tag = stream->call ? stream->call->tag : 0,
@@ -30,6 +30,7 @@ static int add_answer(struct pbs_h2 *h2, struct pbs_h2_stream *stream, unsigned 
         .job = stream->job,
         .status = http_status,
         .reset_code = reset_code,
+        .is_part = is_part,
         .body_too_large = stream->too_large,
         .body = stream->body.data,
         .body_len = stream->body.len,
@@ -53,7 +54,7 @@ static int answered(struct pbs_h2 *h2, struct pbs_h2_stream *stream, uint32_t at
         h2->uploads_bytes += stream->out.body_len;
         pbs_upload_acknowledge(h2->upload, stream->job);
     } else {
-        status = add_answer(h2, stream, code, reset_code);
+        status = add_answer(h2, stream, code, reset_code, 0);
     }
     if (!status && pbs_h2_stream_unsent(stream)) /* the peer did not wait for the body */
         status = pbs_h2_put_u32(h2, PBS_H2_RST_STREAM, stream->id, PBS_H2_CANCEL);
@@ -167,17 +168,29 @@ static int use_stream_window(struct pbs_h2 *h2, struct pbs_h2_stream *stream, ui
 }
 
 /* Keep what is wanted of a body. */
-static int keep_body(struct pbs_h2_stream *stream, const struct pbs_h2_frame *frame)
+static int keep_body(struct pbs_h2 *h2, struct pbs_h2_stream *stream,
+                     const struct pbs_h2_frame *frame)
 {
     size_t limit = stream->call ? stream->call->max_body : UPLOAD_ERROR_MAX;
-    size_t room = limit - stream->body.len;
+    size_t room = limit - stream->parts - stream->body.len;
     size_t take = frame->len < room ? frame->len : room;
 
     if (take < frame->len)
         stream->too_large = 1;
     if (!stream->call && stream->status < 300)
         return PBS_OK;
+    h2->received_bytes += take;
     return pbs_buffer_append(&stream->body, frame->payload, take);
+}
+
+/* Tell a part of the answer, if there is one. */
+static int tell_part(struct pbs_h2 *h2, struct pbs_h2_stream *stream)
+{
+    if (!stream->call || !stream->call->part_size || stream->status >= 300 ||
+        stream->body.len < stream->call->part_size)
+        return PBS_OK;
+    stream->parts += stream->body.len;
+    return add_answer(h2, stream, stream->status, 0, 1);
 }
 
 int pbs_h2_on_data(struct pbs_h2 *h2, struct pbs_h2_frame *frame)
@@ -197,12 +210,12 @@ int pbs_h2_on_data(struct pbs_h2 *h2, struct pbs_h2_frame *frame)
         return pbs_h2_broken(h2, PBS_E_PROTOCOL, "a body came before its answer's headers");
     status = use_stream_window(h2, stream, flow_len, end_stream);
     if (!status)
-        status = keep_body(stream, frame);
+        status = keep_body(h2, stream, frame);
     if (status)
         return status;
     if (end_stream)
         return answered(h2, stream, at, 0);
-    return stream->too_large ? cancel(h2, stream, at) : PBS_OK;
+    return stream->too_large ? cancel(h2, stream, at) : tell_part(h2, stream);
 }
 
 /* ---- headers ---- */

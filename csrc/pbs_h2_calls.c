@@ -22,6 +22,7 @@ int pbs_h2_message_new(const struct pbs_h2_call *call, size_t body_size,
     message->message = (struct pbs_message){message->memory, head, body_size};
     message->mode = call->mode;
     message->max_body = call->max_body;
+    message->part_size = call->part_size;
     message->tag = call->tag;
     message->once = call->once;
     message->next = NULL;

@@ -25,8 +25,9 @@ struct pbs_h2_call {
     const char *content_type; /* NULL: none */
     enum pbs_h2_answer_mode mode;
     size_t max_body;
-    uint32_t tag; /* returned with the answer */
-    int once;     /* free the body when it is sent: refused after that, it is not made again */
+    size_t part_size; /* a successful body comes in parts of about that many bytes; 0: whole */
+    uint32_t tag;     /* returned with the answer */
+    int once;         /* free the body when it is sent: refused after that, it is not made again */
 };
 
 /* A call that can be sent; its fields are for the connection. */
@@ -34,6 +35,7 @@ struct pbs_h2_message {
     struct pbs_message message; /* start is this structure's own memory */
     enum pbs_h2_answer_mode mode;
     size_t max_body;
+    size_t part_size;
     uint32_t tag;
     int once;
     struct pbs_h2_message *next;
@@ -79,6 +81,7 @@ struct pbs_h2_answer {
     unsigned status;     /* of HTTP; 0: the stream was reset, reset_code says how (a GOAWAY that
                           * leaves a stream out counts as REFUSED_STREAM, 7) */
     uint32_t reset_code;
+    int is_part;         /* body is part of a body that goes on with the next answer of this tag */
     int body_too_large;  /* the body was longer than max_body, and is cut there */
     uint8_t *body;       /* to be freed with free(); may be NULL */
     size_t body_len;

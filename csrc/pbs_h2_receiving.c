@@ -134,7 +134,6 @@ int pbs_h2_take_input(struct pbs_h2 *h2, const uint8_t *data, size_t len)
     struct pbs_h2_frame frame;
     int found;
 
-    h2->received_bytes += len;
     pbs_h2_reader_give(&h2->reader, data, len);
     for (;;) {
         int status = pbs_h2_reader_next(&h2->reader, &frame, &found);

@@ -62,7 +62,8 @@ struct pbs_h2_stream {
     unsigned status; /* 0: no final HEADERS yet */
     int too_large;
     struct pbs_h2_receive_window receive_window;
-    struct pbs_buffer body; /* of the answer */
+    struct pbs_buffer body; /* of the answer, without the parts that are told already */
+    size_t parts;           /* bytes of those */
 };
 
 struct pbs_h2_streams {

@@ -60,7 +60,7 @@ int pbs_h2_next_answer(struct pbs_h2 *h2, struct pbs_h2_answer *out);
 
 struct pbs_h2_state {
     uint64_t sent_bytes;         /* payload of DATA frames */
-    uint64_t received_bytes;
+    uint64_t received_bytes;     /* likewise, as far as it was wanted */
     uint64_t uploads_done;       /* answered with success */
     uint64_t uploads_bytes;      /* body bytes of those */
     uint64_t requests;           /* streams opened */

@@ -51,8 +51,16 @@ static void expect_answer(struct pbs_h2 *h2, uint32_t tag, unsigned status, cons
     struct pbs_h2_answer answer = next_answer(h2);
     CHECK_EQUAL(answer.tag, tag);
     CHECK_EQUAL(answer.status, status);
-    CHECK(!answer.is_upload && answer.body_len == strlen(body));
+    CHECK(!answer.is_upload && !answer.is_part && answer.body_len == strlen(body));
     CHECK(memcmp(answer.body_len ? (void *)answer.body : "", body, answer.body_len) == 0);
+    free(answer.body);
+}
+
+static void expect_part(struct pbs_h2 *h2, uint32_t tag, const char *body)
+{
+    struct pbs_h2_answer answer = next_answer(h2);
+    CHECK(answer.tag == tag && answer.is_part && answer.status == 200);
+    CHECK(answer.body_len == strlen(body) && memcmp(answer.body, body, answer.body_len) == 0);
     free(answer.body);
 }
 
@@ -88,7 +96,7 @@ static void bad_calls_and_options_are_refused(void)
     struct pbs_h2 *h2 = NULL;
     uint8_t *body;
     char path[20000];
-    struct pbs_h2_call bad = {"HEAD", AUTHORITY, "/", NULL, PBS_H2_COLLECT, 1, 1, 0};
+    struct pbs_h2_call bad = {.method = "HEAD", .authority = AUTHORITY, .path = "/"};
     CHECK_EQUAL(pbs_h2_message_new(&bad, 0, &message, &body), PBS_E_INVALID);
     memset(path, 'p', sizeof path - 1);
     path[sizeof path - 1] = '\0';
@@ -193,6 +201,7 @@ static void answers_come_whole(void)
     CHECK(!pbs_h2_next_answer(h2, &answer));
     EXPECT_OUTPUT(h2, "\0\0\4\3\0\0\0\0\x09\0\0\0\x08"); /* the one too long is cancelled */
     CHECK_EQUAL(state_of(h2).open_streams, 0);
+    CHECK_EQUAL(state_of(h2).received_bytes, 4 + 3 + 4); /* what was kept of bodies */
 
     /* What comes late for streams that are closed is no error. */
     put_frame(&in, DATA, END_STREAM, 9, "more", 4);
@@ -287,6 +296,54 @@ static void downloads_get_their_window_back(void)
     free(out.bytes);
 }
 
+/* A download in parts: what is wanted of it in all is bounded, errors come whole. */
+static void downloads_come_in_parts(void)
+{
+    struct pbs_h2 *h2 = begun();
+    struct wire in = {0}, out = {0};
+    for (uint32_t tag = 1; tag <= 3; tag++) {
+        struct pbs_h2_call wanted = {.method = "GET",
+                                     .authority = AUTHORITY,
+                                     .path = "/p",
+                                     .mode = PBS_H2_DOWNLOAD,
+                                     .max_body = 10,
+                                     .part_size = 4,
+                                     .tag = tag};
+        submit(h2, &wanted, 0);
+    }
+    drain(h2, &out);
+
+    put_status(&in, 0, 1, 200);
+    put_frame(&in, DATA, 0, 1, "abc", 3);
+    put_frame(&in, DATA, 0, 1, "def", 3);
+    put_frame(&in, DATA, 0, 1, "ghij", 4);
+    put_frame(&in, DATA, END_STREAM, 1, "", 0);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    expect_part(h2, 1, "abcdef");
+    expect_part(h2, 1, "ghij");
+    expect_answer(h2, 1, 200, "");
+
+    put_status(&in, 0, 3, 200);
+    put_frame(&in, DATA, 0, 3, "abcdefgh", 8);
+    put_frame(&in, DATA, 0, 3, "ijk", 3); /* one more than is wanted */
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    expect_part(h2, 2, "abcdefgh");
+    struct pbs_h2_answer answer = next_answer(h2);
+    CHECK(answer.tag == 2 && answer.body_too_large && !answer.is_part && answer.body_len == 2);
+    free(answer.body);
+
+    put_status(&in, 0, 5, 404);
+    put_frame(&in, DATA, 0, 5, "missing", 7);
+    put_frame(&in, DATA, END_STREAM, 5, ".", 1);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    expect_answer(h2, 3, 404, "missing.");
+    CHECK_EQUAL(state_of(h2).received_bytes, 10 + 10 + 8);
+
+    pbs_h2_free(h2);
+    free(in.bytes);
+    free(out.bytes);
+}
+
 static void a_goaway_leaves_later_streams_out(void)
 {
     struct pbs_h2 *h2 = begun();
@@ -375,7 +432,13 @@ static void refused_calls_are_made_again(void)
  * is made again, after that it is answered so. */
 static void once_means_once(void)
 {
-    struct pbs_h2_call wanted = {"PUT", AUTHORITY, "/p", "t", PBS_H2_COLLECT, 10, 1, 1};
+    struct pbs_h2_call wanted = {.method = "PUT",
+                                 .authority = AUTHORITY,
+                                 .path = "/p",
+                                 .content_type = "t",
+                                 .max_body = 10,
+                                 .tag = 1,
+                                 .once = 1};
     struct pbs_h2 *h2 = begun();
     struct wire in = {0}, out = {0};
     struct pbs_h2_answer answer;
@@ -580,7 +643,7 @@ static void bytes_come_in_any_pieces(void)
         expect_answer(h2, 2, 503, "");
         expect_answer(h2, 3, 503, "");
         EXPECT_OUTPUT(h2, ACK_FRAME "\0\0\x08\6\1\0\0\0\0pingping");
-        CHECK_EQUAL(state_of(h2).received_bytes, in.len);
+        CHECK_EQUAL(state_of(h2).received_bytes, 9);
         pbs_h2_free(h2);
         free(out.bytes);
     }
@@ -596,6 +659,7 @@ int main(void)
     RUN(only_the_status_is_wanted);
     RUN(an_answer_may_come_before_the_body_is_out);
     RUN(downloads_get_their_window_back);
+    RUN(downloads_come_in_parts);
     RUN(a_goaway_leaves_later_streams_out);
     RUN(streams_wait_for_the_limit);
     RUN(refused_calls_are_made_again);

@@ -119,8 +119,13 @@ static inline void submit(struct pbs_h2 *h2, const struct pbs_h2_call *wanted, s
 static inline void call(struct pbs_h2 *h2, uint32_t tag, const char *method, size_t body_len,
                  enum pbs_h2_answer_mode mode, size_t max_body)
 {
-    struct pbs_h2_call wanted = {method, AUTHORITY, "/p", body_len ? "t" : NULL,
-                                 mode,   max_body,  tag,  0};
+    struct pbs_h2_call wanted = {.method = method,
+                                 .authority = AUTHORITY,
+                                 .path = "/p",
+                                 .content_type = body_len ? "t" : NULL,
+                                 .mode = mode,
+                                 .max_body = max_body,
+                                 .tag = tag};
     submit(h2, &wanted, body_len);
 }
 

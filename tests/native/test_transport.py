@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pbs_push._native.transport import DISCARD, DOWNLOAD, UPLOAD_TAG, EntryTable, Transport
+from pbs_push._native.transport import DISCARD, DOWNLOAD, UPLOAD_TAG, Answer, EntryTable, Transport
 from pbs_push.errors import ChunkError, ConnectError, FormatError
 from pbs_push.formats.blob import encode_blob
 from pbs_push.formats.keys import CryptKey
@@ -151,7 +151,7 @@ def test_an_upload_that_fails_is_told_with_its_digest(world: World) -> None:
     )
     digest = next(d for d, content in world.folder.contents.items() if content == b"three")
     (answer,) = peer.answers
-    assert answer == (UPLOAD_TAG, 400, b"bad chunk", 0, False, digest)
+    assert answer == Answer(UPLOAD_TAG, 400, b"bad chunk", 0, False, digest)
     peer.serve(lambda _: (200, b""), lambda: transport.chunks_acknowledged == 2)
     assert transport.state().uploads_done == 2
 

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pbs_push._native import transport as module
-from pbs_push._native.transport import DOWNLOAD, EntryTable, Transport
+from pbs_push._native.transport import DOWNLOAD, Answer, EntryTable, Transport
 from pbs_push.errors import ConnectError, ProtocolError
 
 from .h2_peer import ChunkFolder, all_of
@@ -121,7 +121,7 @@ def test_each_status(status: int, huffman: bool) -> None:
     block = hpack.Encoder().encode([(":status", str(status))], huffman=huffman)
     transport.receive(in_frames(1, block, []))
     (answer,) = transport.answers()
-    assert answer == (0, status, b"", 0, False, None)
+    assert answer == Answer(0, status, b"", 0, False, None)
 
 
 def test_a_table_larger_than_ours_is_refused() -> None:

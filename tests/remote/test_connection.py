@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from pbs_push.errors import (
     ChunkError,
     ConnectError,
     DeniedError,
+    IndexFormatError,
     PbsPushError,
     ProtocolError,
     StatusError,
@@ -35,6 +37,7 @@ from pbs_push.errors import (
 )
 from pbs_push.formats.blob import encode_blob
 from pbs_push.formats.index import open_index, write_dynamic_index
+from pbs_push.formats.index_writer import fixed_index_bytes
 from pbs_push.formats.manifest import Manifest
 from pbs_push.names import MANIFEST_NAME, Namespace, Snapshot
 from pbs_push.remote import connection, tls_stream
@@ -364,6 +367,95 @@ def test_no_session(
     assert f"127.0.0.1:{server.port}" in text or str(SNAPSHOT) in text
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    head = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
+    return head + payload
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (b"", frame(6, 0, 0, b"pingping")),
+        (b"", SETTINGS),
+        (b"", frame(8, 0, 0, bytes((0, 0, 0, 1)))),
+        (b"", frame(1, 4, 1, b"\x08\x03103")),
+        (frame(1, 4, 1, b"\x88"), frame(0, 0, 1, b"")),
+        (frame(1, 4, 1, b"\x88"), frame(0, 8, 1, b"\x02\0\0")),
+        (b"", frame(0xFA, 0, 0, b"what is this?")),
+        # Random bytes can be the beginning of a long frame, which is then waited for.
+        (frame(0xFA, 0, 0, bytes(16_384))[:4096], b""),
+        (frame(0xFA, 0, 0, bytes(16_384))[:4096], b"x"),
+        (frame(1, 0, 1, b"\x88"), b""),
+    ],
+    ids=[
+        "pings", "settings", "window", "interim answers", "empty pieces of a body", "padding",
+        "unknown frames", "a frame that does not end", "a frame that hardly grows",
+        "headers that do not end",
+    ],
+)  # fmt: skip
+def test_what_is_no_progress_ends_no_silence(
+    identity: Identity, first: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.3)
+
+    def script(line: Line) -> None:
+        read_request(line)
+        line.send(SWITCH + SETTINGS)
+        while b"/finish" not in line._received:
+            line.read()
+        if first:
+            line.send(first)
+        if not again:
+            line.read_to_the_end()
+            return
+        for _ in range(200):  # then it closes the connection
+            line.send(again)
+            time.sleep(0.02)
+
+    with (
+        Server(identity, script) as server,
+        pytest.raises(ConnectError, match=f"127.0.0.1:{server.port} has not answered for"),
+    ):
+        finish(server)
+
+
+def test_a_slow_body_is_progress(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part comes in time, all of them do not."""
+    silence_s = 1.0
+    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", silence_s)
+
+    def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
+        peer.h2.send_headers(stream, [(":status", "200")])
+        for at in range(0, len(text), 10):
+            peer.h2.send_data(stream, text[at : at + 10])
+            peer.flush()
+            time.sleep(silence_s / 20)
+        peer.h2.end_stream(stream)
+
+    text = b'{"data":null}'.rjust(300)
+    with Server(identity, H2Server(handler)) as server, session_with(server) as session:
+        call = session.finish()
+        session.wait([call])
+        assert call.body() == text
+
+
+def test_nothing_asked_needs_no_answer(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who encrypts may find for long that the target has each of the chunks."""
+    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.0)
+    steps = itertools.count()
+    wake = os.eventfd(1)
+    try:
+        with (
+            Server(identity, replies(SWITCH + SETTINGS, waits)) as server,
+            session_with(server) as session,
+        ):
+            session.pump(lambda: next(steps) == 20, wake_fd=wake)
+            with pytest.raises(ConnectError, match="has not answered"):
+                session.wait([session.finish()])
+    finally:
+        os.close(wake)
+
+
 class H2Server:
     """A server's side made with `h2`: calls a function for each whole request."""
 
@@ -490,7 +582,7 @@ def test_calls_over_a_real_line(identity: Identity, paced: bool) -> None:
             session.create_dynamic("b.pxar.didx"),
             session.upload_blob("c.blob", big),
             session.close_writer("fixed", 1, chunk_count=2, size=5, csum=bytes(32)),
-            session.previous("a.img.fidx"),
+            session.previous_index("a.img.fidx"),
             session.register_previous("a.img.fidx"),
             session.speedtest(b"x"),
             session.finish(),
@@ -521,14 +613,14 @@ def test_calls_over_a_real_line(identity: Identity, paced: bool) -> None:
         (401, b"", AuthError, "refuses"),
         (403, b"no", DeniedError, "no"),
         (200, b"", ProtocolError, "no writer id in the answer: an empty answer"),
-        (200, b"[1]", ProtocolError, "no writer id"),
+        (200, b"[1]", ProtocolError, "POST /fixed_index a.fidx of .* not that of a Proxmox Backup"),
         (200, b'{"data":null}', ProtocolError, "no writer id"),
         (200, b'{"data":true}', ProtocolError, "no writer id"),
         (200, b'{"data":65536}', ProtocolError, "no writer id"),
         (200, b'{"data":-1}', ProtocolError, "no writer id"),
         (200, b'{"data":"1"}', ProtocolError, "no writer id"),
-        (200, b"\xff\xfe{", ProtocolError, "no writer id"),
-        (200, b"[" * 60_000, ProtocolError, "no writer id"),
+        (200, b"\xff\xfe{", ProtocolError, "not that of a Proxmox Backup Server"),
+        (200, b"[" * 60_000, ProtocolError, "not that of a Proxmox Backup Server"),
     ],
 )
 def test_odd_answers(
@@ -548,6 +640,98 @@ def test_odd_answers(
         session.wait([call])
         with pytest.raises(error, match=message):
             call.writer_id()
+
+
+LOGIN_PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [LOGIN_PAGE, b"null", b"[]", b'"done"', b'{"data":', b"{}x", b"\xff", b" ", b"[" * 60_000],
+    ids=lambda body: repr(body[:10]),
+)
+def test_an_answer_of_something_else_is_no_success(identity: Identity, body: bytes) -> None:
+    def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
+        peer.h2.send_headers(stream, [(":status", "200"), ("content-type", "text/html")])
+        for at in range(0, min(len(body), 16_000), 8000):
+            peer.h2.send_data(stream, body[at : at + 8000])
+        peer.h2.end_stream(stream)
+
+    with Server(identity, H2Server(handler)) as server, session_with(server) as session:
+        calls = {
+            "POST /finish": session.finish(),
+            "POST /fixed_close": session.close_writer(
+                "fixed", 1, chunk_count=1, size=1, csum=bytes(32)
+            ),
+            "POST /dynamic_chunk": session.upload_chunk(
+                "dynamic", 1, bytes(32), size=1, blob=bytes(13)
+            ),
+            "POST /blob a.blob": session.upload_blob("a.blob", bytes(12)),
+            "POST /speedtest": session.speedtest(b"x"),
+        }
+        file = session.register_previous("a.blob")
+        session.wait([*calls.values(), file])
+        file.body()  # any content will do
+        for request, call in calls.items():
+            with pytest.raises(ProtocolError, match=f"{request} of {SNAPSHOT}: .* from a proxy"):
+                call.body()
+
+
+def test_a_large_previous_index_goes_through_a_file(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 5000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    content = fixed_index_bytes(os.urandom(32 * 300), 300 << 22)
+    kept: list[list[Path]] = []
+
+    def handler(peer: H2Server, stream: int, head: dict[str, str], _body: bytes) -> None:
+        small = "small" in head[":path"]
+        peer.h2.send_headers(stream, [(":status", "200")])
+        for at in range(0, 4000 if small else len(content), 1000):
+            peer.h2.send_data(stream, content[at : at + 1000])
+        if small:
+            kept.append(list(tmp_path.iterdir()))
+        peer.h2.end_stream(stream)
+
+    with Server(identity, H2Server(handler)) as server, session_with(server) as session:
+        large = session.previous_index("a.img.fidx")
+        session.wait([large])
+        assert len(list(tmp_path.iterdir())) == 1
+        with large.index("a.img.fidx") as index:
+            assert len(index) == 300
+            assert bytes(index.digests) == content[4096:]
+        small = session.previous_index("small.img.fidx")
+        session.wait([small])
+        with pytest.raises(IndexFormatError, match=r"small\.img\.fidx"):
+            small.index("small.img.fidx")
+    assert kept == [[]]
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"data":null}', b' {"data": "x", "more": [1]}\n'])
+def test_an_answer_may_be_empty_or_any_object(identity: Identity, body: bytes) -> None:
+    def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
+        peer.answer(stream, 200, body)
+
+    with Server(identity, H2Server(handler)) as server, session_with(server) as session:
+        calls = [session.finish(), session.upload_blob("a.blob", bytes(12))]
+        session.wait(calls)
+        assert [call.body() for call in calls] == [body, body]
+
+
+def test_an_entry_list_s_answer_is_looked_at(identity: Identity, tmp_path: Path) -> None:
+    def handler(peer: H2Server, stream: int, head: dict[str, str], _body: bytes) -> None:
+        peer.answer(stream, 200, LOGIN_PAGE if head[":method"] == "PUT" else b"")
+
+    with Server(identity, H2Server(handler)) as server, uploading(server, tmp_path) as session:
+        with open_index(tmp_path / "a.didx") as index:
+            call, taken = session.append("dynamic", 1, EntryTable(index), limit=4096, count=CHUNKS)
+        session.wait([call])
+        assert taken == CHUNKS
+        with pytest.raises(ProtocolError, match=f"PUT /dynamic_index of {SNAPSHOT}: .*Sign in"):
+            call.body()
 
 
 def test_a_reset_call_is_told(identity: Identity) -> None:
@@ -766,7 +950,7 @@ def test_a_whole_backup_at_the_embedded_target(tmp_path: Path) -> None:
                     session.upload_blob("a.conf.blob", blob),
                     session.upload_blob(MANIFEST_NAME, manifest),
                 ]
-                early = session.previous("a.fidx")
+                early = session.previous_index("a.fidx")
                 session.wait([*calls, early])
                 assert [call.body() for call in calls] == [b'{"data":null}'] * 2
                 assert early.refused

@@ -24,7 +24,8 @@ class Answer(NamedTuple):
 
     ``status`` is of HTTP; 0 means that the stream was reset with ``reset_code``. ``too_large`` says
     that ``body`` is cut at what was allowed; from 1 MiB on it is a view of memory of its own.
-    ``digest`` is the chunk's, where it is about one.
+    ``digest`` is the chunk's, where it is about one. ``part``: the body goes on with the next
+    answer of this tag.
     """
 
     tag: int
@@ -33,13 +34,15 @@ class Answer(NamedTuple):
     reset_code: int
     too_large: bool
     digest: bytes | None
+    part: bool = False
 
 class TransportState(NamedTuple):
-    """Counts and limits of a connection, for reports and tests.
+    """Counts and limits of a connection.
 
-    ``sent_bytes`` are payload of DATA frames, ``uploads_bytes`` the bodies of the uploads that were
-    answered with success, ``requests`` the streams opened, ``refused`` those of them that the
-    target refused and that were made again.
+    ``sent_bytes`` are payload of DATA frames, ``received_bytes`` likewise, of what was wanted of
+    the answers' bodies; ``uploads_bytes`` the bodies of the uploads that were answered with
+    success, ``requests`` the streams opened, ``refused`` those of them that the target refused and
+    that were made again.
     """
 
     sent_bytes: int
@@ -124,10 +127,12 @@ class Transport:
         content_type: str | None = None,
         mode: int = ...,
         max_body: int = 65536,
+        part_size: int = 0,
     ) -> None:
         """Queue a request; its answer comes from ``answers`` under ``tag``.
 
-        ``path`` holds the query, percent-encoded. ``body`` is any contiguous buffer, copied.
+        ``path`` holds the query, percent-encoded. ``body`` is any contiguous buffer, copied. The
+        body of a successful answer comes in parts of about ``part_size`` bytes, if that is not 0.
         Raises FormatError if the path is too long to send.
         """
     def put_entries(

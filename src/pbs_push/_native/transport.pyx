@@ -86,6 +86,7 @@ cdef extern from "pbs_http2.h" nogil:
         const char *content_type
         pbs_h2_answer_mode mode
         size_t max_body
+        size_t part_size
         uint32_t tag
         int once
     struct pbs_h2_message:
@@ -96,6 +97,7 @@ cdef extern from "pbs_http2.h" nogil:
         uint64_t job
         unsigned status
         uint32_t reset_code
+        int is_part
         int body_too_large
         uint8_t *body
         size_t body_len
@@ -146,7 +148,8 @@ UPLOAD_TAG = -1
 class Answer(NamedTuple):
     """The answer to a call, or to a chunk upload that failed (then ``tag`` is UPLOAD_TAG).
 
-    ``status`` is of HTTP; 0 means that the stream was reset with ``reset_code``.
+    ``status`` is of HTTP; 0 means that the stream was reset with ``reset_code``. ``part``: the body
+    goes on with the next answer of this tag.
     """
 
     tag: int
@@ -155,10 +158,11 @@ class Answer(NamedTuple):
     reset_code: int
     too_large: bool
     digest: bytes | None
+    part: bool = False
 
 
 class TransportState(NamedTuple):
-    """Counts and limits of a connection, for reports and tests."""
+    """Counts and limits of a connection."""
 
     sent_bytes: int
     received_bytes: int
@@ -395,10 +399,12 @@ cdef class Transport:
         return -1 if self._upload is NULL else pbs_upload_event_fd(self._upload)
 
     def call(self, uint32_t tag, str method not None, str path not None, *, body=None,
-             str content_type=None, int mode=PBS_H2_COLLECT, size_t max_body=65536) -> None:
+             str content_type=None, int mode=PBS_H2_COLLECT, size_t max_body=65536,
+             size_t part_size=0) -> None:
         """Queue a request; its answer comes from ``answers`` under ``tag``.
 
-        ``path`` holds the query, percent-encoded. ``body`` is any contiguous buffer, copied.
+        ``path`` holds the query, percent-encoded. ``body`` is any contiguous buffer, copied. The
+        body of a successful answer comes in parts of about ``part_size`` bytes, if that is not 0.
         Raises FormatError if the path is too long to send.
         """
         self._check_open()
@@ -409,13 +415,13 @@ cdef class Transport:
             view = body
             size = view.shape[0]
         cdef pbs_h2_message *message = self._message(tag, method, path, content_type, mode,
-                                                     max_body, size, &memory, 0)
+                                                     max_body, part_size, size, &memory, 0)
         if size:
             memcpy(memory, &view[0], size)
         pbs_h2_submit(self._h2, message, size)
 
     cdef pbs_h2_message *_message(self, uint32_t tag, str method, str path, str content_type,
-                                  int mode, size_t max_body, size_t size,
+                                  int mode, size_t max_body, size_t part_size, size_t size,
                                   uint8_t **memory, bint once) except NULL:
         if mode not in (PBS_H2_COLLECT, PBS_H2_DOWNLOAD, PBS_H2_DISCARD):
             raise ValueError(f"{mode} is no mode of an answer")
@@ -432,6 +438,7 @@ cdef class Transport:
             call.content_type = type_bytes
         call.mode = <pbs_h2_answer_mode>mode
         call.max_body = max_body
+        call.part_size = part_size
         call.tag = tag
         call.once = once
         status = pbs_h2_message_new(&call, size, &message, memory)
@@ -467,7 +474,7 @@ cdef class Transport:
         cdef size_t fit = 0, length = 0
         cdef int status
         cdef pbs_h2_message *message = self._message(tag, "PUT", path, "application/json",
-                                                     PBS_H2_COLLECT, 65536, size, &memory, 1)
+                                                     PBS_H2_COLLECT, 65536, 0, size, &memory, 1)
         with nogil:
             status = pbs_entries_body(&table._entries, pointer, first, count, writer_id, memory,
                                       size, &fit, &length)
@@ -587,7 +594,8 @@ cdef class Transport:
                 if pbs_upload_digest(self._upload, answer.job, digest) == PBS_OK:
                     about = PyBytes_FromStringAndSize(<char *>digest, 32)
             found.append(Answer(UPLOAD_TAG if answer.is_upload else answer.tag, answer.status,
-                                body, answer.reset_code, bool(answer.body_too_large), about))
+                                body, answer.reset_code, bool(answer.body_too_large), about,
+                                bool(answer.is_part)))
         return found
 
     def check_source(self, str chunks_path not None) -> None:

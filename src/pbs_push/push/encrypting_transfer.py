@@ -21,7 +21,6 @@ import numpy as np
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
 from pbs_push.errors import IndexFormatError
-from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
 from pbs_push.push.encrypted_uploads import Chunk, EncryptedUploads
 from pbs_push.push.encryption import (
@@ -119,8 +118,8 @@ class EncryptingTransfer(Transfer):
         if not self._options.expects_previous:
             return
         session = self._session
-        about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
-        calls = {name: session.previous(name) for name in self._archives.indexes}
+        about = session.previous_manifest()
+        calls = {name: session.previous_index(name) for name in self._archives.indexes}
         session.wait([about, *calls.values()])
         manifest = manifest_of(about)
         if manifest is not None and is_ours(manifest, self._key):

@@ -19,7 +19,6 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES, MANIFEST_NAME
 from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
 from pbs_push.push.writers import IndexWriter, alike, create_call
@@ -102,7 +101,7 @@ class SnapshotTransfer(Transfer):
 
         about: Call | None = None
         if self._options.expects_previous:
-            about = session.previous(MANIFEST_NAME, max_bytes=MAX_PROTOCOL_BLOB)
+            about = session.previous_manifest()
         downloads: dict[str, Call] = {}
         if about is not None and self._previous is None:
             self._open_after_download(about)
@@ -139,7 +138,7 @@ class SnapshotTransfer(Transfer):
         Indexes are asked for along with the manifest that tells which there are, and along with
         the writers those of other names, where one of ours is new: it may have been renamed.
         """
-        downloads = {name: self._session.previous(name) for name in self._archives.indexes}
+        downloads = {name: self._session.previous_index(name) for name in self._archives.indexes}
         self._session.wait([about, *downloads.values()])
         self._at_target = manifest = manifest_of(about)
         if manifest is not None:
@@ -169,7 +168,9 @@ class SnapshotTransfer(Transfer):
     def _downloads(self, names: Iterable[str]) -> dict[str, Call]:
         """Ask for those of these indexes that the target's previous snapshot has."""
         there = self._at_target
-        return {n: self._session.previous(n) for n in names if there is not None and there.file(n)}
+        if there is None:
+            return {}
+        return {name: self._session.previous_index(name) for name in names if there.file(name)}
 
     def _create_again_without_reuse(self, asked: dict[str, Call]) -> dict[str, Call]:
         """Where the target refused a copy of its previous index: write all of it.

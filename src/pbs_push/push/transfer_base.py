@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pbs_push.errors import FormatError, RemoteError, StatusError
-from pbs_push.formats.index import Index, parse_index
+from pbs_push.formats.index import Index
 from pbs_push.formats.manifest import Manifest
 from pbs_push.push.report import TransferStats
 from pbs_push.push.writers import IndexWriter, alike, opened_no_writer
@@ -122,7 +122,7 @@ class Transfer(ABC):
         It only saves work. It is closed in the end.
         """
         try:
-            index = parse_index(call.body(), f"{name} of the target's previous snapshot")
+            index = call.index(f"{name} of the target's previous snapshot")
         except (RemoteError, FormatError):
             self._fallbacks += 1
             return None

@@ -27,7 +27,8 @@ PROTOCOL_NAME: Final = "proxmox-backup-protocol-v1"
 UPGRADE_TIMEOUT_S: Final = 120.0
 """The server may wait for locks, and answers bad credentials some seconds late."""
 SILENCE_TIMEOUT_S: Final = 900.0
-"""`finish` may sync a file system before it answers; a dead peer is noticed by TCP long before."""
+"""Without progress: what keeps a connection open (PING, say) is no answer. `finish` may sync a file
+system before it answers; a dead peer is noticed by TCP long before."""
 LONG_WAIT_S: Final = 60.0
 """A wait that something else ends."""
 MAX_ERROR_BODY: Final = 64 << 10
@@ -61,7 +62,6 @@ class Upgraded:
         self._stream = stream
         self.transport = transport
         self._lane = None if pacer is None else pacer.lane()
-        self._moved_at = time.monotonic()
 
     def pump(
         self,
@@ -76,7 +76,7 @@ class Upgraded:
         was closed: what came last may be the answer that was waited for. Where there is nothing to
         send, a readable ``wake_fd`` ends a step. Raises ConnectError, ProtocolError, Cancelled.
         """
-        self._moved_at = time.monotonic()
+        progress, moved_at = self._progress(), time.monotonic()
         while not done():
             if self._stream.closed_by_target:
                 raise ConnectError(f"{self._stream.netloc} closed the connection")
@@ -89,10 +89,24 @@ class Upgraded:
                 on_answer(answer)
             if broken is not None and not done():
                 raise broken
-            if time.monotonic() - self._moved_at > SILENCE_TIMEOUT_S:
+            before, progress = progress, self._progress()
+            if progress is None or progress != before:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > SILENCE_TIMEOUT_S:
                 raise ConnectError(
                     f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
                 )
+
+    def _progress(self) -> tuple[int, ...] | None:
+        """Differs when a request was begun or ended, or bytes of a body went out or came.
+
+        None where the target owes no answer: then it may be silent.
+        """
+        transport, state = self.transport, self.transport.state()
+        uploading = transport.chunks_added > transport.chunks_acknowledged
+        if not (uploading or state.open_streams or state.calls_waiting):
+            return None
+        return state.requests, state.open_streams, state.sent_bytes, state.received_bytes
 
     def _step(self, wake_fd: int) -> None:
         """Send what may be sent, wait if nothing can be done, receive."""
@@ -130,7 +144,6 @@ class Upgraded:
             self._lane.sent(encrypted_size(filled))
         if filled == 0:
             return _Wait(LONG_WAIT_S, wake_fd if wake_fd >= 0 else self.transport.event_fd)
-        self._moved_at = time.monotonic()
         return _Wait(0.0 if flushed and stream.flush() else LONG_WAIT_S)
 
     def _receive(self) -> bool:
@@ -144,8 +157,6 @@ class Upgraded:
                 came = True
         except (ConnectError, ProtocolError) as error:
             raise type(error)(f"{stream.netloc}: {error}") from error
-        if came:
-            self._moved_at = time.monotonic()
         return came
 
     def close(self) -> None:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import os
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from pbs_push._native.transport import COLLECT, DISCARD, DOWNLOAD, UPLOAD_TAG
 from pbs_push.errors import ChunkError, ConnectError, ProtocolError, RemoteError
+from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.chunk_files import why_missing
+from pbs_push.formats.index import parse_index
+from pbs_push.names import MANIFEST_NAME
 from pbs_push.remote.connection import MAX_ERROR_BODY
 from pbs_push.remote.rest import raise_for_status, shown_reason
+from pbs_push.remote.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,10 +30,15 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from pbs_push._native.transport import Answer, EntryTable, Transport, TransportState
+    from pbs_push.formats.index import Index
     from pbs_push.remote.connection import Upgraded
 
 MAX_PREVIOUS_BYTES: Final = 4 << 30
 """Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
+_PART_BYTES: Final = 8 << 20
+"""Of one that is larger, so much at a time goes to a file: 200,000 entries or more."""
+
+_MAX_ANSWER: Final = 1 << 20
 
 REFUSED_STREAM: Final = 7
 """HTTP/2's error code for a request that was not looked at; also of those a GOAWAY leaves out."""
@@ -38,12 +47,17 @@ _OCTETS: Final = "application/octet-stream"
 
 
 class Call:
-    """A request under way in a numbered flight; ``answer`` is None until it is answered."""
+    """A request under way in a numbered flight; ``answer`` is None until it is answered.
+
+    ``raw``: its answer is a file's content, not JSON.
+    """
 
     def __init__(self, request: str, flight: int) -> None:
         self.request = request
         self.flight = flight
+        self.raw = False
         self.answer: Answer | None = None
+        self._spool: Spool | None = None
 
     @property
     def done(self) -> bool:
@@ -53,8 +67,15 @@ class Call:
     def body(self) -> bytes | memoryview:
         """The body of a successful answer; a large one is a view.
 
-        Raises StatusError and its kin, ProtocolError, ConnectError.
+        Raises StatusError and its kin, ProtocolError (also for what is neither JSON nor empty where
+        no file was asked for, such as the login page of a proxy), ConnectError.
         """
+        body = self._success()
+        if not self.raw:
+            self._parsed(bytes(body))
+        return body
+
+    def _success(self) -> bytes | memoryview:
         answer = self.answer
         if answer is None:
             raise ProtocolError(f"{self.request}: not answered")
@@ -69,13 +90,40 @@ class Call:
             raise ProtocolError(f"{self.request}: the answer is too long")
         return answer.body
 
+    def _parsed(self, body: bytes) -> dict[str, Any]:
+        """The JSON object that a body is; {} for none, which other servers give for null."""
+        try:
+            found = json.loads(body) if body else {}
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ProtocolError(
+                f"{self.request}: the answer is not that of a Proxmox Backup Server; does it come "
+                f"from a proxy? {shown_reason(body[:200])}"
+            )
+        return found
+
+    def keep(self, part: Buffer) -> None:
+        """Take a part of the body of a ``previous_index``, before the answer."""
+        if self._spool is None:
+            self._spool = Spool()
+        self._spool.write(part)
+
+    def index(self, name: str) -> Index:
+        """The body of a ``previous_index``; messages call it ``name``, or by its file.
+
+        Raises what ``body`` raises, IndexFormatError, SourceError.
+        """
+        body = self.body()
+        if self._spool is None:
+            return parse_index(body, name)
+        self._spool.write(body)
+        return self._spool.index()
+
     def writer_id(self) -> int:
         """The answer's ``data`` as a writer id. Raises RemoteError."""
-        body = bytes(self.body())
-        try:
-            number = json.loads(body)["data"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            number = None
+        body = bytes(self._success())
+        number = self._parsed(body).get("data")
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 0xFFFF:  # noqa: PLR2004
             shown = shown_reason(body[:200]) or "an empty answer"
             raise ProtocolError(f"{self.request}: no writer id in the answer: {shown}")
@@ -118,10 +166,17 @@ class BackupSession:
 
     # -- the protocol's calls --
 
-    def previous(self, archive_name: str, *, max_bytes: int = MAX_PREVIOUS_BYTES) -> Call:
-        """Download a file of the previous snapshot; of an index, all chunks become known."""
-        return self._call(
-            "GET", "/previous", {"archive-name": archive_name}, mode=DOWNLOAD, max_body=max_bytes
+    def previous_manifest(self) -> Call:
+        """Download the previous snapshot's manifest."""
+        return self._previous(MANIFEST_NAME, mode=DOWNLOAD, max_body=MAX_PROTOCOL_BLOB)
+
+    def previous_index(self, archive_name: str) -> Call:
+        """Download an index of the previous snapshot, whose chunks all become known.
+
+        ``Call.index`` has it; while it comes, some MiB of it are in memory.
+        """
+        return self._previous(
+            archive_name, mode=DOWNLOAD, max_body=MAX_PREVIOUS_BYTES, part_size=_PART_BYTES
         )
 
     def register_previous(self, archive_name: str) -> Call:
@@ -129,7 +184,7 @@ class BackupSession:
 
         A server registers them before it answers (spec 03), so the stream is reset at its headers.
         """
-        return self._call("GET", "/previous", {"archive-name": archive_name}, mode=DISCARD)
+        return self._previous(archive_name, mode=DISCARD)
 
     def create_fixed(self, archive_name: str, size: int, reuse_csum: bytes | None = None) -> Call:
         """Open a writer of a fixed index of ``size`` bytes; with ``reuse_csum`` as a copy of the
@@ -296,6 +351,9 @@ class BackupSession:
 
     def _on_answer(self, answer: Answer) -> None:
         self.answered = True
+        if answer.part:
+            self._calls[answer.tag].keep(answer.body)
+            return
         if answer.tag != UPLOAD_TAG:
             call = self._calls.pop(answer.tag)
             call.answer = answer
@@ -318,6 +376,20 @@ class BackupSession:
         self._calls[tag] = call
         return call, tag
 
+    def _previous(
+        self, archive_name: str, *, mode: int, max_body: int = _MAX_ANSWER, part_size: int = 0
+    ) -> Call:
+        call = self._call(
+            "GET",
+            "/previous",
+            {"archive-name": archive_name},
+            mode=mode,
+            max_body=max_body,
+            part_size=part_size,
+        )
+        call.raw = True
+        return call
+
     def _call(
         self,
         method: str,
@@ -326,7 +398,8 @@ class BackupSession:
         *,
         body: Buffer | None = None,
         mode: int = COLLECT,
-        max_body: int = 1 << 20,
+        max_body: int = _MAX_ANSWER,
+        part_size: int = 0,
     ) -> Call:
         name = params.get("archive-name") or params.get("file-name")
         what = f"{path} {name}" if name else path
@@ -341,5 +414,6 @@ class BackupSession:
             content_type=content_type,
             mode=mode,
             max_body=max_body,
+            part_size=part_size,
         )
         return call
