@@ -30,6 +30,7 @@ struct slot {
 
 static struct slot slots[PBS_MAP_LIMIT];
 static atomic_size_t slots_used; /* no slot at or above this one was ever taken */
+static atomic_size_t slots_free; /* where to look for a free one: as a rule, none below it */
 
 static pthread_once_t install_once = PTHREAD_ONCE_INIT;
 static int install_errno;
@@ -126,9 +127,12 @@ static void install(void)
 /* Take a free slot for a mapping that is about to be made. */
 static int take_slot(size_t *out_slot)
 {
-    for (size_t i = 0; i < PBS_MAP_LIMIT; i++) {
+    size_t first = atomic_load(&slots_free);
+    for (size_t n = 0; n < PBS_MAP_LIMIT; n++) {
+        size_t i = (first + n) % PBS_MAP_LIMIT;
         if (atomic_exchange(&slots[i].taken, true))
             continue;
+        atomic_store(&slots_free, (i + 1) % PBS_MAP_LIMIT);
         size_t used = atomic_load(&slots_used);
         while (used <= i && !atomic_compare_exchange_weak(&slots_used, &used, i + 1))
             ;
@@ -150,6 +154,9 @@ static void release_slot(size_t index)
 {
     set_slot(&slots[index], 0, 0);
     atomic_store(&slots[index].taken, false);
+    size_t first = atomic_load(&slots_free);
+    while (index < first && !atomic_compare_exchange_weak(&slots_free, &first, index))
+        ;
 }
 
 static int map_file(int fd, size_t length, struct pbs_map *out, int *out_errno)

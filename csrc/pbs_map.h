@@ -22,8 +22,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How many non-empty mappings can exist at once in a process. */
-#define PBS_MAP_LIMIT 4096
+/*
+ * How many non-empty mappings can exist at once in a process.  32 groups pushed at once, each with two
+ * snapshots of 256 indexes, which is what a session can write, take half of them.
+ */
+#define PBS_MAP_LIMIT 32768
 
 struct pbs_map {
     const uint8_t *base; /* page aligned; NULL for an empty file */

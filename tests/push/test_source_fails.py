@@ -9,7 +9,8 @@ import shutil
 import pytest
 
 from pbs_push import Datastore, Result
-from pbs_push.errors import SourceError
+from pbs_push.errors import PbsPushError, SourceError
+from pbs_push.formats.index import Index
 from pbs_push.push.plan import Plan
 from pbs_push.push.report import Skip
 from pbs_push.source.items import SourceSnapshot
@@ -162,6 +163,43 @@ def test_an_io_error_that_comes_twice_is_damage(
     assert world.there.times("vm/1") == ([1] if lost else [0, 1])
     log = world.there.folder("vm/1", 0) / "client.log.blob"
     assert log.is_file() == (times == 1)
+
+
+def test_previous_indexes_that_cannot_be_opened_any_more_are_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They save work; a table or a limit that is full keeps no snapshot back."""
+    world.source.add("vm/1", 1)
+    assert world.push().report.exit_status == 0
+    world.source.add("vm/1", 2)
+    real = OpenSnapshot.open_index
+
+    def limited(self: OpenSnapshot, filename: str) -> Index:
+        if self.manifest.snapshot.backup_time == time(1):
+            raise PbsPushError("a table is full")
+        return real(self, filename)
+
+    monkeypatch.setattr(OpenSnapshot, "open_index", limited)
+    done = world.push()
+    assert done.errors == []
+    assert done.counted.requests["previous"] > 0
+    assert done.report.stats.sent_chunks == 0
+
+
+def test_a_target_that_cannot_open_its_previous_index_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.add("vm/1", 1)
+    assert world.push().report.exit_status == 0
+    world.source.add("vm/1", 2)
+
+    def full(_path: object) -> Index:
+        raise PbsPushError("a table is full")
+
+    monkeypatch.setattr("pbs_push.target.session.open_index", full)
+    done = world.push()
+    assert done.errors == []
+    assert done.report.stats.fallbacks > 0
 
 
 def _renamed(world: World) -> None:

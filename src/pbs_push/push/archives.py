@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from pbs_push._native.transport import EntryTable
-from pbs_push.errors import FormatError, SourceError
+from pbs_push.errors import FormatError, PbsPushError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
 from pbs_push.names import INDEX_SUFFIXES
@@ -104,12 +104,13 @@ class Archives:
     def load_indexes(cls, snapshot: OpenSnapshot) -> Self:
         """Open the indexes that are what the manifest says; others are left out.
 
-        For the source's own copy of the target's previous snapshot, which only saves work.
+        For the source's own copy of the target's previous snapshot, which only saves work. So what
+        is lacking to open all of them (descriptors, say) is no error either.
         """
         archives = cls(snapshot.manifest)
         for info in archives.manifest.files:
             if info.filename.endswith(INDEX_SUFFIXES):
-                with suppress(FormatError, SourceError):
+                with suppress(PbsPushError):
                     archives._load_index(snapshot, info)
         return archives
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pbs_push.errors import IndexFormatError, SourceError
+from pbs_push.errors import PbsPushError, SourceError
 from pbs_push.formats.index import FIXED_CHUNK_SIZE, Index, open_index
 from pbs_push.names import MANIFEST_NAME, Namespace, Snapshot
 from pbs_push.target import manifests
@@ -319,7 +319,7 @@ def _open_previous(path: Path) -> Index:
         return open_index(path)
     except SourceError:
         reason = "No such file or directory (os error 2)"
-    except IndexFormatError as error:
+    except PbsPushError as error:
         reason = str(error)
     raise bad_request(f'Unable to open {kind} index "{path}" - {reason}')
 
