@@ -710,6 +710,28 @@ def test_a_large_previous_index_goes_through_a_file(
     assert not any(tmp_path.iterdir())
 
 
+def test_a_session_that_is_closed_keeps_no_part_of_an_index(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where an error, which the report has, still refers to all there was."""
+    monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 500)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
+        peer.h2.send_headers(stream, [(":status", "200")])
+        peer.h2.send_data(stream, bytes(1000))
+        peer.h2.send_data(stream, bytes(1000))
+
+    with Server(identity, H2Server(handler)) as server, session_with(server) as session:
+        call = session.previous_index("a.img.fidx")
+        session.pump(lambda: any(tmp_path.iterdir()))
+        session.close()
+        assert not any(tmp_path.iterdir())
+        with pytest.raises(ProtocolError, match="not answered"):
+            call.index("a.img.fidx")
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"data":null}', b' {"data": "x", "more": [1]}\n'])
 def test_an_answer_may_be_empty_or_any_object(identity: Identity, body: bytes) -> None:
     def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:

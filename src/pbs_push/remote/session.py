@@ -120,6 +120,11 @@ class Call:
         self._spool.write(body)
         return self._spool.index()
 
+    def close(self) -> None:
+        """Remove what was kept of a body and not taken."""
+        if self._spool is not None:
+            self._spool.close()
+
     def writer_id(self) -> int:
         """The answer's ``data`` as a writer id. Raises RemoteError."""
         body = bytes(self._success())
@@ -163,6 +168,7 @@ class BackupSession:
         self._list_flights: dict[int, int] = {}
         self.answered = False
         self._upload_error: RemoteError | None = None
+        self._in_parts: set[Call] = set()
 
     # -- the protocol's calls --
 
@@ -328,6 +334,8 @@ class BackupSession:
 
     def close(self) -> None:
         """Drop the connection; without a successful ``finish`` the target removes the snapshot."""
+        for call in self._in_parts:
+            call.close()
         self._upgraded.close()
 
     def _checked(self, done: Callable[[], bool]) -> bool:
@@ -352,7 +360,9 @@ class BackupSession:
     def _on_answer(self, answer: Answer) -> None:
         self.answered = True
         if answer.part:
-            self._calls[answer.tag].keep(answer.body)
+            call = self._calls[answer.tag]
+            self._in_parts.add(call)
+            call.keep(answer.body)
             return
         if answer.tag != UPLOAD_TAG:
             call = self._calls.pop(answer.tag)

@@ -54,6 +54,10 @@ class Spool:
         with self._file:
             return open_index(self._file.name)
 
+    def close(self) -> None:
+        """Remove the file, if ``index`` has not done so."""
+        self._file.close()
+
     def _error(self, error: OSError) -> PbsPushError:
         return PbsPushError(
             f"cannot keep an index of the target's previous snapshot in {self._folder}: "
