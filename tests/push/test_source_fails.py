@@ -165,13 +165,17 @@ def test_an_io_error_that_comes_twice_is_damage(
     assert log.is_file() == (times == 1)
 
 
+def _one_pushed_one_new(world: World) -> None:
+    world.source.add("vm/1", 1)
+    assert world.push().report.exit_status == 0
+    world.source.add("vm/1", 2)
+
+
 def test_previous_indexes_that_cannot_be_opened_any_more_are_asked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They save work; a table or a limit that is full keeps no snapshot back."""
-    world.source.add("vm/1", 1)
-    assert world.push().report.exit_status == 0
-    world.source.add("vm/1", 2)
+    _one_pushed_one_new(world)
     real = OpenSnapshot.open_index
 
     def limited(self: OpenSnapshot, filename: str) -> Index:
@@ -189,9 +193,7 @@ def test_previous_indexes_that_cannot_be_opened_any_more_are_asked_for(
 def test_a_target_that_cannot_open_its_previous_index_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.source.add("vm/1", 1)
-    assert world.push().report.exit_status == 0
-    world.source.add("vm/1", 2)
+    _one_pushed_one_new(world)
 
     def full(_path: object) -> Index:
         raise PbsPushError("a table is full")

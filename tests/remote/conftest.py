@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from .servers import Identity, new_identity
@@ -15,3 +18,11 @@ def identity() -> Identity:
 @pytest.fixture(scope="session")
 def other_identity() -> Identity:
     return new_identity()
+
+
+@pytest.fixture
+def spools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that temporary files are made in."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what it has found before
+    return tmp_path

@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -678,11 +677,9 @@ def test_an_answer_of_something_else_is_no_success(identity: Identity, body: byt
 
 
 def test_a_large_previous_index_goes_through_a_file(
-    identity: Identity, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, spools: Path
 ) -> None:
     monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 5000)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     content = fixed_index_bytes(os.urandom(32 * 300), 300 << 22)
     kept: list[list[Path]] = []
 
@@ -692,13 +689,13 @@ def test_a_large_previous_index_goes_through_a_file(
         for at in range(0, 4000 if small else len(content), 1000):
             peer.h2.send_data(stream, content[at : at + 1000])
         if small:
-            kept.append(list(tmp_path.iterdir()))
+            kept.append(list(spools.iterdir()))
         peer.h2.end_stream(stream)
 
     with Server(identity, H2Server(handler)) as server, session_with(server) as session:
         large = session.previous_index("a.img.fidx")
         session.wait([large])
-        assert len(list(tmp_path.iterdir())) == 1
+        assert len(list(spools.iterdir())) == 1
         with large.index("a.img.fidx") as index:
             assert len(index) == 300
             assert bytes(index.digests) == content[4096:]
@@ -707,16 +704,14 @@ def test_a_large_previous_index_goes_through_a_file(
         with pytest.raises(IndexFormatError, match=r"small\.img\.fidx"):
             small.index("small.img.fidx")
     assert kept == [[]]
-    assert not any(tmp_path.iterdir())
+    assert not any(spools.iterdir())
 
 
 def test_a_session_that_is_closed_keeps_no_part_of_an_index(
-    identity: Identity, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, spools: Path
 ) -> None:
     """Also where an error, which the report has, still refers to all there was."""
     monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 500)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
         peer.h2.send_headers(stream, [(":status", "200")])
@@ -725,9 +720,9 @@ def test_a_session_that_is_closed_keeps_no_part_of_an_index(
 
     with Server(identity, H2Server(handler)) as server, session_with(server) as session:
         call = session.previous_index("a.img.fidx")
-        session.pump(lambda: any(tmp_path.iterdir()))
+        session.pump(lambda: any(spools.iterdir()))
         session.close()
-        assert not any(tmp_path.iterdir())
+        assert not any(spools.iterdir())
         with pytest.raises(ProtocolError, match="not answered"):
             call.index("a.img.fidx")
 

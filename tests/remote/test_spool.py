@@ -15,13 +15,6 @@ from pbs_push.remote.spool import Spool
 INDEX = fixed_index_bytes(os.urandom(32 * 400), 400 << 22)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # what it has found before
-    return tmp_path
-
-
 def spooled(*parts: bytes) -> Spool:
     spool = Spool()
     for part in parts:
@@ -29,44 +22,44 @@ def spooled(*parts: bytes) -> Spool:
     return spool
 
 
-def test_an_index_outlives_its_file(folder: Path) -> None:
+def test_an_index_outlives_its_file(spools: Path) -> None:
     spool = spooled(INDEX[:5000], b"", INDEX[5000:])
-    (file,) = folder.iterdir()
+    (file,) = spools.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     with spool.index() as index:
-        assert not any(folder.iterdir())
+        assert not any(spools.iterdir())
         assert len(index) == 400
         assert bytes(index.digests[399]) == INDEX[-32:]
 
 
-def test_a_body_that_is_no_index_leaves_no_file(folder: Path) -> None:
+def test_a_body_that_is_no_index_leaves_no_file(spools: Path) -> None:
     spool = spooled(INDEX[:-1])
     with pytest.raises(IndexFormatError):
         spool.index()
-    assert not any(folder.iterdir())
+    assert not any(spools.iterdir())
 
 
-def test_what_is_not_asked_for_leaves_no_file(folder: Path) -> None:
+def test_what_is_not_asked_for_leaves_no_file(spools: Path) -> None:
     spool = spooled(INDEX)
-    assert any(folder.iterdir())
+    assert any(spools.iterdir())
     del spool
-    assert not any(folder.iterdir())
+    assert not any(spools.iterdir())
 
 
 def test_a_folder_that_cannot_be_used_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    spools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = spooled(INDEX)
     with Path("/dev/full").open("wb", buffering=0) as full:
         monkeypatch.setattr(spool, "_file", full)
-        with pytest.raises(PbsPushError, match=rf"in {folder}: No space left .* TMPDIR may name"):
+        with pytest.raises(PbsPushError, match=rf"in {spools}: No space left .* TMPDIR may name"):
             spool.write(INDEX)
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
     with pytest.raises(PbsPushError, match=r"in /nonexistent: No such file .* TMPDIR may name"):
         Spool()
 
 
-def test_no_folder_at_all_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_at_all_is_told(spools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 
