@@ -170,6 +170,22 @@ class Cancelled(PbsPushError):
     exit_status = 130
 
 
+def drop_frames(error: BaseException) -> None:
+    """Take the tracebacks off an error that is kept, and off those that led to it.
+
+    Their frames hold all that was under way: open indexes, blobs, a connection.
+    """
+    found: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while found:
+        one = found.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        found += [one.__cause__, one.__context__]
+
+
 def os_reason(error: OSError) -> str:
     """The system's reason for an error, and what to do about it where that can be told."""
     reason = error.strerror or str(error)

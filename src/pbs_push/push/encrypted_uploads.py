@@ -42,8 +42,7 @@ class EncryptedUploads:
     """Encrypts chunks of ``source`` under ``key`` and uploads those that are missing there.
 
     ``threads`` read and encrypt; up to ``buffer_bytes`` (or one chunk) wait for answers.
-    ``on_read`` is called for each chunk that was read. Counts distinct chunks sent, their bytes as
-    encoded, and plain.
+    Counts distinct chunks sent, their bytes as encoded, and plain.
     """
 
     def __init__(
@@ -54,22 +53,27 @@ class EncryptedUploads:
         *,
         threads: int,
         buffer_bytes: int,
-        on_read: Callable[[], None],
     ) -> None:
         self._session = session
         self._source = source
         self._key = key
         self._threads = threads
         self._buffer_bytes = buffer_bytes
-        self._on_read = on_read
         self.sent_chunks = 0
         self.sent_bytes = 0
         self.sent_plain_bytes = 0
 
-    def send(self, work: Iterator[Chunk], known: DigestSet, keyed: NDArray[np.uint8]) -> None:
+    def send(
+        self,
+        work: Iterator[Chunk],
+        known: DigestSet,
+        keyed: NDArray[np.uint8],
+        on_read: Callable[[], None],
+    ) -> None:
         """Upload all of ``work`` but those whose keyed digest is ``known``; wait for the answers.
 
-        Fills the rows of ``keyed`` (n, 32). Raises ChunkError, RemoteError, Cancelled.
+        Fills the rows of ``keyed`` (n, 32); ``on_read`` is called for each chunk that was read.
+        Raises ChunkError, RemoteError, Cancelled.
         """
         wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="encrypt")
@@ -86,7 +90,7 @@ class EncryptedUploads:
                 chunk, future = encrypting.popleft()
                 digest, blob = future.result()
                 keyed[chunk.row] = memoryview(digest)
-                self._on_read()
+                on_read()
                 if digest not in known:
                     uploading[self._upload(chunk, digest, blob)] = len(blob)
             while len(encrypting) < self._threads and (

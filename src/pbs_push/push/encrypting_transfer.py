@@ -92,12 +92,7 @@ class EncryptingTransfer(Transfer):
         self._to_read = 0
         self._read = 0
         self._uploads = EncryptedUploads(
-            session,
-            source,
-            key,
-            threads=threads,
-            buffer_bytes=buffer_bytes,
-            on_read=self._note_read,
+            session, source, key, threads=threads, buffer_bytes=buffer_bytes
         )
 
     def _send(self) -> None:
@@ -195,7 +190,7 @@ class EncryptingTransfer(Transfer):
         )
         keyed = np.zeros_like(plain)
         self._to_read += len(plain)
-        self._uploads.send(self._work(parts, plain), known, keyed)
+        self._uploads.send(self._work(parts, plain), known, keyed, self._note_read)
         digests = DigestMap.of([(plain, keyed)])
         for part in parts:
             self._encrypt_index(part, digests)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from pbs_push.errors import PbsPushError
+from pbs_push.errors import PbsPushError, drop_frames
 from pbs_push.names import Group, Namespace, Snapshot, format_backup_time
 
 
@@ -155,7 +155,7 @@ class Report:
     """The sum of a push. Filled by its workers; safe for threads while it runs.
 
     ``outcomes`` holds all but what was already there, which is only counted: a datastore may hold
-    hundreds of thousands of such snapshots.
+    hundreds of thousands of such snapshots. Errors are kept without their tracebacks.
     """
 
     def __init__(self) -> None:
@@ -174,6 +174,8 @@ class Report:
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
+        if outcome.error is not None:
+            drop_frames(outcome.error)
         with self._lock:
             self.counts[outcome.result] += outcome.count
             if outcome.skip is not None:
@@ -200,6 +202,7 @@ class Report:
 
     def add_problem(self, problem: Problem) -> None:
         """Count a failure that is not of one snapshot."""
+        drop_frames(problem.error)
         with self._lock:
             self.problems.append(problem)
 

@@ -1,0 +1,74 @@
+"""A snapshot's files are closed when it ended, whatever became of it.
+
+Without the garbage collector, which may not run before there are no more descriptors.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pbs_push.formats.keys import CryptKey
+from pbs_push.push.report import Result
+
+from .world import World
+
+KEY = CryptKey(bytes(range(100, 132)))
+GROUPS = 5
+
+
+@pytest.fixture(autouse=True)
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def open_below(folder: Path) -> list[str]:
+    """The files below ``folder`` that this process has open."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            name = os.readlink(entry)  # noqa: PTH115 (a path would be resolved further)
+        except FileNotFoundError:
+            continue
+        if name.startswith(f"{folder}/"):
+            found.append(name)
+    return found
+
+
+def mapped_below(folder: Path) -> list[str]:
+    return [
+        line for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line
+    ]
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["as it is", "with a key"])
+def test_nothing_of_a_pushed_snapshot_stays_open(world: World, key: CryptKey | None) -> None:
+    for number in range(GROUPS):
+        world.source.add(f"host/h{number}", 1, 2)
+
+    pushed = world.push(encryption_key=key, parallel=2)
+
+    assert pushed.report.counts[Result.PUSHED] == 2 * GROUPS
+    assert open_below(world.source.path) == []
+    assert mapped_below(world.source.path) == []
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["as it is", "with a key"])
+def test_nothing_of_a_failed_snapshot_stays_open(world: World, key: CryptKey | None) -> None:
+    for number in range(GROUPS):
+        world.source.add(f"host/h{number}", 1, archives={"root.pxar.didx": ("here", "lost")})
+    world.source.chunk_of("lost").unlink()
+
+    pushed = world.push(encryption_key=key, parallel=2)
+
+    assert pushed.report.counts[Result.FAILED] == GROUPS
+    assert len(pushed.errors) == GROUPS
+    assert open_below(world.source.path) == []
+    assert mapped_below(world.source.path) == []
