@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pbs_push._native.transport import EntryTable
 from pbs_push.demo.pieces import ZEROS, Piece
+from pbs_push.formats.index import HEADER_SIZE
+from pbs_push.formats.keys import CryptKey
 from pbs_push.names import Group, Namespace
 from pbs_push.push import transfer
 from pbs_push.push.archives import IndexArchive
 from pbs_push.push.plan import GroupPlan
+from pbs_push.push.report import Result
 from pbs_push.push.schedule import (
     BUFFERS_TOGETHER,
     LEAST_BUFFER,
@@ -28,6 +32,8 @@ from pbs_push.push.writers import create_call
 from pbs_push.remote.session import BackupSession, Call
 from pbs_push.source.datastore import Datastore
 from pbs_push.source.items import SourceGroup
+from pbs_push.target.session import BackupSession as TargetSession
+from pbs_push.target.session import KnownChunk, Turn
 
 from .world import World, whole
 
@@ -154,6 +160,54 @@ def test_what_a_damaged_previous_snapshot_refuses_is_counted(world: World) -> No
     pushed = world.push()
     assert (pushed.report.exit_status, pushed.report.stats.fallbacks) == (0, 1)
     assert pushed.counted.requests["POST dynamic_chunk"] == 2
+
+
+KEY = CryptKey(bytes(range(100, 132)))
+
+
+def _damage_end_offset(index: Path) -> None:
+    """The server then takes the first two chunks to be longer or shorter than they are."""
+    content = bytearray(index.read_bytes())
+    content[HEADER_SIZE] ^= 1
+    index.write_bytes(content)
+
+
+def _first_size_stays(session: TargetSession, digest: bytes, size: int, turn: Turn) -> None:
+    session._known.setdefault(digest, KnownChunk(size, turn.answer))
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["as it is", "with a key"])
+@pytest.mark.parametrize("left", [True, False], ids=["kept", "pruned"])
+@pytest.mark.parametrize("strict", [False, True], ids=["as PBS", "first size stays"])
+def test_damage_in_the_targets_previous_index_stops_no_push(
+    world: World, key: CryptKey | None, left: bool, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a server that believes the damaged index, only doing without it altogether helps."""
+    if strict:
+        monkeypatch.setattr(TargetSession, "_know", _first_size_stays)
+    folder = world.source.add("vm/1", 1, archives={"root.pxar.didx": "abc"})
+    world.push(encryption_key=key)
+    _damage_end_offset(world.there.folder("vm/1", 1) / "root.pxar.didx")
+    world.source.add("vm/1", 2, archives={"root.pxar.didx": "abdc"})
+    if not left:
+        shutil.rmtree(folder)
+    pushed = world.push(encryption_key=key)
+    assert (pushed.report.exit_status, pushed.report.counts[Result.PUSHED]) == (0, 1), pushed.errors
+    assert pushed.report.stats.fallbacks >= 1
+    assert world.push(encryption_key=key).report.exit_status == 0
+
+
+def test_damage_in_one_previous_index_takes_no_shortcut_from_other_groups(world: World) -> None:
+    for group in range(3):
+        world.source.add(f"vm/{group}", 1, archives={"root.pxar.didx": "abc"})
+    world.push()
+    _damage_end_offset(world.there.folder("vm/0", 1) / "root.pxar.didx")
+    for group in range(3):
+        world.source.add(f"vm/{group}", 2, archives={"root.pxar.didx": "abdc"})
+    pushed = world.push(parallel=1)
+    assert pushed.report.exit_status == 0
+    outcomes = {str(one.group): one.stats.fallbacks for one in pushed.report.outcomes}
+    assert outcomes == {"vm/0": 2, "vm/1": 0, "vm/2": 0}
 
 
 def test_a_chunk_that_moved_is_registered_and_not_sent(world: World) -> None:

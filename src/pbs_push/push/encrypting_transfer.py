@@ -122,11 +122,11 @@ class EncryptingTransfer(Transfer):
             self._take_indexes(manifest, calls)
 
     def _take_indexes(self, manifest: Manifest, calls: dict[str, Call]) -> None:
-        """The previous indexes that are what their manifest says; their chunks are known."""
+        """The previous indexes that can be used; their chunks are known."""
         for name, call in calls.items():
-            info = manifest.file(name)
-            index = self._downloaded_index(name, call) if info is not None else None
-            if info is not None and index is not None and index.csum() == info.csum:
+            if manifest.file(name) is None:
+                continue
+            if (index := self._downloaded_index(name, call)) is not None:
                 self._old[name] = index
 
     def _digest_map(self, names: list[str]) -> DigestMap:

@@ -111,23 +111,30 @@ class Transfer(ABC):
 
     @property
     def _took_shortcuts(self) -> bool:
-        """Whether doing without them may help where the target refuses something."""
-        return self._shortcuts > 0 and not self._plain
+        """Whether doing without them may help where the target refuses something.
+
+        A damaged previous index that was asked for is one: the target has registered its chunks,
+        with sizes that may be wrong.
+        """
+        return (self._shortcuts > 0 and not self._plain) or self._fallbacks > 0
 
     # -- what the target has --
 
     def _downloaded_index(self, name: str, call: Call) -> Index | None:
-        """An index of the previous snapshot from its download; None, a fallback, if it is unusable.
+        """An index of the previous snapshot from its download, if it is what its manifest says.
 
-        It only saves work. It is closed in the end.
+        It only saves work: None, a fallback, if it is unusable. It is closed in the end.
         """
         try:
             index = call.index(f"{name} of the target's previous snapshot")
+            self._downloaded.append(index)
+            info = self._at_target.file(name) if self._at_target is not None else None
+            if info is not None and index.csum() == info.csum:
+                return index
         except (RemoteError, FormatError):
-            self._fallbacks += 1
-            return None
-        self._downloaded.append(index)
-        return index
+            pass
+        self._fallbacks += 1
+        return None
 
     def _csum_to_reuse(self, name: str, old: Index | None) -> bytes | None:
         """The csum of the target's previous index, where the new one can start as its copy.

@@ -6,6 +6,7 @@ import errno
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -80,6 +81,20 @@ _LASTING: Final = frozenset(
 
 EIO is what a disk says of a bad sector, and what is read once more (``_read_twice``).
 """
+
+
+class _Way(IntEnum):
+    """How a snapshot is transferred; each is the fallback of the one before."""
+
+    SHORT = 0
+    """With all shortcuts."""
+    PLAIN = 1
+    """Each archive by itself, with no shortcut but its previous index."""
+    ALONE = 2
+    """As if there were no previous snapshot: what is damaged there cannot disturb."""
+
+
+_LEFT_OUT: Final = {_Way.PLAIN: "shortcuts", _Way.ALONE: "the target's previous snapshot"}
 
 
 class _PartlyEncrypted(Exception):
@@ -216,18 +231,23 @@ class GroupWorker:
         return key if protection is Protection.NONE else None
 
     def _pushed(self, source: _Open) -> TransferStats:
-        """Transfer with all shortcuts; where the target refuses them, without, from then on."""
-        again = False
-        if not self._target.plain_only:
+        """Transfer with all shortcuts; where the target refuses them, in a way with fewer.
+
+        That is the way from then on, unless it was damage in the target's previous snapshot.
+        """
+        way = first = _Way.PLAIN if self._target.plain_only else _Way.SHORT
+        while True:
             try:
-                return self._transfer(source, self._previous_archives(source.item))
+                stats = self._transfer(source, way, again=way is not first)
             except ReuseRefused as error:
-                text = f"{source.item.label}: {error}; trying again without shortcuts"
+                way = _Way(way + 1)
+                text = f"{source.item.label}: {error}; trying again without {_LEFT_OUT[way]}"
                 self._notify(Note("warning", text))
-                again = True
-        stats = self._transfer(source, None, plain=True, again=again)
-        self._target.plain_only = True
-        return stats + TransferStats(fallbacks=1)
+            else:
+                break
+        if way is _Way.PLAIN and not stats.fallbacks:
+            self._target.plain_only = True
+        return stats + TransferStats(fallbacks=way)
 
     def _previous_archives(self, item: SourceSnapshot) -> Archives | None:
         """The source's copy of the target's newest snapshot, if it can be had."""
@@ -247,25 +267,18 @@ class GroupWorker:
             self._previous.close()
         self._previous = archives
 
-    def _transfer(
-        self,
-        source: _Open,
-        previous: Archives | None,
-        *,
-        plain: bool = False,
-        again: bool = False,
-    ) -> TransferStats:
+    def _transfer(self, source: _Open, way: _Way, *, again: bool) -> TransferStats:
         paused = self._target.pauses
         session = self._begin(source, again=again)
         by_inode = self._options.chunk_order == "inode"
         try:
             options = TransferOptions(
                 client_log=source.client_log,
-                previous=previous,
-                expects_previous=self._newest is not None,
+                previous=self._previous_archives(source.item) if way is _Way.SHORT else None,
+                expects_previous=self._newest is not None and way is not _Way.ALONE,
                 body_limit=self._target.features.body_limit,
                 order=partial(_by_inode, source.chunks_fd) if by_inode else _as_given,
-                plain=plain,
+                plain=way is not _Way.SHORT,
                 on_progress=_Throttled(self._notify, source.item, session),
                 on_closing=self._supply.open_ahead,
             )
@@ -281,7 +294,7 @@ class GroupWorker:
         finally:
             session.close()
         if not session.answered:
-            return self._transfer(source, previous, plain=plain, again=True)
+            return self._transfer(source, way, again=True)
         return stats
 
     def _new_transfer(

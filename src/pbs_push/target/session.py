@@ -273,8 +273,9 @@ class BackupSession:
             )
 
     def _know(self, digest: bytes, size: int, turn: Turn) -> None:
-        if digest not in self._known:
-            self._known[digest] = KnownChunk(size, turn.answer)
+        """A chunk is known from the first answer on, with the size that was told last."""
+        known = self._known.get(digest)
+        self._known[digest] = KnownChunk(size, turn.answer if known is None else known.answer)
 
     def _reusable_entries(self, name: str, size: int | None, csum: str) -> bytes:
         if size is None:
