@@ -8,8 +8,9 @@
 
 /* Refused streams that are always put up with: twice what a server allows at once. */
 #define FEW_REFUSALS 400u
-/* Why an upload failed is told in a line. */
+/* Why an upload failed is told in a line; of what else is refused, this much is looked at. */
 #define UPLOAD_ERROR_MAX 4096u
+#define CALL_ERROR_MAX (64u << 10)
 
 /* ---- the end of a stream ---- */
 
@@ -167,12 +168,20 @@ static int use_stream_window(struct pbs_h2 *h2, struct pbs_h2_stream *stream, ui
                                : PBS_OK;
 }
 
+/* How much of a body is wanted. */
+static size_t body_limit(const struct pbs_h2_stream *stream)
+{
+    if (!stream->call)
+        return UPLOAD_ERROR_MAX;
+    size_t max = stream->call->max_body;
+    return stream->status >= 300 && max > CALL_ERROR_MAX ? CALL_ERROR_MAX : max;
+}
+
 /* Keep what is wanted of a body. */
 static int keep_body(struct pbs_h2 *h2, struct pbs_h2_stream *stream,
                      const struct pbs_h2_frame *frame)
 {
-    size_t limit = stream->call ? stream->call->max_body : UPLOAD_ERROR_MAX;
-    size_t room = limit - stream->parts - stream->body.len;
+    size_t room = body_limit(stream) - stream->parts - stream->body.len;
     size_t take = frame->len < room ? frame->len : room;
 
     if (take < frame->len)

@@ -200,6 +200,14 @@ static int map_descriptor(int fd, struct pbs_map *out, int *out_errno)
     return map_file(fd, (size_t)info.st_size, out, out_errno);
 }
 
+static int map_or_close(int fd, struct pbs_map *out, int *out_errno)
+{
+    int status = map_descriptor(fd, out, out_errno);
+    if (status != PBS_OK)
+        close(fd);
+    return status;
+}
+
 int pbs_map_open(int dir_fd, const char *path, struct pbs_map *out, int *out_errno)
 {
     /* O_NONBLOCK: a pipe in the place of a file must not make us wait for a writer. */
@@ -212,10 +220,17 @@ int pbs_map_open(int dir_fd, const char *path, struct pbs_map *out, int *out_err
         *out_errno = errno;
         return PBS_E_IO;
     }
-    int status = map_descriptor(fd, out, out_errno);
-    if (status != PBS_OK)
-        close(fd);
-    return status;
+    return map_or_close(fd, out, out_errno);
+}
+
+int pbs_map_open_again(int fd, struct pbs_map *out, int *out_errno)
+{
+    int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own_fd < 0) {
+        *out_errno = errno;
+        return PBS_E_IO;
+    }
+    return map_or_close(own_fd, out, out_errno);
 }
 
 void pbs_map_close(struct pbs_map *map)

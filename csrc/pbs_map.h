@@ -45,6 +45,12 @@ struct pbs_map {
  */
 int pbs_map_open(int dir_fd, const char *path, struct pbs_map *out, int *out_errno);
 
+/*
+ * Map the whole file that `fd` is open for reading on, which stays the caller's: one without a name,
+ * say.  Otherwise as pbs_map_open().
+ */
+int pbs_map_open_again(int fd, struct pbs_map *out, int *out_errno);
+
 /* Unmap and close.  No pointer into the mapping may be used from here on. */
 void pbs_map_close(struct pbs_map *map);
 

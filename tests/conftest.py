@@ -6,7 +6,7 @@ import os
 import resource
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,20 @@ def sample_datastore(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "store1"
     write_sample(folder, total_bytes=6 << 20)
     return folder
+
+
+@pytest.fixture
+def open_below() -> Callable[[Path], list[str]]:
+    """Tells which files below a folder this process has open, those without a name included."""
+
+    def found(folder: Path) -> list[str]:
+        names = []
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # the listing's own
+                names.append(os.readlink(entry))  # noqa: PTH115 (a path would be resolved further)
+        return [name for name in names if name.startswith(f"{folder}/")]
+
+    return found
 
 
 @pytest.fixture

@@ -296,6 +296,26 @@ static void downloads_get_their_window_back(void)
     free(out.bytes);
 }
 
+/* Why a download is refused is told in a line, however long the file may be. */
+static void of_errors_the_beginning_is_kept(void)
+{
+    struct pbs_h2 *h2 = begun();
+    struct wire in = {0}, out = {0};
+    uint8_t text[16384] = {'n', 'o'};
+    call(h2, 1, "GET", 0, PBS_H2_DOWNLOAD, 100 << 20);
+    drain(h2, &out);
+    put_status(&in, 0, 1, 400);
+    for (int i = 0; i < 5; i++)
+        put_frame(&in, DATA, 0, 1, text, sizeof text);
+    CHECK_EQUAL(receive_wire(h2, &in), PBS_OK);
+    struct pbs_h2_answer answer = next_answer(h2);
+    CHECK(answer.status == 400 && answer.body_too_large && answer.body_len == 4 * sizeof text);
+    free(answer.body);
+    pbs_h2_free(h2);
+    free(in.bytes);
+    free(out.bytes);
+}
+
 /* A download in parts: what is wanted of it in all is bounded, errors come whole. */
 static void downloads_come_in_parts(void)
 {
@@ -659,6 +679,7 @@ int main(void)
     RUN(only_the_status_is_wanted);
     RUN(an_answer_may_come_before_the_body_is_out);
     RUN(downloads_get_their_window_back);
+    RUN(of_errors_the_beginning_is_kept);
     RUN(downloads_come_in_parts);
     RUN(a_goaway_leaves_later_streams_out);
     RUN(streams_wait_for_the_limit);

@@ -68,6 +68,22 @@ static void content_is_seen(void)
     pbs_map_close(&map);
 }
 
+static void a_file_without_a_name_is_mapped(void)
+{
+    int reason = 0;
+    struct pbs_map map;
+    write_file("n", 5);
+    int fd = openat(directory_fd, "n", O_RDONLY);
+    CHECK(unlinkat(directory_fd, "n", 0) == 0);
+    CHECK_EQUAL(pbs_map_open_again(fd, &map, &reason), PBS_OK);
+    CHECK(close(fd) == 0);
+    CHECK(map.length == 5 && read_byte(&map, 4) == 0xab && !pbs_map_shrunk(&map));
+    pbs_map_close(&map);
+    CHECK_EQUAL(pbs_map_open_again(fd, &map, &reason), PBS_E_IO);
+    CHECK_EQUAL(reason, EBADF);
+    CHECK_EQUAL(pbs_map_open_again(directory_fd, &map, &reason), PBS_E_NOT_REGULAR);
+}
+
 static void only_regular_files_are_mapped(void)
 {
     int reason = 0;
@@ -410,6 +426,7 @@ int main(void)
     page = (size_t)sysconf(_SC_PAGESIZE);
     RUN(other_faults_go_to_whoever_had_them); /* first: its children install the handler anew */
     RUN(content_is_seen);
+    RUN(a_file_without_a_name_is_mapped);
     RUN(only_regular_files_are_mapped);
     RUN(lost_pages_read_as_zeros);
     RUN(released_pages_go_and_come_again);

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""Ctrl-C, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def push(place: Place, source: Path) -> subprocess.Popen[str]:
     return process("push", source, place.repository, *ONE_GROUP, environment=environment)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_push_is_stopped(place: Place, small_source: Path, number: signal.Signals) -> None:
     place.server.faults.delays_s = {"POST fixed_chunk": 0.2}
     requests = place.server.counters.snapshot
@@ -46,6 +46,20 @@ def test_a_push_is_stopped(place: Place, small_source: Path, number: signal.Sign
     assert err.count("interrupted") == 1
     assert "pushed          0 snapshots" in out
     assert settled(place)
+
+
+def test_under_nohup_the_end_of_the_session_stops_nothing(place: Place, small_source: Path) -> None:
+    place.server.faults.delays_s = {"POST fixed_chunk": 0.2}
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        running = push(place, small_source)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with running:
+        until(lambda: place.server.counters.snapshot().requests.get("POST fixed_chunk"))
+        running.send_signal(signal.SIGHUP)
+        running.communicate()
+    assert running.returncode == 0
 
 
 def test_the_second_one_ends_at_once(place: Place, small_source: Path) -> None:

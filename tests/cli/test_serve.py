@@ -20,7 +20,7 @@ from .conftest import Cli
 from .test_app import process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_printed_command_pushes(
     tmp_path: Path, small_source: Path, number: signal.Signals
 ) -> None:

@@ -6,8 +6,7 @@ Without the garbage collector, which may not run before there are no more descri
 from __future__ import annotations
 
 import gc
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,19 +28,6 @@ def _no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def open_below(folder: Path) -> list[str]:
-    """The files below ``folder`` that this process has open."""
-    found = []
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            name = os.readlink(entry)  # noqa: PTH115 (a path would be resolved further)
-        except FileNotFoundError:
-            continue
-        if name.startswith(f"{folder}/"):
-            found.append(name)
-    return found
-
-
 def mapped_below(folder: Path) -> list[str]:
     return [
         line for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line
@@ -49,7 +35,9 @@ def mapped_below(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["as it is", "with a key"])
-def test_nothing_of_a_pushed_snapshot_stays_open(world: World, key: CryptKey | None) -> None:
+def test_nothing_of_a_pushed_snapshot_stays_open(
+    world: World, key: CryptKey | None, open_below: Callable[[Path], list[str]]
+) -> None:
     for number in range(GROUPS):
         world.source.add(f"host/h{number}", 1, 2)
 
@@ -61,7 +49,9 @@ def test_nothing_of_a_pushed_snapshot_stays_open(world: World, key: CryptKey | N
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["as it is", "with a key"])
-def test_nothing_of_a_failed_snapshot_stays_open(world: World, key: CryptKey | None) -> None:
+def test_nothing_of_a_failed_snapshot_stays_open(
+    world: World, key: CryptKey | None, open_below: Callable[[Path], list[str]]
+) -> None:
     for number in range(GROUPS):
         world.source.add(f"host/h{number}", 1, archives={"root.pxar.didx": ("here", "lost")})
     world.source.chunk_of("lost").unlink()

@@ -677,11 +677,14 @@ def test_an_answer_of_something_else_is_no_success(identity: Identity, body: byt
 
 
 def test_a_large_previous_index_goes_through_a_file(
-    identity: Identity, monkeypatch: pytest.MonkeyPatch, spools: Path
+    identity: Identity,
+    monkeypatch: pytest.MonkeyPatch,
+    spools: Path,
+    open_below: Callable[[Path], list[str]],
 ) -> None:
-    monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 5000)
+    monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 10_000)
     content = fixed_index_bytes(os.urandom(32 * 300), 300 << 22)
-    kept: list[list[Path]] = []
+    kept: list[list[str]] = []
 
     def handler(peer: H2Server, stream: int, head: dict[str, str], _body: bytes) -> None:
         small = "small" in head[":path"]
@@ -689,13 +692,13 @@ def test_a_large_previous_index_goes_through_a_file(
         for at in range(0, 4000 if small else len(content), 1000):
             peer.h2.send_data(stream, content[at : at + 1000])
         if small:
-            kept.append(list(spools.iterdir()))
+            kept.append(open_below(spools))
         peer.h2.end_stream(stream)
 
     with Server(identity, H2Server(handler)) as server, session_with(server) as session:
         large = session.previous_index("a.img.fidx")
         session.wait([large])
-        assert len(list(spools.iterdir())) == 1
+        assert len(open_below(spools)) == 1
         with large.index("a.img.fidx") as index:
             assert len(index) == 300
             assert bytes(index.digests) == content[4096:]
@@ -704,11 +707,38 @@ def test_a_large_previous_index_goes_through_a_file(
         with pytest.raises(IndexFormatError, match=r"small\.img\.fidx"):
             small.index("small.img.fidx")
     assert kept == [[]]
-    assert not any(spools.iterdir())
+    assert open_below(spools) == []
+
+
+def test_many_previous_indexes_share_the_memory_that_one_takes(
+    identity: Identity,
+    monkeypatch: pytest.MonkeyPatch,
+    spools: Path,
+    open_below: Callable[[Path], list[str]],
+) -> None:
+    monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 20_000)
+    content = fixed_index_bytes(os.urandom(32 * 200), 200 << 22)
+
+    def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
+        peer.h2.send_headers(stream, [(":status", "200")])
+        for at in range(0, len(content), 1000):
+            peer.h2.send_data(stream, content[at : at + 1000])
+        peer.h2.end_stream(stream)
+
+    with Server(identity, H2Server(handler)) as server, session_with(server) as session:
+        calls = [session.previous_index(f"{number}.img.fidx") for number in range(5)]
+        session.wait(calls)
+        assert len(open_below(spools)) == 4, "all but the first"
+        for call in calls:
+            with call.index("it") as index:
+                assert bytes(index.digests) == content[4096:]
 
 
 def test_a_session_that_is_closed_keeps_no_part_of_an_index(
-    identity: Identity, monkeypatch: pytest.MonkeyPatch, spools: Path
+    identity: Identity,
+    monkeypatch: pytest.MonkeyPatch,
+    spools: Path,
+    open_below: Callable[[Path], list[str]],
 ) -> None:
     """Also where an error, which the report has, still refers to all there was."""
     monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 500)
@@ -720,9 +750,9 @@ def test_a_session_that_is_closed_keeps_no_part_of_an_index(
 
     with Server(identity, H2Server(handler)) as server, session_with(server) as session:
         call = session.previous_index("a.img.fidx")
-        session.pump(lambda: any(spools.iterdir()))
+        session.pump(lambda: bool(open_below(spools)))
         session.close()
-        assert not any(spools.iterdir())
+        assert open_below(spools) == []
         with pytest.raises(ProtocolError, match="not answered"):
             call.index("a.img.fidx")
 

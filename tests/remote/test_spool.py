@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from pbs_push.remote.spool import Spool
 
 INDEX = fixed_index_bytes(os.urandom(32 * 400), 400 << 22)
 
+OpenBelow = Callable[[Path], list[str]]
+
 
 def spooled(*parts: bytes) -> Spool:
     spool = Spool()
@@ -22,34 +25,39 @@ def spooled(*parts: bytes) -> Spool:
     return spool
 
 
-def test_an_index_outlives_its_file(spools: Path) -> None:
+def test_its_file_has_no_name_and_goes_with_the_index(spools: Path, open_below: OpenBelow) -> None:
+    """So nothing is left of it, not even where this process is killed."""
     spool = spooled(INDEX[:5000], b"", INDEX[5000:])
-    (file,) = spools.iterdir()
-    assert file.stat().st_mode & 0o777 == 0o600
-    with spool.index() as index:
-        assert not any(spools.iterdir())
+    assert len(open_below(spools)) == 1
+    assert not any(spools.iterdir())
+    with spool.index("a.fidx of the previous snapshot") as index:
+        spool.close()
+        assert len(open_below(spools)) == 1
         assert len(index) == 400
         assert bytes(index.digests[399]) == INDEX[-32:]
+        assert index.path == "a.fidx of the previous snapshot"
+    assert open_below(spools) == []
 
 
-def test_a_body_that_is_no_index_leaves_no_file(spools: Path) -> None:
+def test_a_body_that_is_no_index_leaves_no_file(spools: Path, open_below: OpenBelow) -> None:
     spool = spooled(INDEX[:-1])
-    with pytest.raises(IndexFormatError):
-        spool.index()
-    assert not any(spools.iterdir())
+    with pytest.raises(IndexFormatError, match=r"'a\.fidx of the previous snapshot'"):
+        spool.index("a.fidx of the previous snapshot")
+    assert open_below(spools) == []
 
 
-def test_what_is_not_asked_for_leaves_no_file(spools: Path) -> None:
+def test_what_is_not_asked_for_leaves_no_file(spools: Path, open_below: OpenBelow) -> None:
     spool = spooled(INDEX)
-    assert any(spools.iterdir())
-    del spool
-    assert not any(spools.iterdir())
+    assert len(open_below(spools)) == 1
+    spool.close()
+    assert open_below(spools) == []
 
 
 def test_a_folder_that_cannot_be_used_is_told(
     spools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = spooled(INDEX)
+    spool = Spool()
+    spool.close()
     with Path("/dev/full").open("wb", buffering=0) as full:
         monkeypatch.setattr(spool, "_file", full)
         with pytest.raises(PbsPushError, match=rf"in {spools}: No space left .* TMPDIR may name"):
@@ -68,12 +76,11 @@ def test_no_folder_at_all_is_told(spools: Path, monkeypatch: pytest.MonkeyPatch)
         Spool()
 
 
-def test_without_tmpdir_it_is_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tmpdir_it_is_on_disk(
+    monkeypatch: pytest.MonkeyPatch, open_below: OpenBelow
+) -> None:
     """/tmp may be in memory, which is what a spool is to save."""
     monkeypatch.delenv("TMPDIR", raising=False)
-    before = set(Path("/var/tmp").iterdir())
     spool = Spool()
-    (file,) = set(Path("/var/tmp").iterdir()) - before
-    assert file.name.startswith("pbs-push-")
-    del spool
-    assert not file.exists()
+    assert len(open_below(Path("/var/tmp"))) == 1
+    spool.close()

@@ -80,7 +80,13 @@ def open_index(path: str | PathLike[str], *, dir_fd: int | None = None) -> Index
     end offsets; the GIL is released. A symbolic link
     as last component is not followed. The kind comes from the file's magic, not from its name.
     Raises SourceError where the file cannot be opened or is no regular file, IndexFormatError where
-    its bytes are not a valid index, PbsPushError with 4,096 files mapped already.
+    its bytes are not a valid index, PbsPushError with 32,768 files mapped already.
+    """
+
+def open_index_again(fd: int, name: str) -> Index:
+    """Map and check the index file that ``fd`` is open on; ``name`` is for messages.
+
+    The descriptor stays the caller's, and may be closed. Otherwise as ``open_index``.
     """
 
 def parse_index(content: Buffer, name: str) -> Index:

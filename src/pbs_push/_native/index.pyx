@@ -23,6 +23,7 @@ cdef extern from "pbs_map.h" nogil:
         size_t length
 
     int pbs_map_open(int dir_fd, const char *path, pbs_map *out, int *out_errno)
+    int pbs_map_open_again(int fd, pbs_map *out, int *out_errno)
     void pbs_map_close(pbs_map *map)
     bint pbs_map_shrunk(const pbs_map *map)
     void pbs_map_release(const void *start, size_t length)
@@ -168,7 +169,6 @@ def open_index(path, *, dir_fd=None):
     cdef const char *c_path = raw_path
     cdef int c_dir_fd = AT_FDCWD if dir_fd is None else dir_fd
     cdef int status, saved_errno = 0
-    cdef pbs_index parsed
     cdef _Mapping mapping = _Mapping.__new__(_Mapping)
 
     name = os.fsdecode(path)
@@ -179,6 +179,24 @@ def open_index(path, *, dir_fd=None):
     if status != 0:
         raise _error(status, name, errno=saved_errno)
     mapping.is_open = True
+    return _of_file(name, mapping)
+
+
+def open_index_again(int fd, str name not None):
+    cdef int status, saved_errno = 0
+    cdef _Mapping mapping = _Mapping.__new__(_Mapping)
+
+    with nogil:
+        status = pbs_map_open_again(fd, &mapping.map, &saved_errno)
+    if status != 0:
+        raise _error(status, name, errno=saved_errno)
+    mapping.is_open = True
+    return _of_file(name, mapping)
+
+
+cdef Index _of_file(str name, _Mapping mapping):
+    cdef int status
+    cdef pbs_index parsed
     with nogil:
         status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed)
     _raise_for(status, name, mapping)

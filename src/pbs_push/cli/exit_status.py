@@ -19,7 +19,7 @@ EXIT_STATUSES: Final = {
     3: "partly failed: some of it is at the target, some is not",
     4: "no trust, no login, or a missing privilege, here or there",
     5: "nothing was pushed, because nothing could be",
-    EXIT_INTERRUPTED: "interrupted (Ctrl-C or SIGTERM)",
+    EXIT_INTERRUPTED: "interrupted (Ctrl-C, SIGTERM or SIGHUP)",
 }
 """What each status means, in order."""
 

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first one asks the work to stop, the second one ends the process."""
+"""Ctrl-C, SIGTERM and the end of a login session (SIGHUP).
+
+The first one asks the work to stop, the second one ends the process.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ T = TypeVar("T")
 GRACE_S: Final = 5.0
 """How long work that was asked to stop is waited for: a request may hang in the network."""
 _POLL_S: Final = 0.2
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_interruptibly(work: Callable[[], T], cancel: Callable[[], None]) -> T:
@@ -62,7 +65,10 @@ def _result(future: Future[T], asked: threading.Event) -> T:
 
 @contextmanager
 def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
-    """Within, the first signal calls ``stop``. Only the main thread may ask for this."""
+    """Within, the first signal calls ``stop``. Only the main thread may ask for this.
+
+    One that is ignored stays so: ``nohup`` means that the end of the session is none of the work.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -75,7 +81,8 @@ def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
         came = True
         stop()
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield
     finally:
@@ -90,7 +97,7 @@ def leave_at_once() -> None:
 
 
 def wait_for_signal() -> None:
-    """Return when Ctrl-C or SIGTERM comes."""
+    """Return when Ctrl-C, SIGTERM or SIGHUP comes."""
     came = threading.Event()
     with _signals_call(came.set):
         while not came.wait(_POLL_S):

@@ -4,7 +4,7 @@ Reading maps the file and gives views into it; that part is native. Making them 
 encrypted on the way, samples, tests and the embedded target.
 """
 
-from pbs_push._native.index import Index, open_index, parse_index
+from pbs_push._native.index import Index, open_index, open_index_again, parse_index
 from pbs_push.formats.index_writer import (
     DYNAMIC_MAGIC,
     FIXED_CHUNK_SIZE,
@@ -25,6 +25,7 @@ __all__ = [
     "dynamic_index_bytes",
     "fixed_index_bytes",
     "open_index",
+    "open_index_again",
     "parse_index",
     "write_dynamic_index",
     "write_fixed_index",

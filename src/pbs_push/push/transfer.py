@@ -20,6 +20,7 @@ import numpy as np
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
 from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES, MANIFEST_NAME
+from pbs_push.push.archives import MAX_INDEXES
 from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
 from pbs_push.push.writers import IndexWriter, alike, create_call
 
@@ -154,16 +155,20 @@ class SnapshotTransfer(Transfer):
         self._take_downloads(renamed)
 
     def _possibly_renamed(self) -> list[str]:
-        """The target's previous indexes that none of ours is named like, if one of ours is new."""
+        """The target's previous indexes that none of ours is named like, if one of ours is new.
+
+        No more than a session can write.
+        """
         there = self._at_target
         names = {archive.info.filename for archive in self._indexes}
         if self._plain or there is None or all(there.file(name) for name in names):
             return []
-        return [
+        others = [
             info.filename
             for info in there.files
             if info.filename.endswith(INDEX_SUFFIXES) and info.filename not in names
         ]
+        return others[:MAX_INDEXES]
 
     def _downloads(self, names: Iterable[str]) -> dict[str, Call]:
         """Ask for those of these indexes that the target's previous snapshot has."""

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 MAX_PREVIOUS_BYTES: Final = 4 << 30
 """Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
 _PART_BYTES: Final = 8 << 20
-"""Of one that is larger, so much at a time goes to a file: 200,000 entries or more."""
+"""Of one that is larger, so much at a time goes to a file: 200,000 entries or more.
+
+Of the second one asked for half as much, of the third one a third: together they take some 50 MiB
+of memory at most.
+"""
 
 _MAX_ANSWER: Final = 1 << 20
 
@@ -110,7 +114,7 @@ class Call:
         self._spool.write(part)
 
     def index(self, name: str) -> Index:
-        """The body of a ``previous_index``; messages call it ``name``, or by its file.
+        """The body of a ``previous_index``; messages call it ``name``.
 
         Raises what ``body`` raises, IndexFormatError, SourceError.
         """
@@ -118,10 +122,10 @@ class Call:
         if self._spool is None:
             return parse_index(body, name)
         self._spool.write(body)
-        return self._spool.index()
+        return self._spool.index(name)
 
     def close(self) -> None:
-        """Remove what was kept of a body and not taken."""
+        """Give up what was kept of a body and not taken."""
         if self._spool is not None:
             self._spool.close()
 
@@ -169,6 +173,7 @@ class BackupSession:
         self.answered = False
         self._upload_error: RemoteError | None = None
         self._in_parts: set[Call] = set()
+        self._indexes_asked = 0
 
     # -- the protocol's calls --
 
@@ -181,8 +186,12 @@ class BackupSession:
 
         ``Call.index`` has it; while it comes, some MiB of it are in memory.
         """
+        self._indexes_asked += 1
         return self._previous(
-            archive_name, mode=DOWNLOAD, max_body=MAX_PREVIOUS_BYTES, part_size=_PART_BYTES
+            archive_name,
+            mode=DOWNLOAD,
+            max_body=MAX_PREVIOUS_BYTES,
+            part_size=max(1, _PART_BYTES // self._indexes_asked),
         )
 
     def register_previous(self, archive_name: str) -> Call:

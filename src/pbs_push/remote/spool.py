@@ -1,4 +1,4 @@
-"""A downloaded index that is too large for memory, in a file that nobody else sees."""
+"""A downloaded index that is too large for memory, in a file without a name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import PbsPushError, os_reason
-from pbs_push.formats.index import open_index
+from pbs_push.formats.index import open_index_again
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -22,6 +22,7 @@ _LASTING: Final = Path("/var/tmp")  # noqa: S108 (the file is made by tempfile)
 class Spool:
     """What has come of a body; in ``TMPDIR``, or else in /var/tmp.
 
+    The file has no name, so that nothing is left of it however this process ends.
     Where it cannot be kept, that is an error: going on without the index would be to send again
     all that it lists.
     """
@@ -31,8 +32,8 @@ class Spool:
         self._folder = "a folder for temporary files"
         try:
             self._folder = _folder()
-            self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (``index`` closes it)
-                prefix="pbs-push-", suffix=".index", dir=self._folder, buffering=0
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 (``index`` closes it)
+                dir=self._folder, buffering=0
             )
         except OSError as error:
             raise self._error(error) from error
@@ -46,16 +47,16 @@ class Spool:
         except OSError as error:
             raise self._error(error) from error
 
-    def index(self) -> Index:
-        """The body, now whole, as an index; the file lasts as long as it is open.
+    def index(self, name: str) -> Index:
+        """The body, now whole, as an index that messages call ``name``; the file goes with it.
 
         Raises IndexFormatError, SourceError.
         """
         with self._file:
-            return open_index(self._file.name)
+            return open_index_again(self._file.fileno(), name)
 
     def close(self) -> None:
-        """Remove the file, if ``index`` has not done so."""
+        """Give up the file; an ``index`` of it stays."""
         self._file.close()
 
     def _error(self, error: OSError) -> PbsPushError:
