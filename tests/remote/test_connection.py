@@ -455,6 +455,35 @@ def test_nothing_asked_needs_no_answer(identity: Identity, monkeypatch: pytest.M
         os.close(wake)
 
 
+def test_a_source_that_is_slow_is_not_the_targets_silence(
+    identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
+        peer.answer(stream, 200, b"")
+
+    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connection, "LONG_WAIT_S", 0.05)
+    with (
+        Server(identity, H2Server(handler)) as server,
+        uploading(server, tmp_path, open_delay_s=0.6) as session,
+    ):
+        session.pump(lambda: session.chunks_acknowledged > 0)
+
+
+def test_a_target_that_allows_no_stream_is_silent(
+    identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connection, "LONG_WAIT_S", 0.05)
+    no_streams = frame(4, 0, 0, b"\0\3\0\0\0\0")
+    with (
+        Server(identity, replies(SWITCH + no_streams, waits)) as server,
+        uploading(server, tmp_path) as session,
+        pytest.raises(ConnectError, match="has not answered"),
+    ):
+        session.pump(lambda: False)
+
+
 class H2Server:
     """A server's side made with `h2`: calls a function for each whole request."""
 
@@ -808,7 +837,11 @@ CHUNKS = 40
 
 @contextlib.contextmanager
 def uploading(
-    server: Server, folder: Path, cancelled: threading.Event | None = None
+    server: Server,
+    folder: Path,
+    cancelled: threading.Event | None = None,
+    *,
+    open_delay_s: float = 0.0,
 ) -> Iterator[BackupSession]:
     """A session that uploads 40 chunks of 256 KiB."""
     contents = [bytes([i]) * (256 << 10) for i in range(CHUNKS)]
@@ -825,7 +858,7 @@ def uploading(
     ):
         fd = os.open(folder / ".chunks", os.O_RDONLY)
         transport = target.transport()
-        transport.attach_uploads(fd, readers=2, buffer_bytes=4 << 20)
+        transport.attach_uploads(fd, readers=2, buffer_bytes=4 << 20, open_delay_s=open_delay_s)
         session = target.begin_backup(
             target.connect(cancelled or threading.Event()),
             Namespace(),

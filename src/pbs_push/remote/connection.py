@@ -100,11 +100,13 @@ class Upgraded:
     def _progress(self) -> tuple[int, ...] | None:
         """Differs when a request was begun or ended, or bytes of a body went out or came.
 
-        None where the target owes no answer: then it may be silent.
+        None where the target owes no answer: then it may be silent. It owes none for chunks that
+        the source has not delivered yet; but it does if it allows no stream at all.
         """
         transport, state = self.transport, self.transport.state()
-        uploading = transport.chunks_added > transport.chunks_acknowledged
-        if not (uploading or state.open_streams or state.calls_waiting):
+        unsent = transport.chunks_added > transport.chunks_acknowledged
+        held_up = unsent and state.peer_max_streams == 0
+        if not (state.open_streams or state.calls_waiting or held_up):
             return None
         return state.requests, state.open_streams, state.sent_bytes, state.received_bytes
 
