@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from pbs_push import Datastore, Result
 from pbs_push.errors import SourceError
 from pbs_push.names import AuthId, Namespace
+from pbs_push.remote.api import TargetApi
+from pbs_push.remote.models import DeleteStatistics
 from pbs_push.source.items import SnapshotList, SourceGroup
 from pbs_push.target import Identities, TargetOptions, http1, rest
 from pbs_push.target.identities import DATASTORE_PRIVILEGES
@@ -130,6 +134,26 @@ def test_vanished_groups_only_ours_and_of_the_filters(world: World) -> None:
     left = {name for name in ("vm/2", "vm/3", "vm/4", "ct/5") if world.there.has(name)}
     assert left == {"vm/3", "vm/4", "ct/5"}
     assert (done.report.removed.groups, done.report.removed.snapshots) == (1, 2)
+
+
+@pytest.mark.parametrize("ns", ["", "gone"], ids=["groups", "those of a namespace"])
+def test_several_groups_are_removed_at_once(
+    world: World, ns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes round trips: the first one is removed only while the second one is."""
+    world.source.add("vm/1", 1)
+    for number in range(2, 6):
+        world.there.add(f"vm/{number}", 1, ns=ns)
+    together = threading.Barrier(2)
+    delete = TargetApi.delete_group
+
+    def delete_with_another(api: TargetApi, *arguments: Any) -> DeleteStatistics:
+        together.wait(timeout=60)
+        return delete(api, *arguments)
+
+    monkeypatch.setattr(TargetApi, "delete_group", delete_with_another)
+    pushed = world.push(remove_vanished=True)
+    assert (pushed.report.exit_status, pushed.report.removed.groups) == (0, 4)
 
 
 def test_a_group_that_the_filters_leave_out_has_not_vanished(world: World) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import PbsPushError, SnapshotVanished, StatusError
 from pbs_push.push.events import Note
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pbs_push.names import Group, Namespace
     from pbs_push.push.events import Listener
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from pbs_push.source.datastore import Datastore
 
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AT_ONCE: Final = 8
+"""Groups that are removed at once."""
 _GREW: Final = "a backup came into it since the push began"
 
 
@@ -96,7 +103,8 @@ class Remover:
         except PbsPushError as error:
             self._on_problem(f"removing groups of target {plan.target.label}", error)
             return
-        for item in plan.vanished:
+
+        def remove(item: VanishedGroup) -> None:
             self._check_cancelled()
             where = _place(plan.target, str(item.group))
             try:
@@ -108,10 +116,12 @@ class Remover:
             except PbsPushError as error:
                 self._on_problem(f"removing group {where}", error)
 
+        _some_at_once(remove, plan.vanished)
+
     def namespace(self, item: VanishedNamespace) -> None:
         """Remove a vanished namespace, or say why it stays; those below it must come before.
 
-        Its groups are removed one by one, and then the namespace only if it is empty: the target
+        Its groups are removed by themselves, and then the namespace only if it is empty: the target
         would remove with it what we were never shown (spec 05: whoever owns it).
         """
         self._check_cancelled()
@@ -122,7 +132,8 @@ class Remover:
             if keep is not None:
                 self._stays(item.namespace, f"{where}: vanished from the source, but stays: {keep}")
                 return
-            protected = sum(self._group_of_vanished(item.namespace, group) for group in groups)
+            remove = partial(self._group_of_vanished, item.namespace)
+            protected = sum(_some_at_once(remove, groups))
             if protected:
                 text = f"{where}: vanished, but stays: it holds {protected} protected snapshots"
                 self._stays(item.namespace, text)
@@ -275,6 +286,12 @@ class Remover:
 
     def _info(self, text: str) -> None:
         self._notify(Note("info", text))
+
+
+def _some_at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """What ``work`` returns for each item. Of groups, since each takes some round trips."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="remove") as pool:
+        return list(pool.map(work, items))
 
 
 def _place(namespace: Namespace, name: str) -> str:
