@@ -29,7 +29,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _AT_ONCE: Final = 8
-"""Groups that are removed at once."""
+"""Groups that are removed at once, unless ``parallel`` says fewer."""
 _GREW: Final = "a backup came into it since the push began"
 
 
@@ -116,7 +116,7 @@ class Remover:
             except PbsPushError as error:
                 self._on_problem(f"removing group {where}", error)
 
-        _some_at_once(remove, plan.vanished)
+        self._some_at_once(remove, plan.vanished)
 
     def namespace(self, item: VanishedNamespace) -> None:
         """Remove a vanished namespace, or say why it stays; those below it must come before.
@@ -133,7 +133,7 @@ class Remover:
                 self._stays(item.namespace, f"{where}: vanished from the source, but stays: {keep}")
                 return
             remove = partial(self._group_of_vanished, item.namespace)
-            protected = sum(_some_at_once(remove, groups))
+            protected = sum(self._some_at_once(remove, groups))
             if protected:
                 text = f"{where}: vanished, but stays: it holds {protected} protected snapshots"
                 self._stays(item.namespace, text)
@@ -208,6 +208,12 @@ class Remover:
             self._info(f"{where}: stays; it is unfinished and may be in use: {error}")
 
     # -- groups --
+
+    def _some_at_once(self, work: Callable[[T], R], groups: Iterable[T]) -> list[R]:
+        """What ``work`` returns for each: to look, and to remove, are some round trips."""
+        threads = min(self._options.parallel or _AT_ONCE, _AT_ONCE)
+        with ThreadPoolExecutor(threads, thread_name_prefix="remove") as pool:
+            return list(pool.map(work, groups))
 
     def _why_to_keep_group(
         self, namespace: Namespace, item: VanishedGroup, now: GroupItem | None, here: set[Group]
@@ -286,12 +292,6 @@ class Remover:
 
     def _info(self, text: str) -> None:
         self._notify(Note("info", text))
-
-
-def _some_at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """What ``work`` returns for each item. Of groups, since each takes some round trips."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="remove") as pool:
-        return list(pool.map(work, items))
 
 
 def _place(namespace: Namespace, name: str) -> str:
