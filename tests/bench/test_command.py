@@ -61,7 +61,7 @@ def test_what_can_be_measured_is_where_a_part_fails(place: Place, tmp_path: Path
     (tmp_path / "empty" / ".chunks").mkdir(parents=True)
     with place.connect() as target:
         bench = Bench(datastore=Datastore(tmp_path / "empty"), target=target, seconds=0.01)
-        with pytest.raises(SourceError, match="holds no chunks"):
+        with pytest.raises(SourceError, match="holds no chunk with content"):
             bench.run()
     report = bench.report
     assert None not in (report.link, report.machine, report.verdict)

@@ -28,6 +28,10 @@ _FALLS: Final = 0.5
 """More reads at once are bad for a disk that gives less than this part of its best with them."""
 
 
+_SPINNING: Final = 400e6
+"""Bytes a second that no single spinning disk gives."""
+
+
 class Limit(Enum):
     """What a push waits for."""
 
@@ -99,10 +103,15 @@ def enough_reads(rates: Sequence[ReadRate]) -> ReadRate:
     return min(near, key=lambda rate: rate.readers)
 
 
-def falls(rates: Sequence[ReadRate]) -> bool:
-    """Whether many reads at once give much less than the best rate."""
+def seeks(rates: Sequence[ReadRate]) -> bool:
+    """Whether many reads at once give much less than the best rate, and that is a spinning disk's.
+
+    Where chunks come faster than that, from few files say, it is this program's threads that take
+    the time.
+    """
     most = max(rates, key=lambda rate: rate.readers)
-    return most.bytes_per_s < _FALLS * max(rate.bytes_per_s for rate in rates)
+    best = max(rate.bytes_per_s for rate in rates)
+    return best <= _SPINNING and most.bytes_per_s < _FALLS * best
 
 
 def best_upload(link: LinkFigures) -> UploadRate:

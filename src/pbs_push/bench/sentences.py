@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.bench.limits import Limit, best_upload, enough_reads, falls, snapshots_per_s
+from pbs_push.bench.limits import (
+    NEARLY_ALL,
+    Limit,
+    best_upload,
+    enough_reads,
+    seeks,
+    snapshots_per_s,
+)
 from pbs_push.bench.words import counted, number_text, rate_text, size_text, time_text
 from pbs_push.push.options import DEFAULT_READ_AHEAD
 from pbs_push.push.schedule import BUSY_S_PER_SNAPSHOT, ROUND_TRIPS_PER_SNAPSHOT
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 _SAME: Final = 0.7
 """Cold reads that come this near to warm ones may have come from memory as well."""
 _SCALES: Final = 1.5
-"""More connections help where they carry this many times what one carries."""
+"""More connections are needed where they carry this many times what one carries."""
 _BUFFER_BOUND: Final = 0.4
 """Near the bound, since the kernel counts its own overhead, up to half of a send buffer, too."""
 _LARGER_BUFFER: Final = f"sysctl -w net.ipv4.tcp_wmem='4096 16384 {SEND_BUFFER}'"
@@ -70,10 +77,15 @@ def small_snapshots_words(link: LinkFigures, parallel: int) -> str:
 def connections_words(link: LinkFigures) -> str:
     """Whether one connection is enough."""
     one, best = link.uploads[0], best_upload(link)
-    if best.bytes_per_s < _SCALES * one.bytes_per_s:
+    if NEARLY_ALL * best.bytes_per_s <= one.bytes_per_s:
         return (
             f"One connection carries {rate_text(one.bytes_per_s)}, and more of them hardly carry "
             "more: a single large group can use all of it."
+        )
+    if best.bytes_per_s < _SCALES * one.bytes_per_s:
+        return (
+            f"One connection carries {rate_text(one.bytes_per_s)}, {best.connections} carry "
+            f"{rate_text(best.bytes_per_s)}: a single large group can use most of that."
         )
     return (
         f"One connection carries {rate_text(one.bytes_per_s)}, {best.connections} carry "
@@ -113,7 +125,7 @@ def reads_words(store: StoreFigures) -> str:
         f"One read at a time gives {rate_text(one.bytes_per_s)} cold; from memory it is up to "
         f"{rate_text(warm)}"
     )
-    if falls(store.cold):
+    if seeks(store.cold):
         return (
             f"{text}. More than {enough.readers} at once make this disk slower, as spinning ones "
             "are."

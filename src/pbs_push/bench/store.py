@@ -17,11 +17,11 @@ import numpy as np
 
 from pbs_push.bench.figures import ReadRate, StoreFigures
 from pbs_push.bench.timing import check_cancelled
-from pbs_push.errors import SourceError
+from pbs_push.errors import SourceError, os_reason
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pbs_push.source.datastore import Datastore
 
@@ -60,7 +60,7 @@ def sample_chunks(
     """Chunks of randomly chosen folders of a chunk store, in random order.
 
     Only folders are listed and lengths asked for; at most as much is returned as the limits say.
-    Raises SourceError where the store cannot be listed or has no chunk, Cancelled.
+    Raises SourceError where the store cannot be listed or has only empty chunks, Cancelled.
     """
     try:
         folders = [name for name in os.listdir(chunk_path) if _FOLDER.fullmatch(name)]  # noqa: PTH208  (65,536 names)
@@ -82,7 +82,7 @@ def sample_chunks(
                 continue
         break
     if not found:
-        raise SourceError(f"{chunk_path} holds no chunks: there is nothing to measure")
+        raise SourceError(f"{chunk_path} holds no chunk with content: there is nothing to measure")
     rng.shuffle(found)
     return found
 
@@ -124,9 +124,13 @@ class StoreBench:
         # Which chunks are read is no secret.
         self._rng = rng or random.Random()  # noqa: S311
         self._largest = 0
+        self._unreadable: dict[Path, str] = {}
 
     def measure(self) -> StoreFigures:
-        """Cold and warm rates for each number of ``READERS``. Raises SourceError."""
+        """Cold and warm rates for each number of ``READERS``.
+
+        Chunks that cannot be read are left out, and told of. Raises SourceError if none can be.
+        """
         self._notify(f"datastore {self._datastore.path}: choosing chunks")
         sample = sample_chunks(self._datastore.chunk_path, self._rng, self._cancelled)
         self._largest = max(chunk.size for chunk in sample)
@@ -134,6 +138,7 @@ class StoreBench:
         kept = _first_bytes(sample, MOST_WARM_BYTES)
         self._read(kept, READERS[-1], float("inf"))  # so that it is in memory
         warm = tuple(self._warm(kept, readers) for readers in READERS)
+        self._tell_of_unreadable(cold, len(sample))
         return StoreFigures(
             path=str(self._datastore.path),
             sampled_chunks=len(sample),
@@ -141,6 +146,17 @@ class StoreBench:
             warm_bytes=sum(chunk.size for chunk in kept),
             cold=cold,
             warm=warm,
+        )
+
+    def _tell_of_unreadable(self, cold: Sequence[ReadRate], sampled: int) -> None:
+        if not self._unreadable:
+            return
+        path, reason = min(self._unreadable.items())
+        if not any(rate.bytes_per_s for rate in cold):
+            raise SourceError(f"read {path}: {reason}")
+        self._notify(
+            f"datastore: {len(self._unreadable)} of the {sampled} chunk files cannot be read, "
+            f"such as {path}: {reason}"
         )
 
     def _cold(self, sample: list[SampledChunk], readers: int) -> ReadRate:
@@ -177,12 +193,22 @@ class StoreBench:
         chunks_read = bytes_read = 0
         while (chunk := shared.next()) is not None:
             check_cancelled(self._cancelled)
-            size = _read_file(chunk.path, buffer)
+            size = self._read_file(chunk.path, buffer)
             chunks_read += size > 0
             bytes_read += size
             if time.perf_counter() >= deadline:
                 break
         return chunks_read, bytes_read
+
+    def _read_file(self, path: Path, buffer: memoryview) -> int:
+        """Read a file to ``buffer``; returns its length, 0 where that fails."""
+        try:
+            return _read_file(path, buffer)
+        except FileNotFoundError:
+            pass  # garbage collection took it
+        except OSError as error:
+            self._unreadable[path] = os_reason(error)
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,19 +266,12 @@ def _forget(path: Path) -> None:
 
 
 def _read_file(path: Path, buffer: memoryview) -> int:
-    """Read a file to ``buffer``; returns its length, 0 where garbage collection took it."""
-    try:
-        descriptor = os.open(path, _OPEN)
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise SourceError(f"read {path}: {error.strerror}") from error
+    """Read a file to ``buffer``; returns its length. Raises OSError."""
+    descriptor = os.open(path, _OPEN)
     try:
         done = 0
         while done < len(buffer) and (size := os.readv(descriptor, [buffer[done:]])):
             done += size
-    except OSError as error:
-        raise SourceError(f"read {path}: {error.strerror}") from error
     finally:
         os.close(descriptor)
     return done

@@ -16,8 +16,8 @@ from pbs_push.bench.limits import (
     cpu_ceiling,
     disk_ceiling,
     enough_reads,
-    falls,
     link_ceiling,
+    seeks,
 )
 from pbs_push.bench.sentences import (
     buffer_words,
@@ -120,6 +120,6 @@ def _read_ahead(store: StoreFigures | None, parallel: int) -> int:
     if store is None:
         return DEFAULT_READ_AHEAD
     enough = enough_reads(store.cold).readers
-    if falls(store.cold):
+    if seeks(store.cold):
         return max(1, min(DEFAULT_READ_AHEAD, enough // parallel))
     return max(DEFAULT_READ_AHEAD, enough)
