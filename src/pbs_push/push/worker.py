@@ -268,13 +268,14 @@ class GroupWorker:
         self._previous = archives
 
     def _transfer(self, source: _Open, way: _Way, *, again: bool) -> TransferStats:
+        previous = self._previous_archives(source.item) if way is _Way.SHORT else None
         paused = self._target.pauses
         session = self._begin(source, again=again)
         by_inode = self._options.chunk_order == "inode"
         try:
             options = TransferOptions(
                 client_log=source.client_log,
-                previous=self._previous_archives(source.item) if way is _Way.SHORT else None,
+                previous=previous,
                 expects_previous=self._newest is not None and way is not _Way.ALONE,
                 body_limit=self._target.features.body_limit,
                 order=partial(_by_inode, source.chunks_fd) if by_inode else _as_given,
