@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,9 +30,12 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def place_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("PBS_")}
+
+
 def push(place: Place, source: Path) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name.startswith("PBS_")}
-    return process("push", source, place.repository, *ONE_GROUP, environment=environment)
+    return process("push", source, place.repository, *ONE_GROUP, environment=place_environment())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -45,6 +50,24 @@ def test_a_push_is_stopped(place: Place, small_source: Path, number: signal.Sign
     assert err.splitlines()[-1] == "pbs-push: interrupted: stopped as asked"
     assert err.count("interrupted") == 1
     assert "pushed          0 snapshots" in out
+    assert settled(place)
+
+
+def test_the_end_of_the_terminal_stops_a_push(place: Place, small_source: Path) -> None:
+    """Nothing can be written to it any more, which must not get in the way."""
+    place.server.faults.delays_s = {"POST fixed_chunk": 0.2}
+    controlling, terminal = pty.openpty()
+    running = subprocess.Popen(
+        ["setsid", "-c", sys.executable, "-m", "pbs_push", "push", small_source, place.repository],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={"PATH": os.environ["PATH"], **place_environment()},
+    )
+    os.close(terminal)
+    until(lambda: place.server.counters.snapshot().requests.get("POST fixed_chunk"))
+    os.close(controlling)
+    assert running.wait() == 130
     assert settled(place)
 
 

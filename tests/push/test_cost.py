@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,6 +196,52 @@ def test_damage_in_the_targets_previous_index_stops_no_push(
     assert (pushed.report.exit_status, pushed.report.counts[Result.PUSHED]) == (0, 1), pushed.errors
     assert pushed.report.stats.fallbacks >= 1
     assert world.push(encryption_key=key).report.exit_status == 0
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["as it is", "with a key"])
+@pytest.mark.parametrize("left", [True, False], ids=["kept", "pruned"])
+def test_damage_in_the_size_of_the_targets_previous_image_stops_no_push(
+    world: World, key: CryptKey | None, left: bool
+) -> None:
+    """The csum does not tell: it is over the digests alone."""
+    small_disk = Piece("efi", 528 << 10, 300)
+    folder = world.source.add("vm/1", 1, archives={IMAGE: (small_disk,)})
+    world.push(encryption_key=key)
+    index = world.there.folder("vm/1", 1) / IMAGE
+    content = bytearray(index.read_bytes())
+    content[64] ^= 1
+    index.write_bytes(content)
+    world.source.add("vm/1", 2, archives={IMAGE: (small_disk,)})
+    if not left:
+        shutil.rmtree(folder)
+    pushed = world.push(encryption_key=key)
+    assert (pushed.report.exit_status, pushed.report.counts[Result.PUSHED]) == (0, 1), pushed.errors
+
+
+def test_what_the_plain_way_meets_too_is_sent_without_a_previous_snapshot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may have registered something else than what it lets us download."""
+
+    def know_longer(session: TargetSession, digest: bytes, size: int, turn: Turn) -> None:
+        previous = session.previous_time() is not None and digest not in uploaded
+        session._known[digest] = KnownChunk(size + previous, turn.answer)
+
+    uploaded: set[bytes] = set()
+    upload = TargetSession.upload_chunk
+
+    def upload_chunk(session: TargetSession, *arguments: Any, **more: Any) -> bool:
+        uploaded.add(bytes.fromhex(arguments[2]))
+        return upload(session, *arguments, **more)
+
+    world.source.add("vm/1", 1, archives={"root.pxar.didx": "abc"})
+    world.push()
+    world.source.add("vm/1", 2, archives={"root.pxar.didx": "abdc"})
+    monkeypatch.setattr(TargetSession, "_know", know_longer)
+    monkeypatch.setattr(TargetSession, "upload_chunk", upload_chunk)
+    pushed = world.push()
+    assert (pushed.report.exit_status, pushed.report.stats.fallbacks) == (0, 2), pushed.errors
+    assert pushed.told("trying again without the target's previous snapshot") == 1
 
 
 def test_damage_in_one_previous_index_takes_no_shortcut_from_other_groups(world: World) -> None:

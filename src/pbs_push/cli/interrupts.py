@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, TypeVar
 
@@ -74,8 +74,10 @@ def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
         return
     came = False
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         nonlocal came
+        if number == signal.SIGHUP:
+            _drop_lost_terminal()
         if came:
             leave_at_once()
         came = True
@@ -90,9 +92,22 @@ def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _drop_lost_terminal() -> None:
+    """What is written to a terminal that is gone would be an error: let it go nowhere."""
+    for output in (1, 2):
+        try:
+            os.write(output, b"")
+        except OSError:
+            with suppress(OSError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, output)
+                os.close(null)
+
+
 def leave_at_once() -> None:
     """End the process without any waiting; the target removes what was under way."""
-    os.write(2, f"\n{PROGRAM}: interrupted again: left at once\n".encode())
+    with suppress(OSError):  # nobody may be there to read it
+        os.write(2, f"\n{PROGRAM}: interrupted again: left at once\n".encode())
     os._exit(EXIT_INTERRUPTED)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Final
 
 PROGRAM: Final = "pbs-push"
@@ -24,5 +25,6 @@ def warning_line(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr at once."""
-    print(line, file=sys.stderr, flush=True)
+    """Write a line to stderr at once; where nobody can read it any more, that is no error."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)

@@ -172,7 +172,7 @@ class EncryptingTransfer(Transfer):
     # -- flight 3: chunks --
 
     def _send_chunks(self) -> None:
-        self._shortcuts += len(self._old) + len(self._writers) - 1
+        self._share_between_writers(len(self._old))
         together = [[writer] for writer in self._writers] if self._plain else [self._writers]
         for writers in together:
             self._send_chunks_of(writers)

@@ -262,7 +262,7 @@ class SnapshotTransfer(Transfer):
 
     def _share_known(self) -> None:
         """Fill the set of known digests: one for all writers, or in the plain way one for each."""
-        self._shortcuts += len(self._registered) + len(self._writers) - 1
+        self._share_between_writers(len(self._registered))
         if self._plain:
             for writer in self._writers:
                 writer.known = DigestSet(writer.total)

@@ -116,7 +116,16 @@ class Transfer(ABC):
         A damaged previous index that was asked for is one: the target has registered its chunks,
         with sizes that may be wrong.
         """
-        return (self._shortcuts > 0 and not self._plain) or self._fallbacks > 0
+        return self._shortcuts + self._fallbacks > 0
+
+    def _share_between_writers(self, previous: int) -> None:
+        """Note shortcuts: so many previous indexes are known, and what one writer sends to others.
+
+        In the plain way each writer is by itself.
+        """
+        self._shortcuts += previous
+        if not self._plain:
+            self._shortcuts += len(self._writers) - 1
 
     # -- what the target has --
 
@@ -129,7 +138,7 @@ class Transfer(ABC):
             index = call.index(f"{name} of the target's previous snapshot")
             self._downloaded.append(index)
             info = self._at_target.file(name) if self._at_target is not None else None
-            if info is not None and index.csum() == info.csum:
+            if info is not None and (index.csum(), index.size) == (info.csum, info.size):
                 return index
         except (RemoteError, FormatError):
             pass
