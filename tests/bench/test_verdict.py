@@ -40,7 +40,11 @@ CASES = [
         link(1, GIGABIT),
         limit=Limit.LINK,
         rate=117,
-        words=("The link, or the target's server, limits", "117 MB/s", "a single large group"),
+        words=(
+            "The link, or the target's server, limits",
+            "117 MB/s",
+            "hardly carry more: a single",
+        ),
     ),
     Case(
         "spinning disk",

@@ -122,6 +122,19 @@ def test_work_is_asked_to_stop() -> None:
     thread.join()
 
 
+def test_a_closed_terminal_asks_once_however_often_it_says_so() -> None:
+    asked = threading.Event()
+
+    def work() -> str:
+        for _ in range(3):
+            asked.clear()
+            os.kill(os.getpid(), signal.SIGHUP)
+            asked.wait()
+        return "done"
+
+    assert run_interruptibly(work, asked.set) == "done"
+
+
 def test_work_that_does_not_stop_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "GRACE_S", 0.1)
     ready, release = threading.Event(), threading.Event()

@@ -150,6 +150,18 @@ def test_a_renamed_archive_costs_no_known_chunk(world: World, left: bool) -> Non
     assert pushed.counted.requests["previous"] == (3 if left else 4)
 
 
+def test_no_more_renamed_archives_are_asked_for_than_a_session_can_write(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "MAX_INDEXES", 2)
+    shutil.rmtree(world.source.add("vm/1", 1, archives={f"{n}.pxar.didx": "ab" for n in range(5)}))
+    world.there.add("vm/1", 1, archives={f"{n}.pxar.didx": "ab" for n in range(5)})
+    world.source.add("vm/1", 2, archives={"new.pxar.didx": "abc"})
+    pushed = world.push()
+    assert pushed.report.exit_status == 0
+    assert pushed.counted.requests["previous"] == 2 + 2, "manifest, the one of our name, two more"
+
+
 def test_what_a_damaged_previous_snapshot_refuses_is_counted(world: World) -> None:
     """The target found it damaged, so it registers nothing of it: all chunks go again."""
     archives = {"root.pxar.didx": ("a", "b")}
@@ -195,6 +207,7 @@ def test_damage_in_the_targets_previous_index_stops_no_push(
     pushed = world.push(encryption_key=key)
     assert (pushed.report.exit_status, pushed.report.counts[Result.PUSHED]) == (0, 1), pushed.errors
     assert pushed.report.stats.fallbacks >= 1
+    assert pushed.told("without the target's previous snapshot") == strict
     assert world.push(encryption_key=key).report.exit_status == 0
 
 

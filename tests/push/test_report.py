@@ -111,6 +111,27 @@ def test_outcomes_of_many_count_as_many() -> None:
     assert len(report.outcomes) == 3, "what is there already is only counted"
 
 
+def test_errors_are_kept_without_the_frames_that_raised_them() -> None:
+    """Those hold the indexes, blobs and connections of what failed."""
+
+    def broken() -> PbsPushError:
+        with pytest.raises(PbsPushError) as caught:
+            try:
+                int("?")
+            except ValueError as reason:
+                raise PbsPushError("what") from reason
+        return caught.value
+
+    report = Report()
+    report.add(failed(broken()))
+    report.add_problem(Problem("what", broken()))
+    for error in (report.outcomes[0].error, report.problems[0].error):
+        assert error is not None
+        assert error.__traceback__ is None
+        assert isinstance(error.__cause__, ValueError)
+        assert error.__cause__.__traceback__ is None
+
+
 def test_labels_name_the_place() -> None:
     assert PUSHED.label == "vm/100/2026-05-28T20:26:40Z"
     assert "a/b: vm/100" in replace(PUSHED, namespace=Namespace(("a", "b"))).label

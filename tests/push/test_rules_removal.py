@@ -308,6 +308,22 @@ def test_a_group_that_the_filters_leave_out_keeps_a_namespace(world: World) -> N
     assert done.told("ct/1, which the group filters leave out") == 1
 
 
+def test_each_group_that_keeps_a_namespace_is_told_of(world: World) -> None:
+    world.source.add("vm/1", 1)
+    for number in range(2, 6):
+        world.there.add(f"vm/{number}", 1, ns="gone")
+    with (
+        hold_lock(world.there.folder("vm/2", 1, ns="gone")),
+        hold_lock(world.there.folder("vm/4", 1, ns="gone")),
+    ):
+        pushed = world.push(remove_vanished=True)
+    told = sorted(problem.what for problem in pushed.report.problems)
+    assert told == [f"removing group target vm/{n} in namespace gone" for n in (2, 4)]
+    assert (pushed.report.removed.groups, pushed.report.exit_status) == (2, 3)
+    assert pushed.told("not all of it could be removed") == 1
+    assert world.there.has("vm/2", ns="gone")
+
+
 def test_protected_snapshots_keep_a_namespace(world: World) -> None:
     world.source.add("vm/1", 0)
     world.there.add("vm/1", 0, ns="gone")

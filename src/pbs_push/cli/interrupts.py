@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and the end of a login session (SIGHUP).
 
-The first one asks the work to stop, the second one ends the process.
+The first one asks the work to stop, the second one ends the process; but a terminal that is closed
+sends SIGHUP more than once, itself and through the shell.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
         nonlocal came
         if number == signal.SIGHUP:
             _drop_lost_terminal()
-        if came:
+        elif came:
             leave_at_once()
         came = True
         stop()

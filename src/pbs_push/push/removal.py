@@ -132,8 +132,12 @@ class Remover:
             if keep is not None:
                 self._stays(item.namespace, f"{where}: vanished from the source, but stays: {keep}")
                 return
-            remove = partial(self._group_of_vanished, item.namespace)
-            protected = sum(self._some_at_once(remove, groups))
+            left = self._some_at_once(partial(self._group_of_vanished, item.namespace), groups)
+            if None in left:
+                text = f"{where}: vanished, but stays: not all of it could be removed"
+                self._stays(item.namespace, text)
+                return
+            protected = sum(filter(None, left))
             if protected:
                 text = f"{where}: vanished, but stays: it holds {protected} protected snapshots"
                 self._stays(item.namespace, text)
@@ -152,13 +156,23 @@ class Remover:
         self._report.count_removed(namespaces=1)
         self._info(f"{where}: removed, it vanished from the source")
 
-    def _group_of_vanished(self, namespace: Namespace, item: GroupItem) -> int:
-        """Remove a group of a vanished namespace; how many protected snapshots stay."""
+    def _group_of_vanished(self, namespace: Namespace, item: GroupItem) -> int | None:
+        """Remove a group of a vanished namespace; how many protected snapshots stay.
+
+        None: it stays, and that is a problem.
+        """
         self._check_cancelled()
-        listed = self._api.snapshots(namespace, item.group)
-        protected = sum(snapshot.protected for snapshot in listed)
-        group = VanishedGroup(item.group, len(listed) - protected, protected)
-        return self._group(namespace, group, _place(namespace, str(item.group)))
+        where = _place(namespace, str(item.group))
+        try:
+            listed = self._api.snapshots(namespace, item.group)
+            protected = sum(snapshot.protected for snapshot in listed)
+            group = VanishedGroup(item.group, len(listed) - protected, protected)
+            return self._group(namespace, group, where)
+        except PbsPushError as error:
+            if is_gone(error):
+                return 0
+            self._on_problem(f"removing group {where}", error)
+            return None
 
     def _stays(self, namespace: Namespace, text: str) -> None:
         self._stayed.append(namespace)
