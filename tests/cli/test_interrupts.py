@@ -30,6 +30,10 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def push_command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "pbs_push", "push", *map(str, arguments)]
+
+
 def place_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("PBS_")}
 
@@ -58,7 +62,7 @@ def test_the_end_of_the_terminal_stops_a_push(place: Place, small_source: Path) 
     place.server.faults.delays_s = {"POST fixed_chunk": 0.2}
     controlling, terminal = pty.openpty()
     running = subprocess.Popen(
-        ["setsid", "-c", sys.executable, "-m", "pbs_push", "push", small_source, place.repository],
+        ["setsid", "-c", *push_command(small_source, place.repository, *ONE_GROUP)],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,

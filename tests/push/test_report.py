@@ -111,15 +111,19 @@ def test_outcomes_of_many_count_as_many() -> None:
     assert len(report.outcomes) == 3, "what is there already is only counted"
 
 
+def read_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as reason:
+        raise PbsPushError("no number") from reason
+
+
 def test_errors_are_kept_without_the_frames_that_raised_them() -> None:
     """Those hold the indexes, blobs and connections of what failed."""
 
     def broken() -> PbsPushError:
         with pytest.raises(PbsPushError) as caught:
-            try:
-                int("?")
-            except ValueError as reason:
-                raise PbsPushError("what") from reason
+            read_number("?")
         return caught.value
 
     report = Report()

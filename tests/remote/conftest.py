@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,9 @@ def spools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)  # what it has found before
     return tmp_path
+
+
+@pytest.fixture
+def spooled(spools: Path, open_below: Callable[[Path], list[str]]) -> Callable[[], list[str]]:
+    """Tells which temporary files are open."""
+    return partial(open_below, spools)

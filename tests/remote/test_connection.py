@@ -521,6 +521,12 @@ class H2Server:
         if body:
             self.h2.send_data(stream, body, end_stream=True)
 
+    def begin_file(self, stream: int, content: bytes) -> None:
+        """All of an answer but its end, in pieces of 1,000 bytes."""
+        self.h2.send_headers(stream, [(":status", "200")])
+        for at in range(0, len(content), 1000):
+            self.h2.send_data(stream, content[at : at + 1000])
+
     def flush(self) -> None:
         self.line.send(self.h2.data_to_send())
 
@@ -706,10 +712,7 @@ def test_an_answer_of_something_else_is_no_success(identity: Identity, body: byt
 
 
 def test_a_large_previous_index_goes_through_a_file(
-    identity: Identity,
-    monkeypatch: pytest.MonkeyPatch,
-    spools: Path,
-    open_below: Callable[[Path], list[str]],
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, spooled: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 10_000)
     content = fixed_index_bytes(os.urandom(32 * 300), 300 << 22)
@@ -717,17 +720,15 @@ def test_a_large_previous_index_goes_through_a_file(
 
     def handler(peer: H2Server, stream: int, head: dict[str, str], _body: bytes) -> None:
         small = "small" in head[":path"]
-        peer.h2.send_headers(stream, [(":status", "200")])
-        for at in range(0, 4000 if small else len(content), 1000):
-            peer.h2.send_data(stream, content[at : at + 1000])
+        peer.begin_file(stream, content[:4000] if small else content)
         if small:
-            kept.append(open_below(spools))
+            kept.append(spooled())
         peer.h2.end_stream(stream)
 
     with Server(identity, H2Server(handler)) as server, session_with(server) as session:
         large = session.previous_index("a.img.fidx")
         session.wait([large])
-        assert len(open_below(spools)) == 1
+        assert len(spooled()) == 1
         with large.index("a.img.fidx") as index:
             assert len(index) == 300
             assert bytes(index.digests) == content[4096:]
@@ -736,38 +737,30 @@ def test_a_large_previous_index_goes_through_a_file(
         with pytest.raises(IndexFormatError, match=r"small\.img\.fidx"):
             small.index("small.img.fidx")
     assert kept == [[]]
-    assert open_below(spools) == []
+    assert spooled() == []
 
 
 def test_many_previous_indexes_share_the_memory_that_one_takes(
-    identity: Identity,
-    monkeypatch: pytest.MonkeyPatch,
-    spools: Path,
-    open_below: Callable[[Path], list[str]],
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, spooled: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 20_000)
     content = fixed_index_bytes(os.urandom(32 * 200), 200 << 22)
 
     def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
-        peer.h2.send_headers(stream, [(":status", "200")])
-        for at in range(0, len(content), 1000):
-            peer.h2.send_data(stream, content[at : at + 1000])
+        peer.begin_file(stream, content)
         peer.h2.end_stream(stream)
 
     with Server(identity, H2Server(handler)) as server, session_with(server) as session:
         calls = [session.previous_index(f"{number}.img.fidx") for number in range(5)]
         session.wait(calls)
-        assert len(open_below(spools)) == 4, "all but the first"
+        assert len(spooled()) == 4, "all but the first"
         for call in calls:
             with call.index("it") as index:
                 assert bytes(index.digests) == content[4096:]
 
 
 def test_a_session_that_is_closed_keeps_no_part_of_an_index(
-    identity: Identity,
-    monkeypatch: pytest.MonkeyPatch,
-    spools: Path,
-    open_below: Callable[[Path], list[str]],
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, spooled: Callable[[], list[str]]
 ) -> None:
     """Also where an error, which the report has, still refers to all there was."""
     monkeypatch.setattr("pbs_push.remote.session._PART_BYTES", 500)
@@ -779,9 +772,9 @@ def test_a_session_that_is_closed_keeps_no_part_of_an_index(
 
     with Server(identity, H2Server(handler)) as server, session_with(server) as session:
         call = session.previous_index("a.img.fidx")
-        session.pump(lambda: bool(open_below(spools)))
+        session.pump(lambda: bool(spooled()))
         session.close()
-        assert open_below(spools) == []
+        assert spooled() == []
         with pytest.raises(ProtocolError, match="not answered"):
             call.index("a.img.fidx")
 

@@ -18,39 +18,41 @@ INDEX = fixed_index_bytes(os.urandom(32 * 400), 400 << 22)
 OpenBelow = Callable[[Path], list[str]]
 
 
-def spooled(*parts: bytes) -> Spool:
+def spool_of(*parts: bytes) -> Spool:
     spool = Spool()
     for part in parts:
         spool.write(part)
     return spool
 
 
-def test_its_file_has_no_name_and_goes_with_the_index(spools: Path, open_below: OpenBelow) -> None:
+def test_its_file_has_no_name_and_goes_with_the_index(
+    spools: Path, spooled: Callable[[], list[str]]
+) -> None:
     """So nothing is left of it, not even where this process is killed."""
-    spool = spooled(INDEX[:5000], b"", INDEX[5000:])
-    assert len(open_below(spools)) == 1
+    spool = spool_of(INDEX[:5000], b"", INDEX[5000:])
+    assert len(spooled()) == 1
     assert not any(spools.iterdir())
     with spool.index("a.fidx of the previous snapshot") as index:
         spool.close()
-        assert len(open_below(spools)) == 1
+        assert len(spooled()) == 1
         assert len(index) == 400
         assert bytes(index.digests[399]) == INDEX[-32:]
         assert index.path == "a.fidx of the previous snapshot"
-    assert open_below(spools) == []
+    assert spooled() == []
 
 
-def test_a_body_that_is_no_index_leaves_no_file(spools: Path, open_below: OpenBelow) -> None:
-    spool = spooled(INDEX[:-1])
+def test_a_body_that_is_no_index_leaves_no_file(spooled: Callable[[], list[str]]) -> None:
+    spool = spool_of(INDEX[:-1])
     with pytest.raises(IndexFormatError, match=r"'a\.fidx of the previous snapshot'"):
         spool.index("a.fidx of the previous snapshot")
-    assert open_below(spools) == []
+    assert spooled() == []
 
 
-def test_what_is_not_asked_for_leaves_no_file(spools: Path, open_below: OpenBelow) -> None:
-    spool = spooled(INDEX)
-    assert len(open_below(spools)) == 1
+def test_what_is_not_asked_for_leaves_no_file(spooled: Callable[[], list[str]]) -> None:
+    spool = spool_of(INDEX)
+    assert len(spooled()) == 1
     spool.close()
-    assert open_below(spools) == []
+    assert spooled() == []
 
 
 def test_a_folder_that_cannot_be_used_is_told(
