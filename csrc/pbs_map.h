@@ -23,8 +23,8 @@
 #include <stdint.h>
 
 /*
- * How many non-empty mappings can exist at once in a process.  32 groups pushed at once, each with two
- * snapshots of 256 indexes, which is what a session can write, take half of them.
+ * How many non-empty mappings can exist at once in a process.  48 groups pushed at once, each with two
+ * snapshots of 256 indexes, which is what a session can write, take three quarters of them.
  */
 #define PBS_MAP_LIMIT 32768
 

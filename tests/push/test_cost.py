@@ -22,6 +22,7 @@ from pbs_push.push.report import Result
 from pbs_push.push.schedule import (
     BUFFERS_TOGETHER,
     LEAST_BUFFER,
+    LEAST_PARALLEL,
     MOST_PARALLEL,
     ROUND_TRIPS_PER_SNAPSHOT,
     buffer_share,
@@ -309,7 +310,12 @@ def test_zero_chunks_cross_once(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("round_trip_s", "groups", "least", "most"),
-    [(0.0, 100, 4, 8), (0.0, 3, 3, 3), (0.05, 100, 20, MOST_PARALLEL), (5.0, 1000, 32, 32)],
+    [
+        (0.0, 100, LEAST_PARALLEL, MOST_PARALLEL),
+        (0.0, 3, 3, 3),
+        (0.05, 100, 33, MOST_PARALLEL),
+        (5.0, 1000, MOST_PARALLEL, MOST_PARALLEL),
+    ],
 )
 def test_more_groups_at_once_on_longer_links(
     round_trip_s: float, groups: int, least: int, most: int

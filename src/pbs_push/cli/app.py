@@ -27,7 +27,7 @@ _COMMANDS: Final = {
 """By name: the module, whose attribute ``command`` it is, and what it does in one line."""
 
 OPEN_FILES: Final = 65_536
-"""As many as 32 groups at once may need whose snapshots have hundreds of archives each."""
+"""As many as 48 groups at once may need whose snapshots have hundreds of archives each."""
 
 
 class LazyGroup(click.Group):

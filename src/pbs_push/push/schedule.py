@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from pbs_push.push.plan import GroupPlan
     from pbs_push.source.datastore import Datastore
 
-LEAST_PARALLEL: Final = 4
-MOST_PARALLEL: Final = 32
+LEAST_PARALLEL: Final = 8
+"""While some wait for what the target does, others keep two cores busy."""
+MOST_PARALLEL: Final = 48
 ROUND_TRIPS_PER_SNAPSHOT: Final = 6
 """Of a snapshot with new chunks, on a connection opened ahead: the upgrade, and the five flights of
 ``push.transfer``. The first one of a group waits for TCP and TLS as well."""
@@ -36,8 +37,9 @@ def chosen_parallel(round_trip_s: float, groups: int) -> int:
     On a fast link the cores decide; on a slow one most groups wait for answers most of the time.
     """
     cores = len(os.sched_getaffinity(0))
-    wanted = _GROUPS_PER_CORE * cores + int(round_trip_s / _SECONDS_PER_GROUP)
-    return max(1, min(groups, MOST_PARALLEL, max(LEAST_PARALLEL, wanted)))
+    busy = max(LEAST_PARALLEL, _GROUPS_PER_CORE * cores)
+    waiting = int(round_trip_s / _SECONDS_PER_GROUP)
+    return max(1, min(groups, MOST_PARALLEL, busy + waiting))
 
 
 def buffer_share(parallel: int) -> int:
