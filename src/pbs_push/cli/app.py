@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
-from pbs_push.cli.lines import PROGRAM, error_line, say
+from pbs_push.cli.lines import PROGRAM, drop_output, error_line, say
 from pbs_push.errors import Cancelled, PbsPushError, os_reason
 
 _COMMANDS: Final = {
@@ -96,7 +96,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say(f"{PROGRAM}: interrupted: {error}".removesuffix(": "))
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _drop_output()
+        # Who read our output has closed it (``| head``): that needs no message, nor does the rest.
+        with contextlib.suppress(OSError, ValueError):  # it has no descriptor, or is closed
+            drop_output(sys.stdout.fileno())
         return EXIT_FAILED
     except (click.ClickException, PbsPushError, OSError) as error:
         message, status = _explained(error)
@@ -124,14 +126,6 @@ def _usage_message(error: click.ClickException) -> str:
 def _os_error_message(error: OSError) -> str:
     reason = os_reason(error) or type(error).__name__
     return reason if error.filename is None else f"{error.filename}: {reason}"
-
-
-def _drop_output() -> None:
-    """Who read our output has closed it (``| head``): that needs no message, nor does the rest."""
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
 
 
 def _raise_open_files() -> None:

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Final, TypeVar
 
 from pbs_push.cli.exit_status import EXIT_INTERRUPTED
-from pbs_push.cli.lines import PROGRAM
+from pbs_push.cli.lines import PROGRAM, drop_output
 from pbs_push.errors import Cancelled
 
 T = TypeVar("T")
@@ -99,10 +99,7 @@ def _drop_lost_terminal() -> None:
         try:
             os.write(output, b"")
         except OSError:
-            with suppress(OSError):
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, output)
-                os.close(null)
+            drop_output(output)
 
 
 def leave_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import Final
@@ -28,3 +29,11 @@ def say(line: str) -> None:
     """Write a line to stderr at once; where nobody can read it any more, that is no error."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
+
+
+def drop_output(descriptor: int) -> None:
+    """From now on what is written there goes nowhere: whoever read it is gone."""
+    with suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
