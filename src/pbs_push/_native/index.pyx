@@ -176,10 +176,7 @@ def open_index(path, *, dir_fd=None):
         raise SourceError(f"cannot open index {name!r}: the name contains a NUL byte")
     with nogil:
         status = pbs_map_open(c_dir_fd, c_path, &mapping.map, &saved_errno)
-    if status != 0:
-        raise _error(status, name, errno=saved_errno)
-    mapping.is_open = True
-    return _of_file(name, mapping)
+    return _of_file(name, mapping, status, saved_errno)
 
 
 def open_index_again(int fd, str name not None):
@@ -188,15 +185,15 @@ def open_index_again(int fd, str name not None):
 
     with nogil:
         status = pbs_map_open_again(fd, &mapping.map, &saved_errno)
+    return _of_file(name, mapping, status, saved_errno)
+
+
+cdef Index _of_file(str name, _Mapping mapping, int status, int saved_errno):
+    """The index of a file that was mapped with this status."""
+    cdef pbs_index parsed
     if status != 0:
         raise _error(status, name, errno=saved_errno)
     mapping.is_open = True
-    return _of_file(name, mapping)
-
-
-cdef Index _of_file(str name, _Mapping mapping):
-    cdef int status
-    cdef pbs_index parsed
     with nogil:
         status = pbs_index_parse(mapping.map.base, mapping.map.length, &parsed)
     _raise_for(status, name, mapping)
