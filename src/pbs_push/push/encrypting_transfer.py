@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from pbs_push.formats.index import Index
     from pbs_push.formats.keys import CryptKey
-    from pbs_push.formats.manifest import Manifest
     from pbs_push.push.archives import Archives, BlobArchive
     from pbs_push.remote.session import BackupSession, Call
     from pbs_push.source.datastore import Datastore
@@ -119,13 +118,11 @@ class EncryptingTransfer(Transfer):
         manifest = manifest_of(about)
         if manifest is not None and is_ours(manifest, self._key):
             self._at_target = manifest
-            self._take_indexes(manifest, calls)
+            self._take_indexes(calls)
 
-    def _take_indexes(self, manifest: Manifest, calls: dict[str, Call]) -> None:
+    def _take_indexes(self, calls: dict[str, Call]) -> None:
         """The previous indexes that can be used; their chunks are known."""
         for name, call in calls.items():
-            if manifest.file(name) is None:
-                continue
             if (index := self._downloaded_index(name, call)) is not None:
                 self._old[name] = index
 
@@ -172,7 +169,7 @@ class EncryptingTransfer(Transfer):
     # -- flight 3: chunks --
 
     def _send_chunks(self) -> None:
-        self._share_between_writers(len(self._old))
+        self._note_shared(len(self._old))
         together = [[writer] for writer in self._writers] if self._plain else [self._writers]
         for writers in together:
             self._send_chunks_of(writers)

@@ -141,10 +141,8 @@ class SnapshotTransfer(Transfer):
         """
         downloads = {name: self._session.previous_index(name) for name in self._archives.indexes}
         self._session.wait([about, *downloads.values()])
-        self._at_target = manifest = manifest_of(about)
-        if manifest is not None:
-            there = {n: call for n, call in downloads.items() if manifest.file(n) is not None}
-            self._take_downloads(there)
+        self._at_target = manifest_of(about)
+        self._take_downloads(downloads)
         for archive in self._indexes:
             old = self._registered.get(archive.info.filename)
             csum = self._csum_to_reuse(archive.info.filename, old)
@@ -262,7 +260,7 @@ class SnapshotTransfer(Transfer):
 
     def _share_known(self) -> None:
         """Fill the set of known digests: one for all writers, or in the plain way one for each."""
-        self._share_between_writers(len(self._registered))
+        self._note_shared(len(self._registered))
         if self._plain:
             for writer in self._writers:
                 writer.known = DigestSet(writer.total)

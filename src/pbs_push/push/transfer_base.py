@@ -118,8 +118,8 @@ class Transfer(ABC):
         """
         return self._shortcuts + self._fallbacks > 0
 
-    def _share_between_writers(self, previous: int) -> None:
-        """Note shortcuts: so many previous indexes are known, and what one writer sends to others.
+    def _note_shared(self, previous: int) -> None:
+        """Count shortcuts: so many previous indexes, and writers that share what others send.
 
         In the plain way each writer is by itself.
         """
@@ -132,16 +132,19 @@ class Transfer(ABC):
     def _downloaded_index(self, name: str, call: Call) -> Index | None:
         """An index of the previous snapshot from its download, if it is what its manifest says.
 
-        It only saves work: None, a fallback, if it is unusable. It is closed in the end.
+        It only saves work: None if there is none there, or, a fallback, if it is unusable. It is
+        closed in the end.
         """
+        info = self._at_target.file(name) if self._at_target is not None else None
+        if info is None:
+            return None
         try:
             index = call.index(f"{name} of the target's previous snapshot")
             self._downloaded.append(index)
-            info = self._at_target.file(name) if self._at_target is not None else None
-            if info is not None and (index.csum(), index.size) == (info.csum, info.size):
+            if (index.csum(), index.size) == (info.csum, info.size):
                 return index
         except (RemoteError, FormatError):
-            pass
+            pass  # as where it is another one
         self._fallbacks += 1
         return None
 
