@@ -32,6 +32,7 @@ def test_its_file_has_no_name_and_goes_with_the_index(
     spool = spool_of(INDEX[:5000], b"", INDEX[5000:])
     assert len(spooled()) == 1
     assert not any(spools.iterdir())
+    assert os.fstat(spool._file.fileno()).st_mode & 0o777 == 0o600
     with spool.index("a.fidx of the previous snapshot") as index:
         spool.close()
         assert len(spooled()) == 1
