@@ -26,8 +26,6 @@ _ROUND_TRIPS_TO_BEGIN: Final = 2
 """That are part of how long beginning a snapshot takes: the upgrade, and the first request."""
 _FALLS: Final = 0.5
 """More reads at once are bad for a disk that gives less than this part of its best with them."""
-
-
 _SPINNING: Final = 400e6
 """Bytes a second that no single spinning disk gives."""
 

@@ -77,20 +77,15 @@ def small_snapshots_words(link: LinkFigures, parallel: int) -> str:
 def connections_words(link: LinkFigures) -> str:
     """Whether one connection is enough."""
     one, best = link.uploads[0], best_upload(link)
+    text = f"One connection carries {rate_text(one.bytes_per_s)}"
     if NEARLY_ALL * best.bytes_per_s <= one.bytes_per_s:
         return (
-            f"One connection carries {rate_text(one.bytes_per_s)}, and more of them hardly carry "
-            "more: a single large group can use all of it."
+            f"{text}, and more of them hardly carry more: a single large group can use all of it."
         )
+    text += f", {best.connections} carry {rate_text(best.bytes_per_s)}"
     if best.bytes_per_s < _SCALES * one.bytes_per_s:
-        return (
-            f"One connection carries {rate_text(one.bytes_per_s)}, {best.connections} carry "
-            f"{rate_text(best.bytes_per_s)}: a single large group can use most of that."
-        )
-    return (
-        f"One connection carries {rate_text(one.bytes_per_s)}, {best.connections} carry "
-        f"{rate_text(best.bytes_per_s)}: several groups at once are needed to use all of it."
-    )
+        return f"{text}: a single large group can use most of that."
+    return f"{text}: several groups at once are needed to use all of it."
 
 
 def buffer_words(link: LinkFigures) -> list[str]:

@@ -21,7 +21,7 @@ from pbs_push.errors import SourceError, os_reason
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from pbs_push.source.datastore import Datastore
 
@@ -135,10 +135,16 @@ class StoreBench:
         sample = sample_chunks(self._datastore.chunk_path, self._rng, self._cancelled)
         self._largest = max(chunk.size for chunk in sample)
         cold = tuple(self._cold(sample, readers) for readers in READERS)
+        if self._unreadable and not any(rate.bytes_per_s for rate in cold):
+            raise SourceError(f"read {self._unreadable_one()}")
         kept = _first_bytes(sample, MOST_WARM_BYTES)
         self._read(kept, READERS[-1], float("inf"))  # so that it is in memory
         warm = tuple(self._warm(kept, readers) for readers in READERS)
-        self._tell_of_unreadable(cold, len(sample))
+        if self._unreadable:
+            self._notify(
+                f"datastore: {len(self._unreadable)} of the {len(sample)} chunk files cannot be "
+                f"read, such as {self._unreadable_one()}"
+            )
         return StoreFigures(
             path=str(self._datastore.path),
             sampled_chunks=len(sample),
@@ -148,16 +154,10 @@ class StoreBench:
             warm=warm,
         )
 
-    def _tell_of_unreadable(self, cold: Sequence[ReadRate], sampled: int) -> None:
-        if not self._unreadable:
-            return
+    def _unreadable_one(self) -> str:
+        """A chunk file that cannot be read, and why."""
         path, reason = min(self._unreadable.items())
-        if not any(rate.bytes_per_s for rate in cold):
-            raise SourceError(f"read {path}: {reason}")
-        self._notify(
-            f"datastore: {len(self._unreadable)} of the {sampled} chunk files cannot be read, "
-            f"such as {path}: {reason}"
-        )
+        return f"{path}: {reason}"
 
     def _cold(self, sample: list[SampledChunk], readers: int) -> ReadRate:
         """Forget and read all of the sample in turns, until reading has taken long enough."""
@@ -193,15 +193,15 @@ class StoreBench:
         chunks_read = bytes_read = 0
         while (chunk := shared.next()) is not None:
             check_cancelled(self._cancelled)
-            size = self._read_file(chunk.path, buffer)
+            size = self._read_chunk(chunk.path, buffer)
             chunks_read += size > 0
             bytes_read += size
             if time.perf_counter() >= deadline:
                 break
         return chunks_read, bytes_read
 
-    def _read_file(self, path: Path, buffer: memoryview) -> int:
-        """Read a file to ``buffer``; returns its length, 0 where that fails."""
+    def _read_chunk(self, path: Path, buffer: memoryview) -> int:
+        """Read a chunk file to ``buffer``; returns its length, 0 where that fails."""
         try:
             return _read_file(path, buffer)
         except FileNotFoundError:
