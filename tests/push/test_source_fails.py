@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from pbs_push import Datastore, Result
+from pbs_push import Datastore, Push, PushOptions, Result
 from pbs_push.errors import PbsPushError, SourceError
 from pbs_push.formats.index import Index
 from pbs_push.push.plan import Plan
@@ -99,6 +99,26 @@ def test_a_source_that_was_mounted_anew_before_the_push_is_the_source(world: Wor
     elsewhere.rename(world.source.path)
     done = world.push(source=source, remove_vanished=True)
     assert (done.errors, world.there.times("vm/1")) == ([], [1])
+
+
+def test_pushes_that_share_a_source_do_not_disarm_each_others_guard(world: World) -> None:
+    world.source.add("vm/1", 1)
+    world.there.add("vm/1", 0, 1)
+    shared = world.datastore()
+    with world.target() as target:
+        options = PushOptions(remove_vanished=True, allow_empty_source=True)
+        first, second = Push(shared, target, options), Push(shared, target, options)
+        plan = first.plan()
+        elsewhere = world.source.path.with_name("elsewhere")
+        shutil.copytree(world.source.path, elsewhere)
+        _empty(world)
+        world.source.path.rmdir()
+        elsewhere.rename(world.source.path)
+        second.plan()  # takes what is mounted now for its own source
+        report = first.run(plan)
+        assert report.removed.snapshots == 0
+        assert "was it unmounted" in str(report.problems[0].error)
+        assert world.there.times("vm/1") == [0, 1]
 
 
 def test_a_chunk_store_that_is_gone_fails_the_snapshot(world: World) -> None:

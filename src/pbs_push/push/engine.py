@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import partial
 from typing import TYPE_CHECKING
 
-from pbs_push.errors import Cancelled, PbsPushError
-from pbs_push.push.events import Event, NamespaceCreated, Note, Planned, SnapshotEnded
+from pbs_push.errors import PbsPushError
+from pbs_push.push.events import NamespaceCreated, Planned
 from pbs_push.push.metadata import MetadataSync
 from pbs_push.push.options import PushOptions
 from pbs_push.push.planner import Planner
 from pbs_push.push.removal import Remover
-from pbs_push.push.report import TO_MEND, Problem, Report, Result
+from pbs_push.push.report import TO_MEND, Report, Result
+from pbs_push.push.run import Run
 from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
-from pbs_push.push.worker import GroupWorker
-from pbs_push.remote.pacing import Pacer
-from pbs_push.remote.supply import ConnectionSupply
+from pbs_push.push.worker import GroupResult, GroupWorker
 from pbs_push.source.datastore import Datastore
 
 if TYPE_CHECKING:
@@ -42,43 +39,18 @@ class Push:
         options: PushOptions | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self._source = source
-        self._target = target
-        self._options = options or PushOptions()
-        self._listener = listener
-        self._listener_lock = threading.Lock()
-        self._cancelled = threading.Event()
-        self._buffer_bytes = buffer_share(1)
-        self.report = Report()
-        rate = self._options.rate_out
-        self._pacer = None if rate is None else Pacer(rate, self._options.burst_out)
-        self._remover = Remover(
-            source,
-            target,
-            self._options,
-            self.report,
-            self._notify,
-            self._problem,
-            self._check_cancelled,
-        )
-        self._metadata = MetadataSync(
-            source,
-            target,
-            self._options.encryption_key,
-            self.report,
-            self._notify,
-            self._problem,
-            pacer=self._pacer,
-            check_cancelled=self._check_cancelled,
-        )
+        self._run = Run(source, target, options or PushOptions(), listener)
+        self._remover = Remover(self._run)
+        self._metadata = MetadataSync(self._run)
+
+    @property
+    def report(self) -> Report:
+        """What became of it so far."""
+        return self._run.report
 
     def cancel(self) -> None:
         """Stop as soon as possible; ``run`` then raises Cancelled."""
-        self._cancelled.set()
-
-    def _check_cancelled(self) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled("stopped as asked")
+        self._run.cancelled.set()
 
     def plan(self) -> Plan:
         """Look at both sides and decide; nothing is changed anywhere.
@@ -86,7 +58,7 @@ class Push:
         Raises PbsPushError where nothing can be planned at all; a namespace that cannot be is a
         problem of the report.
         """
-        return Planner(self._source, self._target, self._options, self._problem).plan()
+        return Planner(self._run).plan()
 
     def run(self, plan: Plan | None = None) -> Report:
         """Carry out ``plan``, or one made now, and report.
@@ -94,45 +66,44 @@ class Push:
         Raises Cancelled, and errors that end the whole push before it begins; everything else is in
         the report, which is complete also after Cancelled.
         """
+        run = self._run
         began = time.monotonic()
-        supply = ConnectionSupply(self._target, self._cancelled)
         try:
             if plan is None:
-                supply.open_ahead()  # while it is found out whether there is anything to send
+                run.supply.open_ahead()  # while it is found out whether there is anything to send
                 plan = self.plan()
-            self._run_plan(plan, supply)
+            run.recognise(plan.source_identity)
+            self._run_plan(plan)
         except BaseException:
             self.cancel()  # nobody waits for connections that are still being opened
             raise
         finally:
-            supply.close()
-            self.report.seconds = time.monotonic() - began
-        return self.report
+            run.supply.close()
+            run.report.seconds = time.monotonic() - began
+        return run.report
 
-    def _run_plan(self, plan: Plan, supply: ConnectionSupply) -> None:
+    def _run_plan(self, plan: Plan) -> None:
+        run = self._run
         self._tell_of_old_version()
-        removing = plan.no_removals is None
         if plan.no_removals is not None:
-            self._problem("removing what vanished", PbsPushError(f"{plan.no_removals}; none was"))
+            run.problem("removing what vanished", PbsPushError(f"{plan.no_removals}; none was"))
         namespaces = [item for item in plan.namespaces if self._begin_namespace(item)]
         groups = [group for item in namespaces for group in item.groups]
         for note in plan.notes:
-            self._notify(Note("warning", note))
+            run.note("warning", note)
         looked_at = sum(item.looked_at for item in namespaces)
-        self._notify(Planned(looked_at, sum(len(group.snapshots) for group in groups)))
-        failed: set[int] = set()
+        run.notify(Planned(looked_at, sum(len(group.snapshots) for group in groups)))
         busy = [group for group in groups if group.has_work]
-        self._run_groups(busy, supply, removing, failed)
-        if not removing:
+        results = self._run_groups(busy, removing=plan.no_removals is None)
+        if plan.no_removals is not None:
             return
+        failed = {result.plan.source.namespace for result in results if result.failed}
         for item in namespaces:
-            if item.vanished and any(id(group) in failed for group in item.groups):
-                self._notify(
-                    Note(
-                        "warning",
-                        f"target {item.target.label}: vanished groups stay, "
-                        "since the push had errors in it",
-                    )
+            if item.vanished and item.source in failed:
+                run.note(
+                    "warning",
+                    f"target {item.target.label}: vanished groups stay, "
+                    "since the push had errors in it",
                 )
             else:
                 self._remover.groups(item)
@@ -140,71 +111,67 @@ class Push:
 
     def _begin_namespace(self, plan: NamespacePlan) -> bool:
         """Create what must be created, and report what is settled. False if it cannot be."""
-        self._check_cancelled()
+        run = self._run
+        run.check_cancelled()
         for note in plan.notes:
-            self._notify(Note("warning", note))
-        self.report.groups += plan.looked_at
+            run.note("warning", note)
+        run.report.groups += plan.looked_at
         try:
             for namespace in plan.create:
-                self._target.api.create_namespace(namespace)
-                self.report.created_namespaces.append(namespace)
-                self._notify(NamespaceCreated(namespace))
+                run.target.api.create_namespace(namespace)
+                run.report.created_namespaces.append(namespace)
+                run.notify(NamespaceCreated(namespace))
         except PbsPushError as error:
-            self._problem(f"source {plan.source.label}", error)
+            run.problem(f"source {plan.source.label}", error)
             return False
         for group in plan.groups:
             for note in group.notes:
-                self._notify(Note("warning", note))
+                run.note("warning", note)
         for outcome in plan.outcomes():
-            self.report.add(outcome)
-            self._notify(SnapshotEnded(outcome))
+            run.ended(outcome)
         return True
 
     def _remove_namespaces(self, plan: Plan, *, all_begun: bool) -> None:
         # What is not there, but should be, may be what a namespace that is gone was renamed to.
-        failed = not all_begun or Result.FAILED in self.report.counts
-        if plan.vanished and (failed or any(self.report.skips.get(skip) for skip in TO_MEND)):
-            self._notify(Note("warning", "vanished namespaces stay, since the push had errors"))
+        report = self._run.report
+        failed = not all_begun or Result.FAILED in report.counts
+        if plan.vanished and (failed or any(report.skips.get(skip) for skip in TO_MEND)):
+            self._run.note("warning", "vanished namespaces stay, since the push had errors")
             return
         for item in plan.vanished:
             self._remover.namespace(item)
 
     def _tell_of_old_version(self) -> None:
         """Once, and where it matters (spec 05): deletes of groups are all that differs."""
-        features = self._target.features
-        if self._options.remove_vanished and not features.delete_statistics:
-            self._notify(
-                Note(
-                    "info",
-                    f"the target runs version {features.version}, which does not tell what "
-                    "removing a group took with it: the counts are incomplete",
-                )
+        features = self._run.target.features
+        if self._run.options.remove_vanished and not features.delete_statistics:
+            self._run.note(
+                "info",
+                f"the target runs version {features.version}, which does not tell what "
+                "removing a group took with it: the counts are incomplete",
             )
 
     # -- groups --
 
-    def _run_groups(
-        self, groups: list[GroupPlan], supply: ConnectionSupply, removing: bool, failed: set[int]
-    ) -> None:
+    def _run_groups(self, groups: list[GroupPlan], *, removing: bool) -> list[GroupResult]:
         if not groups:
-            return
-        groups = largest_first(groups, self._source)
-        chosen = self._options.parallel or chosen_parallel(
-            self._target.rest.round_trip_s, len(groups)
-        )
+            return []
+        run = self._run
+        groups = largest_first(groups, run.source)
+        chosen = run.options.parallel or chosen_parallel(run.target.rest.round_trip_s, len(groups))
         parallel = min(chosen, len(groups))
-        self._buffer_bytes = self._options.buffer_bytes or buffer_share(parallel)
-        supply.expect(sum(len(group.snapshots) for group in groups))
+        run.buffer_bytes = run.options.buffer_bytes or buffer_share(parallel)
+        run.supply.expect(sum(len(group.snapshots) for group in groups))
         pool = ThreadPoolExecutor(parallel, thread_name_prefix="push")
-        running: set[Future[None]] = set()
+        running: set[Future[GroupResult]] = set()
+        results: list[GroupResult] = []
         try:
             for group in groups:
-                running.add(pool.submit(self._run_group, group, supply, removing, failed))
+                running.add(pool.submit(self._run_group, group, removing=removing))
             while running:
                 # With a timeout, so that a signal's handler gets its turn.
                 done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
+                results += (future.result() for future in done)
         except BaseException:
             self.cancel()
             for future in running:
@@ -212,54 +179,17 @@ class Push:
             raise
         finally:
             pool.shutdown(wait=True)
+        return results
 
-    def _run_group(
-        self, group: GroupPlan, supply: ConnectionSupply, removing: bool, failed: set[int]
-    ) -> None:
+    def _run_group(self, group: GroupPlan, *, removing: bool) -> GroupResult:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
         if removing:
             self._remover.dead(group)
-        worker = GroupWorker(
-            self._source,
-            self._target,
-            group,
-            self._options,
-            notify=self._on_worker_event,
-            on_problem=self._problem,
-            send_log=partial(self._metadata.log, group),
-            cancelled=self._cancelled,
-            supply=supply,
-            buffer_bytes=self._buffer_bytes,
-            pacer=self._pacer,
-        )
-        outcomes = worker.run()
-        if any(outcome.result is Result.FAILED for outcome in outcomes):
-            failed.add(id(group))
-        pushed = {outcome.newest for outcome in outcomes if outcome.result is Result.PUSHED}
-        self._metadata.group(
-            group,
-            [item for item in group.snapshots if item.snapshot.backup_time in pushed],
-        )
-        if removing and id(group) not in failed:
+        result = GroupWorker(self._run, group, self._metadata).push()
+        self._metadata.group(group, result.pushed)
+        if removing and not result.failed:
             self._remover.snapshots(group)
-
-    def _on_worker_event(self, event: Event) -> None:
-        if isinstance(event, SnapshotEnded):
-            self.report.add(event.outcome)
-        self._notify(event)
-
-    # -- telling --
-
-    def _problem(self, what: str, error: PbsPushError) -> None:
-        if isinstance(error, Cancelled):
-            raise error
-        self.report.add_problem(Problem(what, error))
-        self._notify(Note("error", f"{what}: {error}"))
-
-    def _notify(self, event: Event) -> None:
-        if self._listener is not None:
-            with self._listener_lock:
-                self._listener(event)
+        return result
 
 
 def push(

@@ -55,11 +55,14 @@ class SnapshotEnded:
     outcome: Outcome
 
 
+Level = Literal["info", "warning", "error"]
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """A line for people: something that was found and handled."""
 
-    level: Literal["info", "warning", "error"]
+    level: Level
     text: str
 
 

@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING
 from pbs_push.errors import PbsPushError, SnapshotVanished
 from pbs_push.push import late_logs
 from pbs_push.push.encryption import encrypt_log
-from pbs_push.push.events import Note
 from pbs_push.remote.pacing import Paced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pbs_push.formats.keys import CryptKey
-    from pbs_push.push.events import Listener
-    from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import GroupPlan
-    from pbs_push.push.report import Report
-    from pbs_push.remote.api import TargetApi
+    from pbs_push.push.run import Run
     from pbs_push.remote.models import GroupItem, SnapshotItem
-    from pbs_push.remote.pacing import Pacer
-    from pbs_push.remote.target import Target
-    from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SourceSnapshot
 
     Common = Sequence[tuple[SourceSnapshot, SnapshotItem]]
@@ -63,17 +55,11 @@ class MetadataChange:
 class MetadataComparison:
     """Finds out what differs; changes nothing. What cannot be compared is a problem."""
 
-    def __init__(
-        self,
-        source: Datastore,
-        api: TargetApi,
-        options: PushOptions,
-        on_problem: Callable[[str, PbsPushError], None],
-    ) -> None:
-        self._source = source
-        self._api = api
-        self._options = options
-        self._on_problem = on_problem
+    def __init__(self, run: Run) -> None:
+        self._source = run.source
+        self._api = run.target.api
+        self._options = run.options
+        self._on_problem = run.problem
 
     def changes(
         self, plan: GroupPlan, at_target: GroupItem | None, common: Common
@@ -140,30 +126,14 @@ def _protection(plan: GroupPlan, common: Common) -> Iterator[MetadataChange]:
 class MetadataSync:
     """Brings the target's metadata up to date; what fails is a problem of the report.
 
-    ``key`` is what snapshots are encrypted with on the way, ``pacer`` the rate limit of the push.
-    ``check_cancelled`` is called before each step: Cancelled is all that is raised.
+    Cancelled is all that is raised.
     """
 
-    def __init__(
-        self,
-        source: Datastore,
-        target: Target,
-        key: CryptKey | None,
-        report: Report,
-        notify: Listener,
-        on_problem: Callable[[str, PbsPushError], None],
-        *,
-        pacer: Pacer | None,
-        check_cancelled: Callable[[], None],
-    ) -> None:
-        self._source = source
-        self._api = target.api
-        self._key = key
-        self._pacer = pacer
-        self._check_cancelled = check_cancelled
-        self._report = report
-        self._notify = notify
-        self._on_problem = on_problem
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._source = run.source
+        self._api = run.target.api
+        self._key = run.options.encryption_key
 
     def log(self, plan: GroupPlan, item: SourceSnapshot) -> None:
         """Add the client log of a snapshot of the group that the target has without."""
@@ -179,13 +149,13 @@ class MetadataSync:
                 self._try(label, "updating metadata", partial(self._apply, plan, change, label))
 
     def _try(self, label: str, doing: str, step: Callable[[], None]) -> None:
-        self._check_cancelled()
+        self._run.check_cancelled()
         try:
             step()
         except SnapshotVanished as error:
-            self._notify(Note("info", f"{label}: {doing}: {error}"))
+            self._run.note("info", f"{label}: {doing}: {error}")
         except PbsPushError as error:
-            self._on_problem(f"{label}: {doing}", error)
+            self._run.problem(f"{label}: {doing}", error)
 
     def _late_log(self, plan: GroupPlan, item: SourceSnapshot) -> None:
         """A log that appeared after its snapshot was pushed."""
@@ -200,13 +170,13 @@ class MetadataSync:
         if log is None:
             return
         if why := late_logs.why_not(manifest, copy, self._key):
-            self._notify(Note("warning", f"{item.label}: its client log is not added: {why}"))
+            self._run.note("warning", f"{item.label}: its client log is not added: {why}")
             return
         log = encrypt_log(log, manifest, self._key)
-        paced = Paced(log, self._pacer, self._check_cancelled)
+        paced = Paced(log, self._run.pacer, self._run.check_cancelled)
         self._api.upload_log(namespace, item.snapshot, paced)
-        self._report.count(logs_added=1)
-        self._notify(Note("info", f"{item.label}: client log added at the target"))
+        self._run.report.count(logs_added=1)
+        self._run.note("info", f"{item.label}: client log added at the target")
 
     def _apply(self, plan: GroupPlan, change: MetadataChange, label: str) -> None:
         namespace = plan.target_namespace
@@ -217,5 +187,5 @@ class MetadataSync:
         else:
             protected = change.kind is MetadataKind.PROTECT
             self._api.set_protected(namespace, change.snapshot.snapshot, protected=protected)
-        self._report.count(metadata_updates=1)
-        self._notify(Note("info", f"{label}: set at the target: {change.kind.value}"))
+        self._run.report.count(metadata_updates=1)
+        self._run.note("info", f"{label}: set at the target: {change.kind.value}")

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from pbs_push.names import Namespace
-    from pbs_push.push.options import PushOptions
+    from pbs_push.push.run import Run
     from pbs_push.remote.models import GroupItem, SnapshotItem
-    from pbs_push.remote.target import Target
 
     Inside = tuple[list[GroupItem], list[SnapshotItem]]
 
@@ -32,19 +31,12 @@ class NamespaceSurvey:
     cannot be looked into stays, and is a problem.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        options: PushOptions,
-        existing: set[Namespace],
-        mapped: set[Namespace],
-        on_problem: Callable[[str, PbsPushError], None],
-    ) -> None:
-        self._target = target
-        self._options = options
+    def __init__(self, run: Run, existing: set[Namespace], mapped: set[Namespace]) -> None:
+        self._target = run.target
+        self._options = run.options
+        self._on_problem = run.problem
         self._existing = existing
-        self._candidates = namespace_candidates(existing, mapped, options)
-        self._on_problem = on_problem
+        self._candidates = namespace_candidates(existing, mapped, run.options)
 
     def all_stay(self, why: str) -> tuple[VanishedNamespace, ...]:
         """None goes, for this reason."""

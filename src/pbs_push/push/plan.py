@@ -12,6 +12,7 @@ from pbs_push.names import Namespace
 from pbs_push.push.metadata import MetadataChange
 from pbs_push.push.report import Outcome, Result, Skip
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
+from pbs_push.source.datastore import SourceIdentity
 from pbs_push.source.items import SourceGroup, SourceSnapshot
 
 
@@ -95,6 +96,7 @@ class NamespacePlan:
 class Plan:
     """All of a push. ``no_removals`` says why none of the planned removals may happen.
 
+    ``source_identity`` is what was looked at: from another source nothing has vanished.
     ``vanished`` namespaces are in the order of their removal, children first; those that stay say
     why. ``notes`` are lines to show about all of it.
     """
@@ -103,6 +105,7 @@ class Plan:
     vanished: tuple[VanishedNamespace, ...] = ()
     no_removals: str | None = None
     notes: tuple[str, ...] = ()
+    source_identity: SourceIdentity | None = None
 
     @property
     def to_push(self) -> int:

@@ -32,13 +32,11 @@ if TYPE_CHECKING:
 
     from pbs_push.formats.manifest import Manifest
     from pbs_push.names import Group
-    from pbs_push.push.options import PushOptions
     from pbs_push.push.report import Outcome
+    from pbs_push.push.run import Run
     from pbs_push.push.vanished import VanishedNamespace
     from pbs_push.remote.api import TargetApi
     from pbs_push.remote.models import GroupItem, SnapshotItem
-    from pbs_push.remote.target import Target
-    from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
 
 LISTING_THREADS: Final = 8
@@ -46,24 +44,16 @@ LISTING_THREADS: Final = 8
 
 
 class Planner:
-    """Makes one plan. ``on_problem(what, error)`` is told what could not be looked at.
+    """Makes the plan of one run. What cannot be looked at is a problem of its report."""
 
-    ``on_problem`` is called from several threads.
-    """
-
-    def __init__(
-        self,
-        source: Datastore,
-        target: Target,
-        options: PushOptions,
-        on_problem: Callable[[str, PbsPushError], None],
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._options = options
-        self._on_problem = on_problem
-        self._store = target.repository.datastore
-        self._comparison = MetadataComparison(source, target.api, options, on_problem)
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._source = run.source
+        self._target = run.target
+        self._options = options = run.options
+        self._on_problem = run.problem
+        self._store = run.target.repository.datastore
+        self._comparison = MetadataComparison(run)
         self._wants_lists = (
             options.remove_vanished or options.sync_metadata or options.sync_protected
         )
@@ -78,7 +68,7 @@ class Planner:
         options = self._options
         options.access.require_source(options.source_name)
         options.access.require_remote(options.remote_name)
-        self._source.look()
+        identity = self._run.look()
         found = self._source.namespaces(options.source_namespace, options.max_depth)
         check_depths(options.source_namespace, options.target_namespace, options.max_depth, found)
         visible = self._visible(found)
@@ -96,7 +86,9 @@ class Planner:
         notes = []
         if len(plans) == len(visible) and not self._failed and not any(p.finished for p in plans):
             notes.append("the source holds no finished snapshot to push")
-        return self._limited(Plan(tuple(_created_once(plans)), vanished, notes=tuple(notes)))
+        return self._limited(
+            Plan(tuple(_created_once(plans)), vanished, None, tuple(notes), identity)
+        )
 
     def _visible(self, found: list[Namespace]) -> list[Namespace]:
         """Those that the local user may see. Raises AccessError where that is none at all."""
@@ -312,7 +304,7 @@ class Planner:
         if not options.remove_vanished:
             return ()
         mapped = {ns.mapped(options.source_namespace, options.target_namespace) for ns in found}
-        survey = NamespaceSurvey(self._target, options, existing, mapped, self._on_problem)
+        survey = NamespaceSurvey(self._run, existing, mapped)
         why = self._why_no_namespace_vanished(plans)
         return survey.all_stay(why) if why is not None else survey.look(pool)
 

@@ -8,21 +8,16 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import PbsPushError, SnapshotVanished, StatusError
-from pbs_push.push.events import Note
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pbs_push.names import Group, Namespace
-    from pbs_push.push.events import Listener
-    from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import GroupPlan, NamespacePlan
-    from pbs_push.push.report import Report
+    from pbs_push.push.run import Run
     from pbs_push.push.vanished import VanishedNamespace, VanishedSnapshot
     from pbs_push.remote.models import GroupItem, SnapshotItem
-    from pbs_push.remote.target import Target
-    from pbs_push.source.datastore import Datastore
 
 
 T = TypeVar("T")
@@ -36,29 +31,19 @@ _GREW: Final = "a backup came into it since the push began"
 class Remover:
     """Carries out removals. What fails is a problem, what has to stay is a line; the rest goes on.
 
-    ``options`` are those of the push. Every method raises only what ends the whole push: Cancelled,
-    from ``check_cancelled``, which is called before each removal.
+    Every method raises only what ends the whole push: Cancelled.
     """
 
-    def __init__(
-        self,
-        source: Datastore,
-        target: Target,
-        options: PushOptions,
-        report: Report,
-        notify: Listener,
-        on_problem: Callable[[str, PbsPushError], None],
-        check_cancelled: Callable[[], None],
-    ) -> None:
-        self._source = source
-        self._api = target.api
-        self._target = target
-        self._options = options
-        self._filters = options.group_filters
-        self._report = report
-        self._notify = notify
-        self._on_problem = on_problem
-        self._check_cancelled = check_cancelled
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._source = run.source
+        self._target = run.target
+        self._api = run.target.api
+        self._options = run.options
+        self._filters = run.options.group_filters
+        self._report = run.report
+        self._on_problem = run.problem
+        self._check_cancelled = run.check_cancelled
         self._stayed: list[Namespace] = []
 
     def dead(self, plan: GroupPlan) -> None:
@@ -72,11 +57,11 @@ class Remover:
             return
         where = _place(plan.target_namespace, str(plan.source.group))
         try:
-            with self._source.staying_there():
+            with self._run.source_staying():
                 here = self._source.snapshots(plan.source).snapshots
             there = self._api.snapshots(plan.target_namespace, plan.source.group)
         except SnapshotVanished as error:
-            self._notify(Note("warning", f"{where}: what vanished from it stays: {error}"))
+            self._run.note("warning", f"{where}: what vanished from it stays: {error}")
             return
         except PbsPushError as error:
             self._on_problem(f"removing what vanished from {where}", error)
@@ -85,7 +70,7 @@ class Remover:
         lasting = any(item.backup_time in finished for item in there if item.finished)
         if plan.finished and not lasting and not self._options.allow_empty_source:
             text = "the target has no other snapshot of the source's"
-            self._notify(Note("warning", f"{where}: what vanished from it stays: {text}"))
+            self._run.note("warning", f"{where}: what vanished from it stays: {text}")
             return
         again = {item.snapshot.backup_time for item in here}
         for item in plan.vanished:
@@ -98,7 +83,7 @@ class Remover:
             return
         try:
             there = self._api.groups_by_name(plan.target)
-            with self._source.staying_there():
+            with self._run.source_staying():
                 here = {item.group for item in self._source.groups(plan.source)}
         except PbsPushError as error:
             self._on_problem(f"removing groups of target {plan.target.label}", error)
@@ -176,7 +161,7 @@ class Remover:
 
     def _stays(self, namespace: Namespace, text: str) -> None:
         self._stayed.append(namespace)
-        self._notify(Note("warning", text))
+        self._run.note("warning", text)
 
     # -- snapshots --
 
@@ -300,12 +285,12 @@ class Remover:
     def _at_source(self) -> list[Namespace]:
         """Where the source's namespaces have their place at the target, as they are now."""
         options = self._options
-        with self._source.staying_there():
+        with self._run.source_staying():
             found = self._source.namespaces(options.source_namespace, options.max_depth)
         return [ns.mapped(options.source_namespace, options.target_namespace) for ns in found]
 
     def _info(self, text: str) -> None:
-        self._notify(Note("info", text))
+        self._run.note("info", text)
 
 
 def _place(namespace: Namespace, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -30,7 +30,7 @@ from pbs_push.names import Snapshot
 from pbs_push.push.archives import Archives
 from pbs_push.push.encrypting_transfer import EncryptingTransfer
 from pbs_push.push.encryption import Protection, check_sizes, encrypt_log
-from pbs_push.push.events import Note, SnapshotEnded, SnapshotProgress, SnapshotStarted
+from pbs_push.push.events import SnapshotProgress, SnapshotStarted
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
 from pbs_push.push.transfer import SnapshotTransfer
@@ -38,21 +38,17 @@ from pbs_push.push.transfer_base import ReuseRefused, Transfer, TransferOptions
 from pbs_push.source.items import SourceSnapshot
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from pbs_push._native.transport import EntryTable
     from pbs_push.formats.keys import CryptKey
     from pbs_push.push.events import Listener
-    from pbs_push.push.options import PushOptions
+    from pbs_push.push.metadata import MetadataSync
     from pbs_push.push.plan import GroupPlan
-    from pbs_push.remote.pacing import Pacer
+    from pbs_push.push.run import Run
     from pbs_push.remote.session import BackupSession
-    from pbs_push.remote.supply import ConnectionSupply
-    from pbs_push.remote.target import Target
-    from pbs_push.source.datastore import Datastore
     from pbs_push.source.snapshot import OpenSnapshot
 
     Positions = NDArray[np.uint32]
@@ -101,73 +97,61 @@ class _PartlyEncrypted(Exception):
     """A key is given, and a snapshot is neither to be encrypted with it nor encrypted."""
 
 
-class GroupWorker:
-    """Pushes the snapshots of one group plan; ``run`` it once, in any thread.
+@dataclass(slots=True)
+class GroupResult:
+    """What became of a group: which of its snapshots were pushed, and whether one failed."""
 
-    ``cancelled`` stops it at the next wait; what is under way then is dropped, and removed by the
-    target. ``on_problem`` is told what fails beside the snapshot; ``send_log`` is called with a
-    pushed one whose client log is too long for the backup protocol.
+    plan: GroupPlan
+    pushed: list[SourceSnapshot] = field(default_factory=list)
+    failed: bool = False
+
+
+class GroupWorker:
+    """Pushes the snapshots of one group plan; use it once, in any thread.
+
+    A client log that is too long for the backup protocol is left to ``metadata``.
     """
 
-    def __init__(
-        self,
-        source: Datastore,
-        target: Target,
-        plan: GroupPlan,
-        options: PushOptions,
-        *,
-        notify: Listener,
-        on_problem: Callable[[str, PbsPushError], None],
-        send_log: Callable[[SourceSnapshot], None],
-        cancelled: threading.Event,
-        supply: ConnectionSupply,
-        buffer_bytes: int,
-        pacer: Pacer | None = None,
-    ) -> None:
-        self._source = source
-        self._target = target
+    def __init__(self, run: Run, plan: GroupPlan, metadata: MetadataSync) -> None:
+        self._run = run
+        self._source = run.source
+        self._target = run.target
+        self._options = run.options
+        self._supply = run.supply
         self._plan = plan
-        self._options = options
-        self._notify = notify
-        self._on_problem = on_problem
-        self._send_log = send_log
-        self._cancelled = cancelled
-        self._supply = supply
-        self._buffer_bytes = buffer_bytes
-        self._pacer = pacer
+        self._metadata = metadata
         self._newest = plan.newest_at_target
         self._previous: Archives | None = None
         self._log_left = False
 
-    def run(self) -> list[Outcome]:
+    def push(self) -> GroupResult:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
-        outcomes: list[Outcome] = []
+        result = GroupResult(self._plan)
         try:
             for number, item in enumerate(self._plan.snapshots):
-                if self._cancelled.is_set():
-                    raise Cancelled("stopped as asked")
-                self._notify(SnapshotStarted(item))
+                self._run.check_cancelled()
+                self._run.notify(SnapshotStarted(item))
                 outcome = self._push(item)
-                self._settle(outcome, outcomes)
+                self._run.ended(outcome)
                 if outcome.result is Result.PUSHED:
+                    result.pushed.append(item)
                     self._newest = item.snapshot.backup_time
                     if self._log_left:
-                        self._send_log(item)
-                elif outcome.result is Result.FAILED and not _may_go_on(outcome.error):
-                    left = self._plan.snapshots[number + 1 :]
-                    for rest in outcomes_of(
-                        self._plan.source, left, Result.SKIPPED, Skip.NOT_TRIED
-                    ):
-                        self._settle(rest, outcomes)
-                    break
+                        self._metadata.log(self._plan, item)
+                elif outcome.result is Result.FAILED:
+                    result.failed = True
+                    if not _may_go_on(outcome.error):
+                        self._leave(self._plan.snapshots[number + 1 :])
+                        break
         finally:
             if self._previous is not None:
                 self._previous.close()
-        return outcomes
+        return result
 
-    def _settle(self, outcome: Outcome, outcomes: list[Outcome]) -> None:
-        self._notify(SnapshotEnded(outcome))
-        outcomes.append(outcome)
+    def _leave(self, snapshots: Sequence[SourceSnapshot]) -> None:
+        """Those after one that failed."""
+        for rest in outcomes_of(self._plan.source, snapshots, Result.SKIPPED, Skip.NOT_TRIED):
+            self._run.ended(rest)
 
     def _push(self, item: SourceSnapshot) -> Outcome:
         namespace, snapshot = item.namespace, item.snapshot
@@ -175,7 +159,7 @@ class GroupWorker:
             stats = self._push_open(item)
         except SnapshotVanished:
             try:
-                self._source.check_there()
+                self._run.check_source()
             except SourceError as error:
                 return Outcome.of(namespace, snapshot, Result.FAILED, error=error)
             return Outcome.of(namespace, snapshot, Result.SKIPPED, skip=Skip.VANISHED)
@@ -205,7 +189,7 @@ class GroupWorker:
             keep.pop_all()
             self._keep(archives)
         if log_error is not None:
-            self._on_problem(f"{item.label}: pushed without its client log", log_error)
+            self._run.problem(f"{item.label}: pushed without its client log", log_error)
         self._log_left = too_long
         return stats
 
@@ -242,7 +226,7 @@ class GroupWorker:
             except ReuseRefused as error:
                 way = _Way(way + 1)
                 text = f"{source.item.label}: {error}; trying again without {_LEFT_OUT[way]}"
-                self._notify(Note("warning", text))
+                self._run.note("warning", text)
             else:
                 break
         if way is _Way.PLAIN and not stats.fallbacks:
@@ -280,7 +264,7 @@ class GroupWorker:
                 body_limit=self._target.features.body_limit,
                 order=partial(_by_inode, source.chunks_fd) if by_inode else _as_given,
                 plain=way is not _Way.SHORT,
-                on_progress=_Throttled(self._notify, source.item, session),
+                on_progress=_Throttled(self._run.notify, source.item, session),
                 on_closing=self._supply.open_ahead,
             )
             transfer = self._new_transfer(session, source, options)
@@ -291,7 +275,7 @@ class GroupWorker:
             # Some servers lose the first byte that comes at once (spec 03).
             self._target.pauses = True
             text = f"{source.item.label}: {error}; trying again with a pause before the first byte"
-            self._notify(Note("info", text))
+            self._run.note("info", text)
         finally:
             session.close()
         if not session.answered:
@@ -310,7 +294,7 @@ class GroupWorker:
             source=self._source,
             key=source.key,
             threads=self._options.read_ahead,
-            buffer_bytes=self._buffer_bytes,
+            buffer_bytes=self._run.buffer_bytes,
         )
 
     def _begin(self, source: _Open, *, again: bool) -> BackupSession:
@@ -323,7 +307,7 @@ class GroupWorker:
             transport.attach_uploads(
                 source.chunks_fd,
                 readers=self._options.read_ahead,
-                buffer_bytes=self._buffer_bytes,
+                buffer_bytes=self._run.buffer_bytes,
             )
             try:
                 return self._target.begin_backup(
@@ -332,7 +316,7 @@ class GroupWorker:
                     source.item.snapshot,
                     chunks_path=str(self._source.chunk_path),
                     transport=transport,
-                    pacer=self._pacer,
+                    pacer=self._run.pacer,
                 )
             except ConnectError:
                 if fresh:  # one that waited may have been closed by the target

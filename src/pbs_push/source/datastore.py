@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pbs_push.errors import (
     BlobFormatError,
@@ -52,12 +52,19 @@ _MAX_OWNER_FILE: Final = 4 << 10
 _MAX_NOTES_FILE: Final = 1 << 20
 
 
+class SourceIdentity(NamedTuple):
+    """Which directories a datastore is, by device and inode; None for one that is not there."""
+
+    base: tuple[int, int] | None
+    chunks: tuple[int, int] | None
+
+
 class Datastore:
     """A datastore's base directory, read only.
 
-    Holds no open files, so it may be shared between threads and sent to other processes. ``name``
-    is what PBS calls the datastore (its locks go by that name); the directory's name unless given.
-    ``lock_root`` is where PBS keeps its run-time state.
+    Holds no open files and nothing that was found, so it may be shared between threads and pushes,
+    and sent to other processes. ``name`` is what PBS calls the datastore (its locks go by that
+    name); the directory's name unless given. ``lock_root`` is where PBS keeps its run-time state.
     """
 
     def __init__(
@@ -72,10 +79,10 @@ class Datastore:
         self.name: Final = self.path.resolve().name if name is None else name
         self.chunk_path: Final = self.path / ".chunks"
         self._lock_root = lock_root
-        self.look()
+        self.identity()
 
-    def look(self) -> None:
-        """Take what is at the path now for the datastore; done when made, and as a plan begins.
+    def identity(self) -> SourceIdentity:
+        """What lies at the path now, to be recognised later.
 
         Raises SourceError where it is not a datastore's base directory.
         """
@@ -83,30 +90,21 @@ class Datastore:
             raise SourceError(f"source {self.path} is no directory: is the datastore mounted?")
         if self.chunk_path.is_symlink() or not self.chunk_path.is_dir():
             raise SourceError(f"source {self.path} is not a datastore: it has no folder '.chunks'")
-        self._identity = self._seen()
+        return self._seen()
 
-    @contextmanager
-    def staying_there(self) -> Iterator[None]:
-        """For what is listed within: raises SourceError at the end as ``check_there`` does."""
-        try:
-            yield
-        finally:
-            self.check_there()
-
-    def check_there(self) -> None:
-        """Raise SourceError if this is not the datastore that ``look`` found: unmounted, say.
+    def check_is(self, identity: SourceIdentity) -> None:
+        """Raise SourceError if this is not that datastore (any more): unmounted, say.
 
         What it lacks has not vanished from it then.
         """
-        if self._seen() != self._identity:
+        if self._seen() != identity:
             raise SourceError(
                 f"source {self.path} is not what it was in the beginning: was it unmounted, or "
                 "replaced?"
             )
 
-    def _seen(self) -> tuple[tuple[int, int] | None, ...]:
-        """What the base directory and the chunk store are, by device and inode."""
-        return tuple(_device_and_inode(path) for path in (self.path, self.chunk_path))
+    def _seen(self) -> SourceIdentity:
+        return SourceIdentity(_device_and_inode(self.path), _device_and_inode(self.chunk_path))
 
     @contextmanager
     def open_chunk_store(self) -> Iterator[int]:

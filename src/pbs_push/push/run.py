@@ -1,0 +1,112 @@
+"""One push while it runs: its two sides, and what its parts share and have learned."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from pbs_push.errors import Cancelled, PbsPushError
+from pbs_push.push.events import Note, SnapshotEnded
+from pbs_push.push.report import Problem, Report
+from pbs_push.push.schedule import buffer_share
+from pbs_push.remote.pacing import Pacer
+from pbs_push.remote.supply import ConnectionSupply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pbs_push.push.events import Event, Level, Listener
+    from pbs_push.push.options import PushOptions
+    from pbs_push.push.report import Outcome
+    from pbs_push.remote.target import Target
+    from pbs_push.source.datastore import Datastore, SourceIdentity
+
+
+class Run:
+    """One push of ``source`` to ``target``. Safe for threads; nothing outlives it but ``report``.
+
+    ``cancelled`` ends it at the next wait. ``listener`` is given events, one at a time.
+    """
+
+    def __init__(
+        self,
+        source: Datastore,
+        target: Target,
+        options: PushOptions,
+        listener: Listener | None = None,
+    ) -> None:
+        self.source: Final = source
+        self.target: Final = target
+        self.options: Final = options
+        self.report: Final = Report()
+        self.cancelled: Final = threading.Event()
+        self.supply: Final = ConnectionSupply(target, self.cancelled)
+        rate = options.rate_out
+        self.pacer: Final = None if rate is None else Pacer(rate, options.burst_out)
+        self.buffer_bytes = options.buffer_bytes or buffer_share(1)
+        """What each group may hold in memory."""
+        self._listener = listener
+        self._listener_lock = threading.Lock()
+        self._identity: SourceIdentity | None = None
+
+    # -- the source stays what it was --
+
+    def look(self) -> SourceIdentity:
+        """Take what is at the source's path now for the source of this run. Raises SourceError."""
+        identity = self.source.identity()
+        self._identity = identity
+        return identity
+
+    def recognise(self, identity: SourceIdentity | None) -> None:
+        """The source of this run is what was looked at before, for the plan that it carries out."""
+        self._identity = identity
+
+    def check_source(self) -> None:
+        """Raise SourceError if the source is another than what was looked at: unmounted, say."""
+        if self._identity is not None:
+            self.source.check_is(self._identity)
+
+    @contextmanager
+    def source_staying(self) -> Iterator[None]:
+        """For what is listed within: raises SourceError at the end as ``check_source`` does."""
+        try:
+            yield
+        finally:
+            self.check_source()
+
+    # -- stopping --
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled if the caller asked to stop."""
+        if self.cancelled.is_set():
+            raise Cancelled("stopped as asked")
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises Cancelled as soon as the caller asks to stop."""
+        self.cancelled.wait(seconds)
+        self.check_cancelled()
+
+    # -- telling --
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count an outcome, and tell it."""
+        self.report.add(outcome)
+        self.notify(SnapshotEnded(outcome))
+
+    def problem(self, what: str, error: PbsPushError) -> None:
+        """Report what failed and is not one snapshot; the rest goes on. Raises Cancelled alone."""
+        if isinstance(error, Cancelled):
+            raise error
+        self.report.add_problem(Problem(what, error))
+        self.note("error", f"{what}: {error}")
+
+    def note(self, level: Level, text: str) -> None:
+        """Tell a line for people."""
+        self.notify(Note(level, text))
+
+    def notify(self, event: Event) -> None:
+        """Tell the listener, if there is one."""
+        if self._listener is not None:
+            with self._listener_lock:
+                self._listener(event)
