@@ -133,7 +133,7 @@ class ImitationServer(TargetServer):
         super().__init__(
             stores,
             identities=Identities.simple({user: secret}),
-            options=TargetOptions(version=("3.3", "1"), body_limit=64 << 10, bad_login_delay_s=0),
+            options=TargetOptions(version=("3.3", "1"), bad_login_delay_s=0),
         )
         self._context.set_alpn_protocols(["h2", "http/1.1"])
         self._quiet = quiet

@@ -81,7 +81,7 @@ def test_an_unchanged_image_needs_no_entry_list_and_no_old_index(world: World) -
     assert "PUT fixed_index" not in requests
     assert "POST fixed_chunk" not in requests
     assert requests["previous"] == 1  # the manifest
-    assert pushed.report.stats.flights == 3
+    assert pushed.report.stats.flights == 4
 
 
 def test_few_changes_are_one_entry_list(world: World) -> None:
@@ -122,7 +122,7 @@ def test_a_damaged_copy_of_the_previous_index_costs_no_known_chunk(world: World)
     index.write_bytes(damaged)
     world.source.add("vm/1", 2, archives=_image(3))
     pushed = world.push()
-    assert (pushed.report.exit_status, pushed.report.stats.flights) == (0, 6)
+    assert (pushed.report.exit_status, pushed.report.stats.flights) == (0, 7)
     assert pushed.counted.requests["POST fixed_chunk"] == 1
 
 
@@ -283,12 +283,12 @@ def test_a_chunk_that_moved_is_registered_and_not_sent(world: World) -> None:
     assert pushed.counted.bytes_out < 20_000  # its body is not read to the end
 
 
-def test_a_snapshot_with_new_chunks_takes_five_flights(world: World) -> None:
+def test_a_snapshot_with_new_chunks_takes_six_flights(world: World) -> None:
     world.source.add("vm/1", 1)
-    assert world.push().report.stats.flights == 5
-    assert ROUND_TRIPS_PER_SNAPSHOT == 5 + 1, "the upgrade"
+    assert world.push().report.stats.flights == 6
+    assert ROUND_TRIPS_PER_SNAPSHOT == 6 + 1, "the upgrade"
     world.source.add("vm/1", 2, archives={IMAGE: ("new",), "root.pxar.didx": ("b", "newer")})
-    assert world.push().report.stats.flights == 5
+    assert world.push().report.stats.flights == 6
 
 
 def test_connections_are_opened_ahead_and_resumed(world: World) -> None:

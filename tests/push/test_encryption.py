@@ -227,7 +227,7 @@ def test_cost_follows_change(world: World, reads: list[bytes]) -> None:
     assert pushed.counted.requests["POST fixed_chunk"] == 1
     assert pushed.counted.requests["POST dynamic_chunk"] == 1
     assert pushed.counted.requests["PUT fixed_index"] == 1, "a copy, and three changed entries"
-    assert pushed.report.stats.flights == 6
+    assert pushed.report.stats.flights == 7
     assert pushed.report.stats.fallbacks == 0
     check_encrypted(world, "vm/1", 2)
     check_encrypted(world, "vm/1", 3)

@@ -116,24 +116,24 @@ MANY = tuple(f"piece {number % 50}" for number in range(2000))
 LONG = tuple(whole(f"piece {number % 50}") for number in range(6000))
 HUGE = LONG * 19
 """Some 9 MiB of lists: more than wait in memory, and less than 200 of them."""
-OLD = TargetOptions(version=("3.3", "1"), body_limit=64 << 10, bad_login_delay_s=0)
+OLD = TargetOptions(version=("3.3", "1"), bad_login_delay_s=0)
 
 CASES = {
-    "fixed": Snapshots(*FIXED, (5, 5)),
-    "dynamic": Snapshots(*DYNAMIC, (5, 5)),
-    "both": Snapshots(*BOTH, (5, 5)),
-    "unchanged": Snapshots(FIXED[0], FIXED[0], (5, 3)),
-    "pruned at the source": Snapshots(*BOTH, (5, 6), between=_prune),
+    "fixed": Snapshots(*FIXED, (6, 6)),
+    "dynamic": Snapshots(*DYNAMIC, (6, 6)),
+    "both": Snapshots(*BOTH, (6, 6)),
+    "unchanged": Snapshots(FIXED[0], FIXED[0], (6, 4)),
+    "pruned at the source": Snapshots(*BOTH, (6, 7), between=_prune),
     "pruned and renamed": Snapshots(
-        FIXED[0], {"new.img.fidx": FIXED[1]["disk.img.fidx"]}, (5, 6), between=_prune
+        FIXED[0], {"new.img.fidx": FIXED[1]["disk.img.fidx"]}, (6, 7), between=_prune
     ),
-    "another at the source": Snapshots(*BOTH, (5, 6), between=_replace),
-    "encrypting": Snapshots(*BOTH, (5, 6), options={"encryption_key": KEY}),
+    "another at the source": Snapshots(*BOTH, (6, 7), between=_replace),
+    "encrypting": Snapshots(*BOTH, (6, 7), options={"encryption_key": KEY}),
     # Lists of a dynamic index go one after another, those of a fixed one together.
-    "three lists": Snapshots({"root.pxar.didx": MANY}, DYNAMIC[1], (7, 5), target=OLD),
-    "eight lists of an image": Snapshots({"disk.img.fidx": LONG}, FIXED[1], (5, 5), target=OLD),
+    "three lists": Snapshots({"root.pxar.didx": MANY}, DYNAMIC[1], (8, 6), target=OLD),
+    "eight lists of an image": Snapshots({"disk.img.fidx": LONG}, FIXED[1], (6, 6), target=OLD),
     "more lists than memory holds": Snapshots(
-        {"disk.img.fidx": HUGE}, FIXED[1], (5, 5), target=OLD
+        {"disk.img.fidx": HUGE}, FIXED[1], (6, 6), target=OLD
     ),
 }
 

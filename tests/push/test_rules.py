@@ -490,7 +490,7 @@ def test_a_target_without_namespaces_stops_at_once(world: World) -> None:
 def test_version_3_takes_smaller_bodies(world: World) -> None:
     many = [f"chunk {number}" for number in range(30)] * 70
     world.source.add("host/a", 0, archives={"root.pxar.didx": many})
-    world.serve(TargetOptions(version=("3.4", "1"), body_limit=64 << 10))
+    world.serve(TargetOptions(version=("3.4", "1")))
     done = world.push()
     assert done.report.exit_status == 0
     assert done.counted.requests["PUT dynamic_index"] >= 3

@@ -15,7 +15,7 @@ from pbs_push.names import AuthId, Namespace
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.models import DeleteStatistics
 from pbs_push.source.items import SnapshotList, SourceGroup
-from pbs_push.target import Identities, TargetOptions, http1, rest
+from pbs_push.target import Identities, TargetOptions
 from pbs_push.target.identities import DATASTORE_PRIVILEGES
 
 from .world import (
@@ -442,23 +442,12 @@ def test_a_dry_run_shows_exactly_what_goes(world: World) -> None:
 # -- versions --
 
 
-def old_deletes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target before 3.2.11: no statistics, and `error-on-protected` is an unknown parameter."""
-    endpoints = dict(rest.ENDPOINTS)
-    for name in ("groups", "namespace"):
-        new = rest.ENDPOINTS["DELETE", name]
-        known = {key: kind for key, kind in new.parameters.items() if key != "error-on-protected"}
-
-        def run(call: rest.RestCall, new: rest.Endpoint = new) -> None:
-            new.run(call)
-
-        endpoints["DELETE", name] = rest.Endpoint(known, run)
-    monkeypatch.setattr(http1, "ENDPOINTS", endpoints)
-    world.serve(TargetOptions(version=("3.2", "10"), body_limit=64 << 10))
+OLD_DELETES = TargetOptions(version=("3.2", "10"), bad_login_delay_s=0)
+"""No statistics, and ``error-on-protected`` is an unknown parameter."""
 
 
-def test_before_3_2_11_deletes_tell_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    old_deletes(world, monkeypatch)
+def test_before_3_2_11_deletes_tell_nothing(world: World) -> None:
+    world.serve(OLD_DELETES)
     world.source.add("vm/1", 0)
     for name in ("vm/2", "vm/3"):
         world.there.add(name, 0, 1)
@@ -472,10 +461,8 @@ def test_before_3_2_11_deletes_tell_nothing(world: World, monkeypatch: pytest.Mo
     assert done.told("3.2.10") == 1
 
 
-def test_before_3_2_11_groups_alone_are_told_too(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old_deletes(world, monkeypatch)
+def test_before_3_2_11_groups_alone_are_told_too(world: World) -> None:
+    world.serve(OLD_DELETES)
     world.source.add("vm/1", 0)
     world.there.add("vm/2", 0)
     assert world.push().told("3.2.10") == 0, "it does not matter"
@@ -483,11 +470,9 @@ def test_before_3_2_11_groups_alone_are_told_too(
     assert world.push(remove_vanished=True).told("the counts are incomplete") == 1
 
 
-def test_before_3_2_11_protected_ones_are_looked_for(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_before_3_2_11_protected_ones_are_looked_for(world: World) -> None:
     """A refused delete has removed the others (spec 02), so what is left is counted."""
-    old_deletes(world, monkeypatch)
+    world.serve(OLD_DELETES)
     world.source.add("vm/1", 0)
     for ns in ("", "gone"):
         world.there.add("vm/2", 0, 1, 2, ns=ns)

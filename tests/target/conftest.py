@@ -62,7 +62,7 @@ def recorded_target(fixtures_dir: Path, tmp_path: Path) -> Iterator[TargetServer
         stores[name] = create_datastore(tmp_path / name, all_chunk_folders=False)
     for namespace in ("proto", "open", "tok"):
         (stores["fixdst"] / "ns" / namespace).mkdir(parents=True)
-    options = TargetOptions(bad_login_delay_s=0)
+    options = TargetOptions(bad_login_delay_s=0, compares_manifest=False)
     server = TargetServer(stores, identities=recorded_identities(fixtures_dir), options=options)
     server.maintenance["fixmaint"] = Maintenance("read-only", "disk check")
     server.maintenance["fixoff"] = Maintenance("offline", "gone fishing")

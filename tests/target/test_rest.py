@@ -243,7 +243,7 @@ def test_maintenance(target: TargetServer) -> None:
 
 
 def test_body_limit_of_older_servers(make_target: MakeTarget) -> None:
-    target = make_target(options=TargetOptions(body_limit=64 << 10, version=("3.3", "1")))
+    target = make_target(options=TargetOptions(version=("3.3", "1")))
     with Rest(target.address, token(ALICES_TOKEN)) as rest:
         for length, status in ((65_535, 200), (65_536, 400)):
             body = b'{"name":"a"}'.ljust(length)

@@ -3,9 +3,10 @@
     1  previous manifest and indexes, which registers their chunks
     2  writers, blobs
     3  chunks: read, checked, encrypted by some threads, and uploaded
-    4  entry lists, manifest
+    4  entry lists
     5  closes
-    6  finish
+    6  manifest
+    7  finish
 
 Digests change with the key, so each chunk must be read to know its new one, unless it was in the
 source's previous snapshot too: then it stands at the same place in the target's.
@@ -21,7 +22,7 @@ import numpy as np
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
 from pbs_push.errors import IndexFormatError
-from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
+from pbs_push.names import CLIENT_LOG_NAME
 from pbs_push.push.encrypted_uploads import Chunk, EncryptedUploads
 from pbs_push.push.encryption import (
     DigestMap,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from pbs_push.formats.index import Index
     from pbs_push.formats.keys import CryptKey
+    from pbs_push.formats.manifest import Manifest
     from pbs_push.push.archives import Archives, BlobArchive
     from pbs_push.remote.session import BackupSession, Call
     from pbs_push.source.datastore import Datastore
@@ -87,6 +89,7 @@ class EncryptingTransfer(Transfer):
         super().__init__(session, archives, options)
         self._key = key
         self._old: dict[str, Index] = {}
+        self._blobs: list[BlobArchive] = []
         self._writers: list[IndexWriter] = []
         self._to_read = 0
         self._read = 0
@@ -96,9 +99,15 @@ class EncryptingTransfer(Transfer):
 
     def _send(self) -> None:
         self._look_at_previous()
-        blobs = self._open()
+        self._open()
         self._send_chunks()
-        self._send_entries(blobs)
+        self._session.pump(self._append)
+
+    def _manifest(self) -> Manifest:
+        """Signed; its files are the encrypted ones."""
+        infos = [blob.info for blob in self._blobs]
+        infos += [writer.archive.info for writer in self._writers]
+        return encrypt_manifest(self._archives.manifest, infos, self._key)
 
     @property
     def _sent(self) -> Sent:
@@ -144,10 +153,10 @@ class EncryptingTransfer(Transfer):
 
     # -- flight 2: writers and blobs --
 
-    def _open(self) -> list[BlobArchive]:
+    def _open(self) -> None:
         session = self._session
-        blobs = [encrypt_blob_archive(blob, self._key) for blob in self._archives.blobs]
-        uploads = [session.upload_blob(blob.info.filename, blob.data) for blob in blobs]
+        self._blobs = [encrypt_blob_archive(blob, self._key) for blob in self._archives.blobs]
+        uploads = [session.upload_blob(blob.info.filename, blob.data) for blob in self._blobs]
         if self._options.client_log is not None:
             uploads.append(session.upload_blob(CLIENT_LOG_NAME, self._options.client_log))
         for archive in self._archives.indexes.values():
@@ -160,7 +169,6 @@ class EncryptingTransfer(Transfer):
         for writer in self._take_refused_copies():
             writer.create = create_call(session, writer.archive, None)
         self._finish_opening(uploads)
-        return blobs
 
     def _reusable(self, name: str) -> bytes | None:
         """The csum of the target's previous index, where the new one can start as its copy."""
@@ -236,14 +244,6 @@ class EncryptingTransfer(Transfer):
         writer.ready = writer.total
 
     # -- flight 4: entries --
-
-    def _send_entries(self, blobs: list[BlobArchive]) -> None:
-        session = self._session
-        files = [blob.info for blob in blobs] + [writer.archive.info for writer in self._writers]
-        manifest = encrypt_manifest(self._archives.manifest, files, self._key)
-        upload = session.upload_blob(MANIFEST_NAME, manifest.encode())
-        session.pump(lambda: self._append() and upload.done)
-        upload.body()
 
     def _append(self) -> bool:
         for writer in self._writers:

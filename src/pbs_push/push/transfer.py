@@ -1,10 +1,11 @@
 """The transfer of one snapshot over a backup session, in as few dependent flights as can be.
 
-    1  previous manifest, registrations, writers, blobs, manifest, client log
+    1  previous manifest, registrations, writers, blobs, client log
     2  chunks                    (only those that the target does not have)
     3  entry lists               (each as soon as the target acknowledged its chunks)
     4  closes
-    5  finish
+    5  manifest                  (alone: a folder that has one counts as finished, spec 03)
+    6  finish
 
 A digest is known only once the target acknowledged it on this connection: registered through
 ``GET previous``, or uploaded with the answer received (spec 03).
@@ -19,7 +20,7 @@ import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
-from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES, MANIFEST_NAME
+from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES
 from pbs_push.push.archives import MAX_INDEXES
 from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
 from pbs_push.push.writers import IndexWriter, alike, create_call
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pbs_push.formats.index import Index
+    from pbs_push.formats.manifest import Manifest
     from pbs_push.push.archives import Archives, IndexArchive
     from pbs_push.remote.session import BackupSession, Call
 
@@ -85,6 +87,9 @@ class SnapshotTransfer(Transfer):
         self._open()
         self._send_chunks()
 
+    def _manifest(self) -> Manifest:
+        return self._archives.manifest.without_source_state()
+
     @property
     def _sent(self) -> Sent:
         state = self._session.state
@@ -95,8 +100,6 @@ class SnapshotTransfer(Transfer):
     def _open(self) -> None:
         session = self._session
         uploads = [session.upload_blob(b.info.filename, b.data) for b in self._archives.blobs]
-        manifest = self._archives.manifest.without_source_state().encode()
-        uploads.append(session.upload_blob(MANIFEST_NAME, manifest))
         if self._options.client_log is not None:
             uploads.append(session.upload_blob(CLIENT_LOG_NAME, self._options.client_log))
 

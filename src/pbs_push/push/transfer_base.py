@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pbs_push.errors import FormatError, RemoteError, StatusError
 from pbs_push.formats.index import Index
 from pbs_push.formats.manifest import Manifest
+from pbs_push.names import MANIFEST_NAME
 from pbs_push.push.report import TransferStats
 from pbs_push.push.writers import IndexWriter, alike, opened_no_writer
 
@@ -46,7 +47,7 @@ class TransferOptions:
     says that the target has one at all. ``body_limit``: bytes that an entry list must be below.
     ``order`` says in which order the chunks at some positions of an index are best read. ``plain``:
     take no shortcut but downloading previous indexes. ``on_progress(done, known)`` is called often,
-    with numbers of chunks, ``on_closing`` when two flights are left.
+    with numbers of chunks, ``on_closing`` when three flights are left.
     """
 
     client_log: bytes | None
@@ -88,9 +89,9 @@ class Transfer(ABC):
             self._archives.check_unchanged()
             self._options.on_closing()
             self._close()
-            finish = self._session.finish()
-            self._session.wait([finish])
-            finish.body()
+            # Not before: a folder with a manifest counts as finished, whatever becomes of the rest.
+            self._answered(self._session.upload_blob(MANIFEST_NAME, self._manifest().encode()))
+            self._answered(self._session.finish())
             return self._stats()
         except RemoteError:
             # An index cut short by somebody is the reason, whatever the target said of it.
@@ -102,7 +103,11 @@ class Transfer(ABC):
 
     @abstractmethod
     def _send(self) -> None:
-        """Send everything but closes; all answers have come then."""
+        """Send everything but closes and the manifest; all answers have come then."""
+
+    @abstractmethod
+    def _manifest(self) -> Manifest:
+        """The snapshot's manifest at the target."""
 
     @property
     @abstractmethod
@@ -179,6 +184,11 @@ class Transfer(ABC):
             writer.writer_id = writer.create.writer_id()
 
     # -- the end --
+
+    def _answered(self, call: Call) -> None:
+        """Wait for a call's success."""
+        self._session.wait([call])
+        call.body()
 
     def _checked(self, call: Call) -> None:
         """Raise the error of a call, as ReuseRefused where a shortcut may be the reason."""

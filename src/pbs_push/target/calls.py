@@ -15,6 +15,7 @@ from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
 from pbs_push.target.answers import RAW_TYPE, Answer, bad_request, data_answer
 from pbs_push.target.blobs import check_uploaded_chunk
 from pbs_push.target.counters import Counters
+from pbs_push.target.habits import Habits
 from pbs_push.target.params import (
     DIGEST,
     SAFE_ID,
@@ -59,6 +60,12 @@ class Call:
     parameters: Schema
     run: Callable[[SessionCall], Answer]
     body: BodyUse = BodyUse.PARAMETERS
+
+    def known_to(self, habits: Habits) -> Schema:
+        """The parameters that a server with these habits knows, and needs."""
+        if self.kind == "POST fixed_index" and not habits.growing_indexes:
+            return {**self.parameters, "size": required(Integer(minimum=1))}
+        return self.parameters
 
     @property
     def takes_chunk(self) -> bool:

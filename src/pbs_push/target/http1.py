@@ -22,7 +22,15 @@ from pbs_push.target.answers import (
     refusal_answer,
 )
 from pbs_push.target.login import LOGIN_PARAMETERS
-from pbs_push.target.params import STORE, Params, Schema, check_value, read_parameters, read_query
+from pbs_push.target.params import (
+    STORE,
+    Params,
+    Schema,
+    check_value,
+    read_parameters,
+    read_query,
+    without,
+)
 from pbs_push.target.rest import ENDPOINTS, Endpoint, RestCall
 from pbs_push.target.rights import Rights
 from pbs_push.target.session import Place
@@ -108,6 +116,12 @@ class RestConnection:
         kind = _kind(request)
         self._shared.counters.request(kind)
         self._shared.pause(self._shared.faults.delays_s.get(kind, 0))
+        self._shared.faults.at_boundary(kind, handled=False)
+        answer = self._answered(request)
+        self._shared.faults.at_boundary(kind, handled=True)
+        return answer
+
+    def _answered(self, request: _Request) -> Answer:
         try:
             return self._route(request)
         except Refusal as refusal:
@@ -147,19 +161,24 @@ class RestConnection:
             if len(request.body) > _LARGEST_BODY:
                 raise bad_request("Request body too large")
         else:
-            params = self._parameters(endpoint.parameters, request)
-        call = RestCall(self._shared.stores, store_name, rights, params, request.body)
+            params = self._parameters(endpoint.known_to(self._shared.habits), request)
+        call = RestCall(
+            self._shared.stores, store_name, rights, params, request.body, self._shared.habits
+        )
         return data_answer(endpoint.run(call))
 
     def _parameters(self, schema: Schema, request: _Request) -> Params:
         if request.method in {"GET", "DELETE"}:
             return read_query(schema, request.query)
         content_type = request.headers.get("content-type")
-        limit = self._shared.options.body_limit
+        limit = self._shared.habits.body_limit
         return read_parameters(schema, request.query, content_type, request.body, body_limit=limit)
 
     def _upgrade(self, request: _Request, rights: Rights) -> Answer:
-        params = read_query(UPGRADE_PARAMETERS, request.query)
+        known = UPGRADE_PARAMETERS
+        if not self._shared.habits.no_cache:
+            known = without(known, "no-cache")
+        params = read_query(known, request.query)
         upgrade = request.headers.get("upgrade")
         self._place = open_place(params, upgrade, rights, self._shared.stores.writable)
         headers = (("connection", "upgrade"), ("upgrade", PROTOCOL))

@@ -237,7 +237,7 @@ class SessionConnection:
             return -1
         if exchange.call.body is BodyUse.DATA:
             return MAX_PROTOCOL_BLOB
-        return self._options.body_limit
+        return self._shared.habits.body_limit
 
     def _end(self, stream_id: int) -> None:
         """A request is complete: it is handled with those that came together with it, in order."""
@@ -260,6 +260,7 @@ class SessionConnection:
         self._kinds[kind] += 1
         faults = self._shared.faults
         self._shared.pause(faults.delays_s.get(kind, 0))
+        faults.at_boundary(kind, handled=False)
         if faults.reset_streams.get(kind) == self._kinds[kind]:
             self._kill(stream_id)
             return
@@ -272,6 +273,7 @@ class SessionConnection:
             answer = refusal_answer(refusal)
         except OSError as error:
             answer = refusal_answer(os_refusal(error))
+        faults.at_boundary(kind, handled=True)
         self._respond(stream_id, answer)
         self._make_faults(exchange, answer)
 
@@ -291,11 +293,11 @@ class SessionConnection:
         if exchange.method == "GET" or call.body is not BodyUse.PARAMETERS:
             return read_query(call.parameters, exchange.query)
         return read_parameters(
-            call.parameters,
+            call.known_to(self._shared.habits),
             exchange.query,
             exchange.content_type,
             exchange.body,
-            body_limit=self._options.body_limit,
+            body_limit=self._shared.habits.body_limit,
         )
 
     def _respond(self, stream_id: int, answer: Answer) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pbs_push.errors import ConfigError
+from pbs_push.target.habits import Habits
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
@@ -42,9 +43,12 @@ class TargetOptions:
 
     ``settings_changes``: at that many requests of a session, these settings are announced; their
     ``connection_window`` has no effect.
-    ``body_limit``: a parameter body has to be shorter, in bytes (512 KiB; PBS 3: 64 KiB).
-    ``version``: (version, release) as `GET version` tells. ``bad_login_delay_s``: how late a 401
-    comes.
+    ``version``: (version, release) as `GET version` tells; what servers of that version do
+    otherwise than newer ones (`habits`), it does too. ``bad_login_delay_s``: how late a 401 comes.
+    ``compares_manifest``: `finish` asks that each file of the manifest was uploaded in this
+    session, with the csum that it says: 4.2.5 and 3.4.9 do, 4.2.3 does not (spec 03).
+    ``lock_linger_s``: how long the group's lock is kept after the answer to `finish`, as servers
+    before 4.0.16 do.
     ``ticket_lifetime_s`` and ``clock`` (epoch seconds): for tickets and expiry.
     ``strict_order``: refuse what relies on an answer that the client cannot have seen when it sent
     the request (`order` tells how this is known); a real server fails such requests by chance.
@@ -52,12 +56,18 @@ class TargetOptions:
 
     session_settings: SessionSettings = SessionSettings()
     settings_changes: Mapping[int, SessionSettings] = field(default_factory=dict)
-    body_limit: int = 512 * KIB
     version: tuple[str, str] = ("4.2", "3")
     bad_login_delay_s: float = 3.0
+    compares_manifest: bool = True
+    lock_linger_s: float = 0.0
     ticket_lifetime_s: float = 7200.0
     clock: Callable[[], float] = time.time
     strict_order: bool = True
+
+    @property
+    def habits(self) -> Habits:
+        """What follows from the version."""
+        return Habits.of(*self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,8 @@ class Faults:
 
     ``garbage``: bytes sent right after the TLS handshake instead of HTTP, then the line is cut.
     ``chunk_error``: called with each chunk's digest (hex) before it is stored, may raise OSError.
+    ``on_request``: called at each request's boundaries: with its kind and False before it is
+    handled, with True when it has been, and its answer is not sent yet.
     ``delays_s``: by kind of request, how late the answer is.
     The other fields count within one session: after ``close_after_chunks`` accepted chunk uploads
     the line is cut; after ``goaway_after_requests`` answers GOAWAY is sent and the line closed;
@@ -83,8 +95,14 @@ class Faults:
 
     garbage: bytes | None = None
     chunk_error: Callable[[str], None] | None = None
+    on_request: Callable[[str, bool], None] | None = None
     close_after_chunks: int | None = None
     goaway_after_requests: int | None = None
     ping_after_requests: int | None = None
     reset_streams: Mapping[str, int] = field(default_factory=dict)
     delays_s: Mapping[str, float] = field(default_factory=dict)
+
+    def at_boundary(self, kind: str, *, handled: bool) -> None:
+        """A request of this kind is about to be handled, or has been."""
+        if self.on_request is not None:
+            self.on_request(kind, handled)

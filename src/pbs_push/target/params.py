@@ -160,6 +160,11 @@ def required(rule: Rule) -> Parameter:
     return Parameter(rule)
 
 
+def without(schema: Schema, *names: str) -> Schema:
+    """The same without some parameters: those that older servers do not know."""
+    return {name: parameter for name, parameter in schema.items() if name not in names}
+
+
 class Params:
     """The checked parameters of a request; each accessor knows its type."""
 

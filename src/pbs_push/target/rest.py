@@ -23,6 +23,7 @@ from pbs_push.names import (
 from pbs_push.target import listing, manifests
 from pbs_push.target.answers import Refusal, bad_request
 from pbs_push.target.blobs import check_uploaded_blob
+from pbs_push.target.habits import Habits
 from pbs_push.target.params import (
     BACKUP_TYPE,
     BOOLEAN,
@@ -37,6 +38,7 @@ from pbs_push.target.params import (
     Schema,
     optional,
     required,
+    without,
 )
 from pbs_push.target.removal import (
     DeleteStatistics,
@@ -58,6 +60,7 @@ class RestCall:
     rights: Rights
     params: Params
     body: bytearray
+    habits: Habits
 
     @property
     def namespace(self) -> Namespace:
@@ -98,6 +101,12 @@ class Endpoint:
     parameters: Schema
     run: Callable[[RestCall], object]
     raw_body: bool = False
+
+    def known_to(self, habits: Habits) -> Schema:
+        """The parameters that a server with these habits knows."""
+        if habits.delete_statistics:
+            return self.parameters
+        return without(self.parameters, "error-on-protected")
 
 
 def _list_namespaces(call: RestCall) -> object:
@@ -140,7 +149,12 @@ def _delete_namespace(call: RestCall) -> object:
         raise bad_request(
             "only partially deleted due to existing groups but `delete-groups` not true"
         )
-    return statistics.as_json()
+    return _told(call, statistics)
+
+
+def _told(call: RestCall, statistics: DeleteStatistics) -> object:
+    """What a server tells of a deletion: the older ones nothing."""
+    return statistics.as_json() if call.habits.delete_statistics else None
 
 
 def _listed_groups(call: RestCall) -> tuple[Store, list[Group]]:
@@ -186,7 +200,7 @@ def _delete_group(call: RestCall) -> object:
     remove_group(store, call.namespace, call.group, statistics)
     if statistics.protected_snapshots and call.params.boolean("error-on-protected", default=True):
         raise bad_request("group only partially deleted due to protected snapshots")
-    return statistics.as_json()
+    return _told(call, statistics)
 
 
 def _delete_snapshot(call: RestCall) -> object:

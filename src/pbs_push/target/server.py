@@ -7,10 +7,10 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId, Repository
@@ -21,13 +21,15 @@ from pbs_push.target.http2 import SessionConnection
 from pbs_push.target.identities import Identities
 from pbs_push.target.login import Gate
 from pbs_push.target.options import Faults, Maintenance, TargetOptions
-from pbs_push.target.session import BackupSession
+from pbs_push.target.session import BackupSession, Place
 from pbs_push.target.shared import Shared
 from pbs_push.target.stores import Stores
 from pbs_push.target.wire import Wire
 
 _log = logging.getLogger(__name__)
 _BACKLOG: Final = 128
+
+T = TypeVar("T")
 
 
 class TargetServer:
@@ -61,6 +63,7 @@ class TargetServer:
             identities,
             Gate(identities, options),
             options,
+            options.habits,
             self.faults,
             self.counters,
             self._pause,
@@ -128,6 +131,17 @@ class TargetServer:
         identity = AuthId.parse(auth_id) if isinstance(auth_id, str) else auth_id
         return Repository(store, host, port, identity)
 
+    def _release(self, place: Place) -> None:
+        """Give back a finished snapshot's locks, now or when that is said to be."""
+        if self._shared.options.lock_linger_s > 0:
+            self._start_thread(self._linger, place)
+        else:
+            place.release()
+
+    def _linger(self, place: Place) -> None:
+        self._pause(self._shared.options.lock_linger_s)
+        place.release()
+
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
             self._stopping.wait(seconds)
@@ -140,17 +154,26 @@ class TargetServer:
             except OSError:
                 return  # closed
             self.counters.add(connections=1)
-            thread = threading.Thread(
-                target=self._connection, args=(raw,), name="target-connection", daemon=True
-            )
-            with self._lock:  # `close` may only find threads that can be joined
-                self._threads.add(thread)
-                try:
-                    thread.start()
-                except RuntimeError as error:
-                    self._threads.discard(thread)
-                    _log.warning("connection refused: %s", error)
-                    raw.close()
+            try:
+                self._start_thread(self._connection, raw)
+            except RuntimeError as error:
+                _log.warning("connection refused: %s", error)
+                raw.close()
+
+    def _start_thread(self, work: Callable[[T], None], argument: T) -> None:
+        """Do some work in a thread that `close` waits for. Raises RuntimeError."""
+
+        def run() -> None:
+            try:
+                work(argument)
+            finally:
+                with self._lock:
+                    self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name="target", daemon=True)
+        with self._lock:  # `close` may only find threads that can be joined
+            thread.start()
+            self._threads.add(thread)
 
     def _connection(self, raw: socket.socket) -> None:
         """One connection from its handshake to its end."""
@@ -160,9 +183,6 @@ class TargetServer:
                 self._serve(wire)
         except OSError as error:
             _log.debug("connection ended: %s", error)
-        finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
 
     @contextlib.contextmanager
     def _wire(self, raw: socket.socket) -> Generator[Wire, None, None]:
@@ -189,7 +209,12 @@ class TargetServer:
             return
         place, early = upgraded
         self.counters.add(sessions=1)
-        session = BackupSession(place, self.faults.chunk_error)
+        session = BackupSession(
+            place,
+            self.faults.chunk_error,
+            compares_manifest=self._shared.options.compares_manifest,
+            on_finished=self._release,
+        )
         try:
             SessionConnection(wire, self._shared, session).serve(early)
         finally:

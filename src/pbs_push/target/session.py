@@ -7,8 +7,10 @@ then goes.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -78,7 +80,12 @@ class Place:
             self.locks.pop().release()
 
     def abandon(self) -> None:
-        """Remove the unfinished snapshot, and its group if that is empty; then unlock."""
+        """Remove the unfinished snapshot, and its group if that is empty; then unlock.
+
+        The manifest goes first: without it nobody takes for whole what is being removed.
+        """
+        with suppress(OSError):
+            (self.path / MANIFEST_NAME).unlink()
         shutil.rmtree(self.path, ignore_errors=True)
         group = self.store.group_path(self.namespace, self.snapshot.group)
         if group.is_dir() and all(entry.name == "owner" for entry in group.iterdir()):
@@ -90,12 +97,23 @@ class BackupSession:
     """The state of one connection that writes one snapshot.
 
     All methods raise Refusal, most may raise OSError. ``before_chunk`` is called with each chunk's
-    digest (hex) before it is stored.
+    digest (hex) before it is stored. ``compares_manifest``: as in `TargetOptions`. ``on_finished``
+    gives back the locks of a finished snapshot.
     """
 
-    def __init__(self, place: Place, before_chunk: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        before_chunk: Callable[[str], None] | None = None,
+        *,
+        compares_manifest: bool = True,
+        on_finished: Callable[[Place], None] = Place.release,
+    ) -> None:
         self.place = place
         self._before_chunk = before_chunk
+        self._compares_manifest = compares_manifest
+        self._on_finished = on_finished
+        self._uploaded: dict[str, str] = {}
         self._state = _ACTIVE
         self._writers: dict[int, Writer] = {}
         self._last_wid = 0
@@ -198,6 +216,7 @@ class BackupSession:
         self._check_order(writer, "close", turn)
         writer.close(self.place.path / writer.name, chunk_count, size, raw)
         del self._writers[wid]
+        self._uploaded[writer.name] = raw.hex()
         self._files += 1
         self._uploads.add(writer.uploads)
         self._last_change = turn.answer
@@ -210,6 +229,7 @@ class BackupSession:
             raise bad_request(f"got blob with unexpected length ({encoded_size} != {len(blob)})")
         check_uploaded_blob(blob)
         replace_file(self.place.path / name, memoryview(blob))
+        self._uploaded[name] = hashlib.sha256(blob).hexdigest()
         self._files += 1
         self._last_change = turn.answer
 
@@ -226,18 +246,29 @@ class BackupSession:
             raise bad_request("backup does not contain valid files (file count == 0)")
         self._state = _FINISHING
         manifest = manifests.load(self.place.path)
+        self._compare(manifest)
         statistics = {"chunk_upload_stats": self._uploads.as_json()}
         manifests.save(self.place.path, manifest.with_unprotected(statistics))
         self._check_base()
         self._state = _FINISHED
-        self.place.release()
+        self._on_finished(self.place)
 
     def end(self) -> None:
-        """The connection is over: remove what was not finished, and the locks."""
-        if self.finished:
-            self.place.release()
-        else:
+        """The connection is over: remove what was not finished, with its locks."""
+        if not self.finished:
             self.place.abandon()
+
+    def _compare(self, manifest: manifests.StoredManifest) -> None:
+        """Ask that what the manifest names was uploaded here, and is what it says."""
+        for file in manifest.files if self._compares_manifest else ():
+            name, csum = file["filename"], file["csum"]
+            found = self._uploaded.get(str(name))
+            if found is None:
+                raise bad_request(f"manifest names '{name}', which this backup did not upload")
+            if found != csum:
+                raise bad_request(
+                    f"manifest has csum {csum} for '{name}', uploaded was one with {found}"
+                )
 
     def _check_unfinished(self) -> None:
         if self._state == _FINISHING:
@@ -255,6 +286,7 @@ class BackupSession:
 
     def _add_writer(self, writer: Writer) -> int:
         self._last_wid += 1
+        self.place.path.joinpath(writer.name).with_suffix(writer.unfinished_suffix).touch()
         self._writers[self._last_wid] = writer
         return self._last_wid
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pbs_push.target.counters import Counters
+from pbs_push.target.habits import Habits
 from pbs_push.target.identities import Identities
 from pbs_push.target.login import Gate
 from pbs_push.target.options import Faults, TargetOptions
@@ -24,6 +25,7 @@ class Shared:
     identities: Identities
     gate: Gate
     options: TargetOptions
+    habits: Habits
     faults: Faults
     counters: Counters
     pause: Callable[[float], object]

@@ -55,9 +55,13 @@ class UploadStatistics:
 
 
 class _Writer:
-    """What both kinds of writer have; ``kind`` is the word in messages."""
+    """What both kinds of writer have.
+
+    ``kind`` is the word in messages, ``unfinished_suffix`` that of the file until it is closed.
+    """
 
     kind: str
+    unfinished_suffix: str
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -89,6 +93,7 @@ class FixedWriter(_Writer):
     """
 
     kind = "fixed"
+    unfinished_suffix = ".tmp_fidx"
 
     def __init__(self, name: str, size: int | None, base: bytes | None = None) -> None:
         super().__init__(name)
@@ -145,7 +150,7 @@ class FixedWriter(_Writer):
                 raise self.refused(f"close failed - unexpected file size ({self.size} != {size})")
         self._fill(expected * DIGEST_SIZE)
         self._check_csum(hashlib.sha256(self._entries).digest(), csum)
-        temporary = path.with_suffix(".tmp_fidx")
+        temporary = path.with_suffix(self.unfinished_suffix)
         write_fixed_index(temporary, self._entries, self.size)
         temporary.replace(path)
         return self.size
@@ -166,6 +171,7 @@ class DynamicWriter(_Writer):
     """Writes a ``.didx``; entries are appended in order and without a gap."""
 
     kind = "dynamic"
+    unfinished_suffix = ".tmp_didx"
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -201,7 +207,7 @@ class DynamicWriter(_Writer):
         if size != self.size:
             raise self.refused(f"close failed - unexpected file size ({self.size} != {size})")
         self._check_csum(self._csum(), csum)
-        temporary = path.with_suffix(".tmp_didx")
+        temporary = path.with_suffix(self.unfinished_suffix)
         write_dynamic_index(temporary, np.array(self._ends, dtype=np.uint64), self._digests)
         temporary.replace(path)
         return self.size
