@@ -15,12 +15,16 @@
     │   ├── SourceLocked        a snapshot is being removed or written
     │   └── SnapshotVanished    a snapshot, or its group, is gone since it was listed
     ├── AccessError             the local access control list says no
+    ├── AlreadyRunning          the same push runs already on this host
     ├── RemoteError             the target, or the way to it
     │   ├── ConnectError        no connection, or it broke
     │   ├── TlsError            no trust: certificate or fingerprint
     │   ├── AuthError           the target refuses who we are
     │   ├── StatusError         the target answered a request with an error
-    │   │   └── DeniedError     … because the identity lacks a privilege there
+    │   │   ├── DeniedError     … because the identity lacks a privilege there
+    │   │   ├── NotOwnerError   … because the group belongs to somebody else
+    │   │   ├── BusyError       … because another backup or task holds a lock
+    │   │   └── NoSpaceError    … because its disk is full
     │   └── ProtocolError       the target's answer is not the protocol's
     └── Cancelled               the caller asked to stop
 
@@ -31,18 +35,21 @@ and no repr holds a password, a token's secret or a ticket.
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class PbsPushError(Exception):
     """Root of all errors of this package.
 
     ``exit_status`` is what the command ends with when the error ends the whole run.
-    ``retryable`` tells whether trying the same again, unchanged, may succeed.
+    ``retryable`` tells whether trying the same again, unchanged, may succeed. ``damage`` says that
+    something at the source is damaged, missing or not to be carried by the protocol, and will stay
+    so unless somebody mends it.
     """
 
     exit_status: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
+    damage: bool = False
 
 
 class ConfigError(PbsPushError):
@@ -57,6 +64,8 @@ class InvalidName(ConfigError, ValueError):
 
 class FormatError(PbsPushError):
     """Bytes from disk or network are not in the format they should be in."""
+
+    damage = True
 
 
 class IndexFormatError(FormatError):
@@ -75,21 +84,81 @@ class KeyFileError(ConfigError):
     """An encryption key file cannot be read, or its password is wrong."""
 
 
+_LASTING: Final = frozenset(
+    (
+        errno.EBADMSG,
+        errno.EFBIG,
+        errno.EINVAL,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENODATA,
+        errno.ENOTDIR,
+        errno.EUCLEAN,
+    )
+)
+"""Errors of the file that could not be read itself, and not of this moment or this user.
+
+EIO is what a disk says of a bad sector: whoever asks for it reads once more before.
+"""
+
+
 class SourceError(PbsPushError):
-    """The source datastore, or something in it, cannot be read."""
+    """The source datastore, or something in it, cannot be read.
+
+    ``errno`` is the system's error, None where it had none.
+    """
+
+    def __init__(
+        self, message: str, *, errno: int | None = None, damage: bool | None = None
+    ) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.damage = errno in _LASTING if damage is None else damage
+
+    @classmethod
+    def of(cls, doing: str, error: OSError) -> SourceError:
+        """That ``doing`` this met a system error."""
+        return SourceError(f"{doing}: {os_reason(error)}", errno=error.errno)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether what could not be read is as a rule readable later."""
+        return self.errno is not None and self.errno not in _LASTING
 
 
 class ChunkError(SourceError):
-    """One chunk of the source is missing or corrupt.
+    """One chunk of the source is missing, corrupt, or cannot be read.
 
-    ``digest_hex`` names the chunk, ``path`` the file looked at, ``reason`` what is wrong with it.
+    ``digest_hex`` names the chunk, ``path`` the file looked at, ``reason`` what is wrong with it;
+    ``archive`` an archive that needs it, where that is known. ``errno`` is the system's error where
+    the file could not be read, None for one that is missing or corrupt.
     """
 
-    def __init__(self, digest_hex: str, path: str, reason: str) -> None:
-        super().__init__(f"chunk {digest_hex}: {reason} ({path})")
+    def __init__(
+        self,
+        digest_hex: str,
+        path: str,
+        reason: str,
+        *,
+        archive: str | None = None,
+        errno: int | None = None,
+    ) -> None:
+        place = f" of {archive}" if archive is not None else ""
+        damage = None if errno is not None else True
+        super().__init__(
+            f"chunk {digest_hex}{place}: {reason} ({path})", errno=errno, damage=damage
+        )
         self.digest_hex = digest_hex
         self.path = path
         self.reason = reason
+        self.archive = archive
+
+    def needed_by(self, archive: str) -> ChunkError:
+        """The same, naming an archive that needs the chunk."""
+        return ChunkError(
+            self.digest_hex, self.path, self.reason, archive=archive, errno=self.errno
+        )
 
 
 class SourceLocked(SourceError):
@@ -116,6 +185,13 @@ class AccessError(PbsPushError):
         super().__init__(f"missing permissions '{names}' on '{path}'")
         self.privileges = privileges
         self.path = path
+
+
+class AlreadyRunning(PbsPushError):
+    """The same push, of the same source to the same target, runs already on this host."""
+
+    exit_status = 5
+    retryable = True
 
 
 class RemoteError(PbsPushError):
@@ -160,6 +236,22 @@ class DeniedError(StatusError):
     exit_status = 4
 
 
+class NotOwnerError(StatusError):
+    """The group at the target belongs to somebody else than the remote user (spec 02, "Owning")."""
+
+
+class BusyError(StatusError):
+    """Another backup, or a task of the target, holds the lock that is needed."""
+
+    retryable = True
+
+
+class NoSpaceError(StatusError):
+    """The target's disk is full."""
+
+    retryable = True
+
+
 class ProtocolError(RemoteError):
     """The target's answer is not what the protocol allows."""
 
@@ -168,6 +260,7 @@ class Cancelled(PbsPushError):
     """The caller asked to stop; nothing half-done is left at the target."""
 
     exit_status = 130
+    retryable = True
 
 
 def drop_frames(error: BaseException) -> None:

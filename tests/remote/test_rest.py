@@ -26,10 +26,11 @@ from pbs_push.errors import (
 )
 from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Repository, Snapshot
 from pbs_push.remote import rest as rest_module
+from pbs_push.remote.answers import raise_for_status, shown_reason
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import TicketAuth, TokenAuth
 from pbs_push.remote.features import Features, Version
-from pbs_push.remote.rest import Rest, raise_for_status, shown_reason
+from pbs_push.remote.rest import Rest
 from pbs_push.remote.target import Target
 from pbs_push.remote.tls import TrustContext
 

@@ -68,15 +68,15 @@ REASONS: Final[Mapping[Status, str]] = {
 _FIXED_CLASSES: Final[Mapping[Status, type[Exception]]] = {
     Status.NOMEM: MemoryError,
     Status.INVALID: ValueError,
-    Status.IO: SourceError,
-    Status.NOT_FOUND: SourceError,
-    Status.NOT_REGULAR: SourceError,
     Status.PROTOCOL: ProtocolError,
     Status.FLOW: ProtocolError,
     Status.CLOSED: ConnectError,
     Status.FULL: PbsPushError,
 }
 """Codes whose exception does not depend on what was read; the others say that bytes are damaged."""
+
+
+_NO_SUCH_FILE: Final = (Status.NOT_FOUND, Status.NOT_REGULAR)
 
 
 def native_error(
@@ -99,4 +99,9 @@ def native_error(
     if status is Status.IO and errno:
         reason = os_reason(OSError(errno, os.strerror(errno)))
     place = "" if pos is None else f" at entry {pos}"
-    return _FIXED_CLASSES.get(status, damaged)(f"{doing}: {reason}{place}")
+    message = f"{doing}: {reason}{place}"
+    if status is Status.IO:
+        return SourceError(message, errno=errno or None)
+    if status in _NO_SUCH_FILE:
+        return SourceError(message, damage=True)
+    return _FIXED_CLASSES.get(status, damaged)(message)

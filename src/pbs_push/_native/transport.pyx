@@ -4,6 +4,7 @@
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport ENOENT
 from libc.stdint cimport SIZE_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -20,6 +21,7 @@ cdef extern from "pbs_error.h" nogil:
         PBS_OK
         PBS_E_CLOSED
         PBS_E_IO
+        PBS_E_NOT_FOUND
 
 cdef extern from "pbs_chunks.h" nogil:
     size_t PBS_CHUNK_NAME_SIZE
@@ -599,18 +601,23 @@ cdef class Transport:
         return found
 
     def check_source(self, str chunks_path not None) -> None:
-        """Raise ChunkError if a chunk could not be read; ``chunks_path`` is for the message."""
+        """Raise ChunkError if a chunk could not be read, with ENOENT if it is not there.
+
+        ``chunks_path`` is for the message.
+        """
         cdef pbs_upload_failure failure
         cdef char name[70]
         if self._upload is NULL or not pbs_upload_failed(self._upload, &failure):
             return
         pbs_chunk_name(failure.digest, name)
         relative = (<bytes>name).decode("ascii")
+        digest_hex, path = relative[5:], f"{chunks_path}/{relative}"
+        reason = str(native_error(failure.status, "", errno=failure.error)).removeprefix(": ")
         if failure.status == PBS_E_IO:
-            reason = os.strerror(failure.error)
-        else:
-            reason = str(native_error(failure.status, "")).removeprefix(": ")
-        raise ChunkError(relative[5:], f"{chunks_path}/{relative}", reason)
+            raise ChunkError(digest_hex, path, f"unreadable: {reason}", errno=failure.error)
+        if failure.status == PBS_E_NOT_FOUND:
+            raise ChunkError(digest_hex, path, reason, errno=ENOENT)
+        raise ChunkError(digest_hex, path, reason)
 
     def state(self) -> TransportState:
         """Counts and limits as they are now."""

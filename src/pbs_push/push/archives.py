@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
 from pbs_push.errors import FormatError, PbsPushError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
@@ -128,6 +129,16 @@ class Archives:
     def close(self) -> None:
         """Close the indexes."""
         self._open.close()
+
+    def needing(self, digest: bytes) -> list[str]:
+        """Names of the indexes that hold this chunk (32 bytes)."""
+        wanted = DigestSet(1)
+        wanted.insert(np.frombuffer(digest, dtype=np.uint8).reshape(1, 32))
+        return [
+            name
+            for name, archive in self.indexes.items()
+            if wanted.contains(archive.index.digests).any()
+        ]
 
     def check_unchanged(self) -> None:
         """Raise IndexFormatError if an index lost bytes while it was mapped."""

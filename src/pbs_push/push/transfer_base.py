@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pbs_push.errors import FormatError, RemoteError, StatusError
+from pbs_push.errors import ChunkError, FormatError, RemoteError, StatusError
 from pbs_push.formats.index import Index
 from pbs_push.formats.manifest import Manifest
 from pbs_push.names import MANIFEST_NAME
@@ -93,6 +93,8 @@ class Transfer(ABC):
             self._answered(self._session.upload_blob(MANIFEST_NAME, self._manifest().encode()))
             self._answered(self._session.finish())
             return self._stats()
+        except ChunkError as error:
+            raise self._naming_archive(error) from error
         except RemoteError:
             # An index cut short by somebody is the reason, whatever the target said of it.
             self._archives.check_unchanged()
@@ -100,6 +102,11 @@ class Transfer(ABC):
         finally:
             for index in self._downloaded:
                 index.close()
+
+    def _naming_archive(self, error: ChunkError) -> ChunkError:
+        names = self._archives.needing(bytes.fromhex(error.digest_hex))
+        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        return error.needed_by(f"{names[0]}{others}") if names else error
 
     @abstractmethod
     def _send(self) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import h11
 
 from pbs_push.errors import ConnectError, ProtocolError, RemoteError
+from pbs_push.remote.answers import raise_for_status
 from pbs_push.remote.pacing import encrypted_size
-from pbs_push.remote.rest import raise_for_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -203,14 +203,14 @@ def upgrade(
     stream.write(http.send(request) or b"")
     stream.write(http.send(h11.EndOfMessage()) or b"")
     try:
-        status, body = _answer(stream, http, what)
+        answer = _answer(stream, http, what)
     except h11.RemoteProtocolError as error:
         raise ProtocolError(f"{what}: the answer is not HTTP ({error})") from None
-    if status != HTTPStatus.SWITCHING_PROTOCOLS:
-        raise_for_status(what, status, body, headers.values())
+    if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
+        raise_for_status(what, answer.status, answer.body, headers.values(), answer.location)
         raise ProtocolError(
-            f"{what}: the target answers with status {status} and does not change to the backup "
-            "protocol; is it a Proxmox Backup Server?"
+            f"{what}: the target answers with status {answer.status} and does not change to the "
+            "backup protocol; is it a Proxmox Backup Server?"
         )
     early, _closed = http.trailing_data
     if early:
@@ -221,31 +221,39 @@ def upgrade(
     return Upgraded(stream, transport, pacer)
 
 
-def _answer(stream: TlsStream, http: h11.Connection, what: str) -> tuple[int, bytes]:
-    """Status and body of the answer to the upgrade request, which was written but not sent."""
+class _Answered(NamedTuple):
+    """The answer to an upgrade request; just its status, if that is what was asked for."""
+
+    status: int
+    body: bytes = b""
+    location: str = ""
+
+
+def _answer(stream: TlsStream, http: h11.Connection, what: str) -> _Answered:
+    """The answer to the upgrade request, which was written but not sent."""
     deadline = time.monotonic() + UPGRADE_TIMEOUT_S
-    status = 0
-    body = b""
+    answer = _Answered(0)
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
             data = _some_bytes(stream, deadline, what)
-            if not data and not status:
+            if not data and not answer.status:
                 raise ConnectError(
                     f"{what}: {stream.netloc} closed the connection without an answer"
                 )
             http.receive_data(data)
         elif isinstance(event, h11.InformationalResponse):
             if event.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-                return event.status_code, b""
+                return _Answered(event.status_code)
         elif isinstance(event, h11.Response):
-            status = event.status_code
+            location = dict(event.headers).get(b"location", b"").decode("utf-8", "replace")
+            answer = _Answered(event.status_code, location=location)
         elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > MAX_ERROR_BODY:
-                return status, body
+            answer = answer._replace(body=answer.body + event.data)
+            if len(answer.body) > MAX_ERROR_BODY:
+                return answer
         else:  # the end of the message, or of the connection
-            return status, body
+            return answer
 
 
 def _some_bytes(stream: TlsStream, deadline: float, what: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 import threading
 import time
@@ -14,16 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 
-from pbs_push.errors import (
-    AuthError,
-    ConnectError,
-    DeniedError,
-    InvalidName,
-    ProtocolError,
-    StatusError,
-    os_reason,
-)
-from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket, hidden
+from pbs_push.errors import ConnectError, InvalidName, ProtocolError, os_reason
+from pbs_push.remote.answers import parse_data, raise_for_status
+from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket
 from pbs_push.remote.tls import explain_tls_error
 
 if TYPE_CHECKING:
@@ -44,9 +36,6 @@ MAX_ANSWER_BYTES: Final = 256 << 20
 """Of an answer's body, decoded. A listing of 20,000 groups takes about 10 MiB, one of 400,000
 snapshots about 200; more can only be a target that wants to fill our memory, or is broken."""
 
-MAX_REASON: Final = 500
-"""Characters of a server's error text that are shown."""
-
 Params = Mapping[str, str | int | bool | None]
 
 
@@ -56,6 +45,7 @@ class _Reply(NamedTuple):
     status: int
     body: bytes
     cookies: httpx.Cookies
+    location: str = ""
     secrets: tuple[str, ...] = ()
     """What was sent along and must not be shown, should the answer hold it."""
 
@@ -76,40 +66,6 @@ class _Stopwatch:
             self._began = time.monotonic()
         elif event == "http11.receive_response_headers.complete":
             self.seconds = time.monotonic() - self._began
-
-
-def shown_reason(body: bytes) -> str:
-    """A server's error text for people: one line, no control characters, of limited length."""
-    text = body.decode("utf-8", "replace").strip()
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= MAX_REASON else line[:MAX_REASON] + "…"
-
-
-def raise_for_status(request: str, status: int, body: bytes, secrets: Iterable[str] = ()) -> None:
-    """Raise the error for an HTTP status that is no success; ``request`` says what was asked.
-
-    ``secrets`` were sent along, and are not shown should the answer hold them.
-    """
-    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-        return
-    reason = shown_reason(hidden(body, secrets))
-    if status == HTTPStatus.UNAUTHORIZED:
-        raise AuthError(f"{request}: the target refuses the credentials ({reason or status})")
-    if status == HTTPStatus.FORBIDDEN:
-        raise DeniedError(request, status, reason)
-    raise StatusError(request, status, reason)
-
-
-def parse_data(request: str, body: bytes, secrets: Iterable[str] = ()) -> Any:
-    """The ``data`` of a JSON answer. Raises ProtocolError where it is not one."""
-    try:
-        answer = json.loads(body)
-        return answer["data"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        shown = shown_reason(hidden(body, secrets)[:200]) or "an empty answer"
-        raise ProtocolError(
-            f"{request}: the answer is not that of a Proxmox Backup Server: {shown}"
-        ) from None
 
 
 def _base_url(repository: Repository) -> httpx.URL:
@@ -237,7 +193,7 @@ class Rest:
         request = f"logging in to {self._netloc} as {username}"
         form = {"username": username, "password": password}
         reply = self._send(request, "POST", "access/ticket", {"data": form})
-        raise_for_status(request, reply.status, reply.body, [password])
+        raise_for_status(request, reply.status, reply.body, [password], reply.location)
         data = parse_data(request, reply.body, [password])
         try:
             csrf_token = _sendable(data["CSRFPreventionToken"])
@@ -263,7 +219,7 @@ class Rest:
         else:
             arguments = {"data": _encoded(params)}
         reply = self._authenticated(request, method, path, arguments)
-        raise_for_status(request, reply.status, reply.body, reply.secrets)
+        raise_for_status(request, reply.status, reply.body, reply.secrets, reply.location)
         return parse_data(request, reply.body, reply.secrets)
 
     def _authenticated(
@@ -299,7 +255,8 @@ class Rest:
             ) from error
         with self._lock:
             self._round_trip_s = min(self._round_trip_s, stopwatch.seconds)
-        return _Reply(response.status_code, body, response.cookies)
+        location = response.headers.get("location", "")
+        return _Reply(response.status_code, body, response.cookies, location)
 
     def _explained(self, request: str, error: httpx.HTTPError) -> Exception:
         reason = str(error) or type(error).__name__

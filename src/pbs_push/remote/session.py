@@ -7,7 +7,7 @@ send: that is the push engine's (push/transfer.py).
 from __future__ import annotations
 
 import json
-import os
+from errno import ENOENT
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -18,8 +18,8 @@ from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.chunk_files import why_missing
 from pbs_push.formats.index import parse_index
 from pbs_push.names import MANIFEST_NAME
+from pbs_push.remote.answers import raise_for_status, shown_reason
 from pbs_push.remote.connection import MAX_ERROR_BODY
-from pbs_push.remote.rest import raise_for_status, shown_reason
 from pbs_push.remote.spool import Spool
 
 if TYPE_CHECKING:
@@ -362,7 +362,7 @@ class BackupSession:
         try:
             self._transport.check_source(self._chunks_path)
         except ChunkError as error:
-            if os.path.lexists(error.path):
+            if error.errno != ENOENT:
                 raise
             raise ChunkError(error.digest_hex, error.path, why_missing(error.path)) from None
 

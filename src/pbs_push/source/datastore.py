@@ -264,7 +264,8 @@ class Datastore:
         except (FileNotFoundError, NotADirectoryError):
             raise ChunkError(path.name, str(path), why_missing(str(path))) from None
         except OSError as error:
-            raise ChunkError(path.name, str(path), f"unreadable: {os_reason(error)}") from error
+            reason = f"unreadable: {os_reason(error)}"
+            raise ChunkError(path.name, str(path), reason, errno=error.errno) from error
         except BlobFormatError as error:
             raise ChunkError(path.name, str(path), f"corrupt: {error}") from error
         return data
@@ -356,7 +357,7 @@ def _content(
     except (FileNotFoundError, NotADirectoryError):
         return found, _gone(found)
     except OSError as error:
-        return found, SourceError(f"read source group {found.label}: {os_reason(error)}")
+        return found, SourceError.of(f"read source group {found.label}", error)
 
 
 def _snapshots_in(namespace: Namespace, group: Group, group_fd: int) -> SnapshotList:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pbs_push.errors import SourceError, os_reason
+from pbs_push.errors import SourceError
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO must not wait for a writer; regular files do not care.
@@ -102,4 +102,4 @@ def os_errors_as_source_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SourceError(f"{doing}: {os_reason(error)}") from error
+        raise SourceError.of(doing, error) from error

@@ -97,7 +97,7 @@ def _flock_shared(locked_fd: int, label: str) -> None:
     except BlockingIOError:
         raise SourceLocked(_locked(label)) from None
     except OSError as error:
-        raise SourceError(f"lock {label}: {os_reason(error)}") from error
+        raise SourceError.of(f"lock {label}", error) from error
 
 
 def _lock_file_shared(path: Path, lock_root: Path, label: str) -> int:
@@ -111,7 +111,8 @@ def _lock_file_shared(path: Path, lock_root: Path, label: str) -> int:
     except OSError as error:
         raise SourceError(
             f"lock {label}: cannot open {path}: {os_reason(error)}; "
-            "the locks of a Proxmox Backup Server are its users' (root, backup)"
+            "the locks of a Proxmox Backup Server are its users' (root, backup)",
+            errno=error.errno,
         ) from error
     try:
         _flock_shared(lock_fd, label)

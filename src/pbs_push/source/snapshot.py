@@ -15,7 +15,6 @@ from pbs_push.errors import (
     ManifestError,
     SnapshotVanished,
     SourceError,
-    os_reason,
 )
 from pbs_push.formats.blob import MAX_BLOB_FILE, MAX_PROTOCOL_BLOB, check_blob
 from pbs_push.formats.index import Index, open_index
@@ -77,7 +76,9 @@ class OpenSnapshot:
         except IndexFormatError as error:
             raise IndexFormatError(f"{self._label}: {error}") from error
         except SourceError as error:
-            raise SourceError(f"{self._label}: {error}") from error
+            raise SourceError(
+                f"{self._label}: {error}", errno=error.errno, damage=error.damage
+            ) from error
         if filename.endswith(_SUFFIX_OF_KIND[index.kind]):
             return index
         index.close()
@@ -120,9 +121,11 @@ class OpenSnapshot:
 
     def _require(self, filename: str) -> None:
         if not is_safe_id(filename):
-            raise SourceError(f"{self._label}: {filename!r} is no file name")
+            raise SourceError(f"{self._label}: {filename!r} is no file name", damage=True)
         if not self.has(filename):
-            raise SourceError(f"{self._label}: file {filename} is missing from its folder")
+            raise SourceError(
+                f"{self._label}: file {filename} is missing from its folder", damage=True
+            )
 
 
 def open_snapshot(base: Path, item: SourceSnapshot, locks: SnapshotLocks | None) -> OpenSnapshot:
@@ -149,7 +152,7 @@ def _open_directory(base: Path, item: SourceSnapshot, resources: ExitStack) -> i
     except (FileNotFoundError, NotADirectoryError):
         raise SnapshotVanished(f"{_label(item)} is gone since it was listed") from None
     except OSError as error:
-        raise SourceError(f"open {_label(item)}: {os_reason(error)}") from error
+        raise SourceError.of(f"open {_label(item)}", error) from error
 
 
 def _check_still_there(base: Path, item: SourceSnapshot, directory_fd: int) -> None:

@@ -1,0 +1,88 @@
+"""What the answers of a target mean: which status and text is which error (spec 02, 03).
+
+Statuses decide where they can. Nearly all that a server refuses is a 400, though: what tells a
+reason to wait, or to leave a group alone, is its text alone. A text that is not known is an
+ordinary refusal.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from pbs_push.errors import (
+    AuthError,
+    BusyError,
+    DeniedError,
+    NoSpaceError,
+    NotOwnerError,
+    ProtocolError,
+    StatusError,
+)
+from pbs_push.remote.auth import hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_REASON: Final = 500
+"""Characters of a server's error text that are shown."""
+
+_REFUSALS: Final[tuple[tuple[tuple[str, ...], type[StatusError]], ...]] = (
+    (("unable to acquire", "lock"), BusyError),
+    (("owner check failed",), NotOwnerError),
+    (("no space left on device",), NoSpaceError),
+    (("enospc",), NoSpaceError),
+)
+"""Words of a 400's text, in lower case, all of which it holds; and the error that this is."""
+
+
+def shown_reason(body: bytes) -> str:
+    """A server's error text for people: one line, no control characters, of limited length."""
+    text = body.decode("utf-8", "replace").strip()
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= MAX_REASON else line[:MAX_REASON] + "…"
+
+
+def raise_for_status(
+    request: str, status: int, body: bytes, secrets: Iterable[str] = (), location: str = ""
+) -> None:
+    """Raise the error for an HTTP status that is no success; ``request`` says what was asked.
+
+    ``secrets`` were sent along, and are not shown should the answer hold them. ``location`` is
+    where a redirect leads to.
+    """
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return
+    secrets = tuple(secrets)
+    reason = shown_reason(hidden(body, secrets))
+    if status == HTTPStatus.UNAUTHORIZED:
+        raise AuthError(f"{request}: the target refuses the credentials ({reason or status})")
+    if status == HTTPStatus.FORBIDDEN:
+        raise DeniedError(request, status, reason)
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and location:
+        place = shown_reason(hidden(location.encode(), secrets))
+        raise StatusError(
+            request, status, f"it redirects to {place}, which is not followed; give that address"
+        )
+    raise _refusal(status, reason)(request, status, reason)
+
+
+def _refusal(status: int, reason: str) -> type[StatusError]:
+    text = reason.lower()
+    for words, kind in _REFUSALS if status == HTTPStatus.BAD_REQUEST else ():
+        if all(word in text for word in words):
+            return kind
+    return StatusError
+
+
+def parse_data(request: str, body: bytes, secrets: Iterable[str] = ()) -> Any:
+    """The ``data`` of a JSON answer. Raises ProtocolError where it is not one."""
+    try:
+        answer = json.loads(body)
+        return answer["data"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        shown = shown_reason(hidden(body, secrets)[:200]) or "an empty answer"
+        raise ProtocolError(
+            f"{request}: the answer is not that of a Proxmox Backup Server: {shown}"
+        ) from None
