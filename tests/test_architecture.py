@@ -27,7 +27,7 @@ _MAY_IMPORT = {
     "demo": {"push", "source", "access", "remote", "formats", "target"},
     "cli": {"push", "source", "access", "remote", "formats", "target", "bench", "demo"},
 }
-_FOR_ALL = {"names", "errors"}
+_FOR_ALL = {"names", "errors", "units"}
 
 _ONLY_IN = {
     "httpx": {"remote"},

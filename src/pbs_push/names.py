@@ -39,7 +39,13 @@ _HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?", re.ASCII)
 _MAX_HOST_NAME: Final = 253
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", re.ASCII)
-_FINGERPRINT = re.compile(r"[0-9a-fA-F]{2}(?::?[0-9a-fA-F]{2}){31}", re.ASCII)
+_FINGERPRINT = re.compile(
+    r"(?:(?:sha-?256[ \t]+)?fingerprint(?:[ \t]*\(sha-?256\))?[ \t]*[=:][ \t]*)?"
+    r"(?P<hex>[0-9a-f]{2}(?::?[0-9a-f]{2}){31})",
+    re.ASCII | re.IGNORECASE,
+)
+"""As it is, or the line that ``openssl x509 -fingerprint`` or ``proxmox-backup-manager cert info``
+shows it in."""
 
 
 def is_safe_id(text: str) -> bool:
@@ -130,6 +136,28 @@ class Namespace:
     def label(self) -> str:
         """For messages: the path, or ``root namespace``."""
         return f"namespace {self}" if self.components else "root namespace"
+
+
+def route(source: Namespace, target: Namespace) -> str:
+    """Where a source namespace lands: ``prod → site1/prod``; just its path where that is the same.
+
+    The root is ``root``, and nothing where it lands in the root.
+    """
+    if source == target:
+        return str(source)
+    return f"{str(source) or 'root'} → {str(target) or 'root'}"
+
+
+def route_label(source: Namespace, target: Namespace) -> str:
+    """For messages: ``namespace prod → site1/prod``, or ``root namespace``."""
+    where = route(source, target)
+    return f"namespace {where}" if where else source.label
+
+
+def placed(source: Namespace, target: Namespace, name: str) -> str:
+    """A group or snapshot of a source namespace, for messages, with where that lands."""
+    where = route(source, target)
+    return f"{where}: {name}" if where else name
 
 
 @total_ordering
@@ -319,10 +347,14 @@ class Repository:
 
 
 def parse_fingerprint(text: str) -> bytes:
-    """The 32 bytes of a fingerprint ``ab:cd:…`` (colons optional). Raises InvalidName."""
-    if _FINGERPRINT.fullmatch(text.strip()) is None:
+    """The 32 bytes of a fingerprint ``ab:cd:…`` (colons optional). Raises InvalidName.
+
+    The line that openssl or PBS's own tools print one in is taken too.
+    """
+    found = _FINGERPRINT.fullmatch(text.strip())
+    if found is None:
         raise InvalidName("a fingerprint is 32 bytes in hex, written ab:cd:…")
-    return bytes.fromhex(text.strip().replace(":", ""))
+    return bytes.fromhex(found["hex"].replace(":", ""))
 
 
 def format_fingerprint(digest: bytes) -> str:

@@ -302,15 +302,27 @@ def test_a_push_job_with_all_that_can_be_honoured() -> None:
         (["remote r"], "it is a pull job"),
         ([], "it is a local pull job"),
         (["sync-direction push"], "no 'remote'"),
-        ([*PUSH, "resync-corrupt 1"], "does not have: resync-corrupt;"),
         ([*PUSH, "unmount-on-done 1"], "does not have: unmount-on-done;"),
         ([*PUSH, "burst-out 1M"], "'burst-out' has no effect without 'rate-out'"),
-        ([*PUSH, "skip-odd 1", "skip-odd 2", "new x"], "does not have: skip-odd, new;"),
+        ([*PUSH, "prune-odd 1", "prune-odd 2", "new x", "crypt-2 x"], "have: prune-odd, crypt-2;"),
+        ([*PUSH, "Remove-Orphans 1"], "does not have: Remove-Orphans;"),
     ],
 )
 def test_jobs_that_cannot_be_run(lines: list[str], reason: str) -> None:
     with pytest.raises(ConfigError, match=rf"^x\.cfg:\d: sync job 'j1' cannot be run: .*{reason}"):
         _job(*lines).require_push()
+
+
+def test_settings_that_cannot_change_what_is_removed_or_encrypted_are_ignored_aloud() -> None:
+    job = _job(*PUSH, "new-thing 1", "new-thing 2", "resync-corrupt 1")
+    assert job.require_push() == "offsite"
+    lines = [line.partition(": sync job 'j1': ")[2] for line in job.ignored]
+    assert [line.partition(":")[0] for line in lines] == [
+        "'new-thing' is ignored",
+        "'resync-corrupt' is ignored",
+    ]
+    assert job.ignored[0].startswith("x.cfg:6: ")
+    assert _job(*PUSH).ignored == []
 
 
 def test_a_refused_setting_is_named_with_its_line() -> None:

@@ -28,7 +28,7 @@ def item(text: str = "vm/100/2026-05-28T20:30:03Z", namespace: str = "") -> Sour
 
 
 def started(of: SourceSnapshot) -> SnapshotStarted:
-    return SnapshotStarted(of)
+    return SnapshotStarted(of, of.namespace)
 
 
 def progress(of: SourceSnapshot, sent: int, done: int, known: int) -> SnapshotProgress:

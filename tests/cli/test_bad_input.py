@@ -193,7 +193,8 @@ def other_backup(place: Place, group: str) -> Iterator[None]:
 
 def test_group_locked(cli: Cli, place: Place, small_source: Path) -> None:
     with other_backup(place, GROUP):
-        cli("push", small_source, place.repository, *ONE_GROUP).failed(1, FIRST, "lock")
+        done = cli("push", small_source, place.repository, *ONE_GROUP, "--lock-wait", "0")
+        done.failed(1, FIRST, "lock")
     assert settled(place)
 
 

@@ -74,8 +74,7 @@ def test_every_setting_is_kept() -> None:
     [
         ({"sync_direction": "pull"}, "it is a pull job"),
         ({"remote": None}, "no 'remote'"),
-        ({"unknown": (("new-thing", "1"),)}, "new-thing"),
-        ({"resync_corrupt": "1"}, "resync-corrupt"),
+        ({"unknown": (("encrypt-thing", "1"),)}, "encrypt-thing"),
         ({"burst_out": "1M"}, "sync job 'j' .*'burst-out' has no effect"),
         ({"unmount_on_done": "1"}, "unmount-on-done"),
     ],

@@ -66,7 +66,7 @@ def test_options_reach_the_push(cli: Cli, place: Place, small_source: Path) -> N
         "--verbose",
     ]  # fmt: skip
     done = cli("push", small_source, place.repository, *arguments).succeeded()
-    assert "skipped prod: vm/100/2026-05-28" in done.err
+    assert "skipped prod → x/y: vm/100/2026-05-28" in done.err
     assert "transfer-last" in done.err
     assert {Path(name).parent for name in place.snapshots()} == {Path("ns/x/ns/y/vm/100")}
 

@@ -8,14 +8,24 @@ import pytest
 
 from pbs_push.cli.documents import Sides, plan_document, report_document, skip_name
 from pbs_push.cli.results import plan_lines, summary_lines
-from pbs_push.cli.units import counted, duration_text, rate_text, size_text
 from pbs_push.errors import ChunkError, StatusError
 from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
 from pbs_push.push.metadata import MetadataChange, MetadataKind
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
-from pbs_push.push.report import Outcome, Problem, Report, Result, Skip, TransferStats
+from pbs_push.push.report import (
+    Alert,
+    Finding,
+    HeldBack,
+    Outcome,
+    Problem,
+    Report,
+    Result,
+    Skip,
+    TransferStats,
+)
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
 from pbs_push.source.items import SourceGroup
+from pbs_push.units import counted, duration_text, rate_text, size_text
 
 from .event_samples import MIB, item
 
@@ -36,6 +46,9 @@ def full_report() -> Report:
     report.add_problem(Problem("source namespace a", StatusError("GET groups", 400, "no")))
     report.created_namespaces.append(Namespace.parse("x"))
     report.count_removed(namespaces=1, groups=2, snapshots=3, protected=4)
+    report.count_kept(namespaces=1, groups=2)
+    report.hold_back(HeldBack("3 vanished groups of target x", "the push had errors"))
+    report.add_alert(Alert(Finding.FUTURE, A.namespace, A.snapshot.group, "in full"))
     report.count(logs_added=1, metadata_updates=2)
     report.seconds = 4.0
     report.groups = 5
@@ -51,7 +64,10 @@ def test_summary() -> None:
         "failed          1 snapshot",
         "other problems  1",
         "created         1 namespace",
-        "removed         1 namespace, 2 groups, 3 snapshots, 4 protected ones stay",
+        "removed         1 namespace, 2 groups, 3 snapshots",
+        "kept            1 namespace, 2 groups, 4 protected snapshots",
+        "held back       3 vanished groups of target x: the push had errors",
+        "look at         vm/100: the target's newest snapshot is dated in the future",
         "logs added      1 snapshot",
         "metadata set    2 times",
         "chunks          4 sent, 7 times reused",
@@ -95,6 +111,8 @@ def full_plan(*, refused: str | None = None) -> Plan:
             MetadataChange(MetadataKind.GROUP_NOTES, notes="of the group"),
         ),
         notes=("look\nout",),
+        alerts=(Alert(Finding.FUTURE, A.namespace, A.snapshot.group, "mind the\nfuture"),),
+        held_back=(HeldBack("2 vanished snapshots", "because"),),
     )
     namespace = NamespacePlan(
         Namespace(),
@@ -107,6 +125,7 @@ def full_plan(*, refused: str | None = None) -> Plan:
             VanishedGroup(Group("ct", "3"), 0, 2),
         ),
         notes=("mind the namespace",),
+        held_back=(HeldBack("3 vanished groups of target x", "the push had errors"),),
         finished=4,
     )
     gone = (
@@ -114,6 +133,7 @@ def full_plan(*, refused: str | None = None) -> Plan:
         VanishedNamespace(Namespace.parse("x/v"), 1, 1, 2),
         VanishedNamespace(Namespace.parse("x/w"), 1, 0, 1),
         VanishedNamespace(Namespace.parse("x/y"), 1, 2, keep="it holds ct/1"),
+        VanishedNamespace(Namespace.parse("x/u"), keep="it was renamed", held_back=True),
     )
     return Plan((namespace,), gone, refused)
 
@@ -121,16 +141,19 @@ def full_plan(*, refused: str | None = None) -> Plan:
 def test_plan() -> None:
     assert list(plan_lines(full_plan())) == [
         "warning  mind the namespace",
+        "held     3 vanished groups of target x: the push had errors",
         "create   target namespace x",
         "warning  look out",
+        "look at  mind the future",
+        "held     2 vanished snapshots: because",
         "there    vm/100/2026-05-28T20:30:03Z",
         "skip     vm/100/2026-05-29T20:30:03Z: not verified",
-        "push     vm/100/2026-05-28T20:30:03Z",
-        "push     vm/100/2026-05-29T20:30:03Z",
-        "add log  x: vm/100/2026-05-28T20:30:03Z",
-        "set      x: vm/100/2026-05-28T20:30:03Z: notes",
-        "set      x: vm/100/2026-05-29T20:30:03Z: protected",
-        "set      x: vm/100: group notes",
+        "push     root → x: vm/100/2026-05-28T20:30:03Z",
+        "push     root → x: vm/100/2026-05-29T20:30:03Z",
+        "add log  root → x: vm/100/2026-05-28T20:30:03Z",
+        "set      root → x: vm/100/2026-05-28T20:30:03Z: notes",
+        "set      root → x: vm/100/2026-05-29T20:30:03Z: protected",
+        "set      root → x: vm/100: group notes",
         "remove   target x: vm/100/2026-05-29T20:30:03Z: dead, in the way of a push",
         "remove   target x: vm/100/1970-01-01T00:16:40Z",
         "keep     target x: vm/100/1970-01-01T00:33:20Z: it is protected",
@@ -141,6 +164,7 @@ def test_plan() -> None:
         "remove   1 snapshot of target namespace x/v: it stays, with 2 protected snapshots",
         "keep     target namespace x/w: it stays, with 1 protected snapshot",
         "keep     target namespace x/y: it holds ct/1",
+        "held     target namespace x/u: it was renamed",
         "dry run: 2 snapshots of 1 group would be pushed, 1 namespace created, "
         "9 snapshots removed; nothing was changed",
     ]
@@ -171,7 +195,14 @@ def test_report_document() -> None:
     assert document["sums"]["sent-bytes"] == 8 * MIB
     assert document["removed"] == {
         "namespaces": 1, "groups": 2, "snapshots": 3, "protected": 4,
+        "kept-namespaces": 1, "kept-groups": 2,
     }  # fmt: skip
+    assert document["held-back"] == [
+        {"what": "3 vanished groups of target x", "why": "the push had errors"}
+    ]
+    assert document["alerts"] == [
+        {"finding": "future", "ns": "", "group": "vm/100", "text": "in full"}
+    ]
     (failed,) = (o for o in document["outcomes"] if o["result"] == "failed")
     assert failed["error"]["kind"] == "ChunkError"
     assert failed["error"]["retryable"] is False
@@ -204,7 +235,7 @@ def test_plan_document() -> None:
         {"what": "protect", "backup-time": LATER.snapshot.backup_time},
         {"what": "group-notes", "backup-time": None},
     ]
-    assert document["vanished-namespaces"][-1]["keep"] == "it holds ct/1"
+    assert document["vanished-namespaces"][-2]["keep"] == "it holds ct/1"
 
 
 def test_names_of_reasons() -> None:

@@ -173,7 +173,7 @@ def test_the_targets_previous_is_not_the_one_here(world: World) -> None:
     world.there.add("vm/1", 0, archives={"disk.img.fidx": ("z",), "root.pxar.didx": ("y", "c")})
     world.source.add("vm/1", 1)
     done = world.push()
-    assert done.report.exit_status == 0
+    assert done.report.exit_status == 3, "and that is told"
     assert done.counted.chunks == 2, "one chunk the target's previous had"
     shutil.rmtree(world.source.folder("vm/1", 0))
     shutil.rmtree(world.there.folder("vm/1", 0))

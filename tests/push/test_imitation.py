@@ -100,7 +100,7 @@ def test_namespaces_fail_visibly_and_the_root_is_pushed(
         report = Push(world.datastore(), target).run()
     assert report.exit_status == 3
     (problem,) = report.problems
-    assert problem.what == "source namespace a"
+    assert problem.what == "creating target namespace a, for source namespace a"
     assert world.there.times("vm/1") == [0]
 
 

@@ -234,9 +234,9 @@ def test_the_next_connection_is_open_before_a_snapshot_ends(
             counted += 1
             handshakes.notify_all()
 
-    def begun(self: BackupSession, *args: Any) -> None:
+    def begun(self: BackupSession, *args: Any, **more: Any) -> None:
         before[id(self)] = counted
-        init(self, *args)
+        init(self, *args, **more)
 
     def held(self: BackupSession, *args: Any) -> Any:
         number = len(waits) + 1

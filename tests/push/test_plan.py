@@ -330,7 +330,9 @@ def test_an_empty_group_does_not_empty_the_targets() -> None:
     asked = {"remove_vanished": True, "lists": listed(0, 1)}
     made = plan((), at_target(1), **asked)
     assert made.vanished == ()
-    assert any("--allow-empty-source" in note for note in made.notes)
+    (held,) = made.held_back
+    assert "2 vanished snapshots of target vm/100" in held.what
+    assert "--allow-empty-source" in held.why
     assert len(plan((), at_target(1), allow_empty_source=True, **asked).vanished) == 2
 
 
@@ -367,27 +369,6 @@ def test_in_common_is_what_is_finished_on_both_sides() -> None:
     assert [item.backup_time for _, item in found] == [time(0), time(1)]
 
 
-@pytest.mark.parametrize(
-    ("newest", "logs", "hidden"),
-    [
-        (3, [1], True),
-        (3, [0], True),
-        (3, [], False),
-        (1, [0, 1], False),  # the newest one is here: the list of groups tells its files
-        (0, [1], False),
-        (None, [0, 1], False),
-    ],
-)
-def test_when_a_late_log_takes_a_list(newest: int | None, logs: list[int], *, hidden: bool) -> None:
-    times = [time(number) for number in logs]
-
-    def has_log(item: SourceSnapshot) -> bool:
-        return item.snapshot.backup_time in times
-
-    assert late_logs.is_hidden(snapshots(0, 1), at_target(newest), has_log) is hidden
-    assert not late_logs.is_hidden(snapshots(0, 1), None, has_log)
-
-
 # -- what vanished, if nothing else would be left --
 
 LEFT: dict[str, tuple[Sequence[SourceSnapshot], list[int], dict[str, Any], list[int]]] = {
@@ -410,7 +391,7 @@ def test_something_of_the_source_has_to_be_left_at_the_target(case: str) -> None
     found, there, options, gone = LEFT[case]
     made = plan(found, at_target(3), remove_vanished=True, lists=listed(*there), **options)
     assert [item.snapshot.backup_time for item in made.vanished] == [time(n) for n in gone]
-    assert any("what vanished from it stays" in note for note in made.notes) is not bool(gone)
+    assert bool(made.held_back) is not bool(gone)
 
 
 # -- what is known of older ones --

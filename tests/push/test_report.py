@@ -16,7 +16,17 @@ from pbs_push.errors import (
     TlsError,
 )
 from pbs_push.names import Group, Namespace, Snapshot
-from pbs_push.push.report import Outcome, Problem, Report, Result, Skip, TransferStats
+from pbs_push.push.report import (
+    Alert,
+    Finding,
+    HeldBack,
+    Outcome,
+    Problem,
+    Report,
+    Result,
+    Skip,
+    TransferStats,
+)
 
 from .world import time
 
@@ -48,13 +58,15 @@ STATUSES: dict[str, tuple[list[Outcome], list[PbsPushError], int]] = {
     "nothing could be: no right": ([skipped(Skip.NO_RIGHT)], [], 5),
     "nothing could be: no owner": ([skipped(Skip.NO_OWNER)], [], 5),
     "nothing could be: time 0": ([skipped(Skip.UNSUPPORTED)], [], 5),
-    "nothing could be: the target is ahead of all": ([skipped(Skip.NOT_NEWER)], [], 5),
+    "the target has newer ones alone": ([skipped(Skip.NOT_NEWER)], [], 0),
+    "one is broken at the target": ([skipped(Skip.BROKEN), PUSHED], [], 3),
+    "one is another at the target": ([skipped(Skip.OTHER_CONTENT), PUSHED], [], 3),
     "one group is not ours, another did": ([skipped(Skip.NOT_OWNED), PUSHED], [], 3),
     "one group is not ours, another is there": ([skipped(Skip.NOT_OWNED), THERE], [], 3),
     "one group has no owner, another did": ([skipped(Skip.NO_OWNER), PUSHED], [], 3),
     "not all may be read, as the rights say": ([skipped(Skip.NO_RIGHT), PUSHED], [], 0),
     "benchmarks stay here": ([skipped(Skip.UNSUPPORTED), PUSHED], [], 0),
-    "not ours, and others older": ([skipped(Skip.NOT_OWNED), skipped(Skip.NOT_NEWER)], [], 5),
+    "not ours, and others older": ([skipped(Skip.NOT_OWNED), skipped(Skip.NOT_NEWER)], [], 3),
     "one failed of two": ([PUSHED, failed(BROKEN)], [], 3),
     "one failed, the rest is there": ([THERE, failed(BROKEN)], [], 3),
     "a step failed": ([PUSHED], [BROKEN], 3),
@@ -78,6 +90,29 @@ def test_exit_status(case: str) -> None:
     for error in problems:
         report.add_problem(Problem("doing", error))
     assert report.exit_status == status
+
+
+@pytest.mark.parametrize("there", [[], [PUSHED], [skipped(Skip.NOT_NEWER)]])
+def test_what_somebody_has_to_look_at_is_never_0(there: list[Outcome]) -> None:
+    for note in (
+        lambda report: report.add_alert(Alert(Finding.FUTURE, ROOT, SNAPSHOT.group, "why")),
+        lambda report: report.hold_back(HeldBack("vanished groups", "why")),
+    ):
+        report = Report()
+        for outcome in there:
+            report.add(outcome)
+        note(report)
+        assert report.exit_status == 3
+        report.add(failed(DENIED))
+        assert report.exit_status == (3 if there else 4)
+
+
+def test_what_was_counted_as_there_can_be_taken_back() -> None:
+    report = Report()
+    report.add(THERE)
+    report.is_not_there(skipped(Skip.OTHER_CONTENT))
+    assert (report.counts[Result.ALREADY_THERE], report.counts[Result.SKIPPED]) == (0, 1)
+    assert report.exit_status == 5
 
 
 def test_what_a_dry_run_knows_of_the_status() -> None:

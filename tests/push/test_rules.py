@@ -156,7 +156,7 @@ def test_a_dead_folder_in_the_way_is_forgotten_with_remove_vanished(world: World
     done = world.push(remove_vanished=True)
     assert done.report.exit_status == 0
     assert world.there.times("vm/1") == [0, 1]
-    assert done.told("removed, it was dead, and is in the way of a push") == 1
+    assert done.told("removed, it was dead, and in the way of a push") == 1
     assert done.report.removed.snapshots == 3
 
 
@@ -333,7 +333,7 @@ def test_a_namespace_that_fails_does_not_stop_the_others(world: World) -> None:
     done = world.push()
     assert done.report.counts == {Result.PUSHED: 2}
     (problem,) = done.report.problems
-    assert problem.what == "source namespace a"
+    assert problem.what == "creating target namespace a, for source namespace a"
     assert isinstance(problem.error, DeniedError)
     assert "Datastore.Modify" in str(problem.error)
     assert done.report.exit_status == 3
@@ -412,7 +412,7 @@ def test_the_target_is_checked_on_the_mapped_path(world: World) -> None:
     done = world.push(source_namespace="a", target_namespace="x", **access(text))
     assert world.there.times("vm/1", ns="x/b") == [0]
     assert done.errors == [
-        "source namespace a/c: missing permissions 'Remote.DatastoreBackup' on "
+        "source namespace a/c → x/c: missing permissions 'Remote.DatastoreBackup' on "
         "'/remote/far/store1/x/c'"
     ]
     assert done.report.exit_status == 3

@@ -124,7 +124,7 @@ def test_a_passing_error_leaves_the_snapshot_to_the_next_push(
 
     def open_snapshot(self: Datastore, *arguments: Any, **more: Any) -> Any:
         if failures:
-            raise SourceError("lock the snapshot: No locks available") from failures.pop()
+            raise SourceError.of("lock the snapshot", failures.pop())
         return real(self, *arguments, **more)
 
     monkeypatch.setattr(Datastore, "open_snapshot", open_snapshot)
@@ -146,6 +146,9 @@ def test_what_vanished_stays_while_the_target_has_nothing_else(world: World) -> 
     done = world.push(remove_vanished=True)
     assert world.there.times("vm/1") == [0, 3]
     assert done.told("older ones cannot be, while a newer one is at the target") == 1
+    (held,) = done.report.held_back
+    assert held.what == "2 vanished snapshots of target vm/1"
+    assert done.report.exit_status == 3
     world.source.add("vm/1", 4)
     assert world.push(remove_vanished=True).report.removed.snapshots == 2
     assert world.there.times("vm/1") == [4]
@@ -201,4 +204,4 @@ def test_a_group_that_is_gone_since_the_plan_keeps_its_snapshots_there(world: Wo
     done = world.push(plan=plan, remove_vanished=True)
     assert world.there.times("vm/1") == [0, 1]
     assert done.told("is gone since it was listed") == 1
-    assert done.report.exit_status == 0
+    assert done.report.exit_status == 3, "that is for the next push"

@@ -225,16 +225,20 @@ def test_a_late_log_whose_snapshot_is_pruned_meanwhile_is_no_error(world: World)
     assert done.told("is gone since it was listed") == 1
 
 
-def test_without_a_log_no_list_is_asked_for(world: World) -> None:
-    world.source.add("vm/1", 0, 1)
-    world.there.add("vm/1", 0, 3)
+def test_no_list_is_asked_for_where_the_newest_there_is_known_here(world: World) -> None:
+    for name in ("vm/1", "vm/2", "vm/3"):
+        world.source.add(name, 0, 1)
+        world.there.add(name, 0, 1)
     assert "GET snapshots" not in world.push().counted.requests
+    for name in ("vm/1", "vm/2"):
+        world.there.add(name, 3)
+    assert world.push().counted.requests["GET snapshots"] == 1, "for all groups of a namespace"
 
 
 def test_group_notes_without_a_common_snapshot(world: World) -> None:
     world.source.add("vm/1", 0)
     (world.source.path / "vm/1/notes").write_text("here")
-    world.there.add("vm/1", 5)
+    world.there.add("vm/1", -5)
     world.push(sync_metadata=True)
     assert (world.there.path / "vm/1/notes").read_text() == "here"
 

@@ -73,12 +73,12 @@ def test_no_more_groups_at_once_than_asked_for(
     lock = threading.Lock()
     init, finish = BackupSession.__init__, BackupSession.finish
 
-    def begun(self: BackupSession, *args: Any) -> None:
+    def begun(self: BackupSession, *args: Any, **more: Any) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        init(self, *args)
+        init(self, *args, **more)
 
     def finished(self: BackupSession, *args: Any) -> None:
         nonlocal running
@@ -99,9 +99,9 @@ def test_the_largest_group_is_pushed_first(world: World, monkeypatch: pytest.Mon
     begun: list[str] = []
     init = BackupSession.__init__
 
-    def noting(self: BackupSession, place: Any, *args: Any) -> None:
+    def noting(self: BackupSession, place: Any, *args: Any, **more: Any) -> None:
         begun.append(str(place.snapshot.group))
-        init(self, place, *args)
+        init(self, place, *args, **more)
 
     monkeypatch.setattr(BackupSession, "__init__", noting)
     for name, length in (("vm/1", 10), ("vm/2", 2000), ("vm/3", 500)):

@@ -108,7 +108,7 @@ def test_a_locked_group(world: World) -> None:
     lock = try_lock(world.there.path / "host/a", exclusive=True)
     assert lock is not None
     with lock:
-        done = world.push()
+        done = world.push(lock_wait_s=0)
     assert done.report.counts == {Result.PUSHED: 1, Result.FAILED: 1}
     assert any("group lock" in text for text in done.errors)
 

@@ -146,7 +146,7 @@ def test_an_error_that_may_pass_does_not_make_a_snapshot_unpushable(
 
     def once(self: Datastore, item: SourceSnapshot, *, lock: bool = True) -> OpenSnapshot:
         if item.snapshot.backup_time == time(0) and failures:
-            raise SourceError("read its manifest: no") from failures.pop()
+            raise SourceError.of("read its manifest", failures.pop())
         return real(self, item, lock=lock)
 
     monkeypatch.setattr(Datastore, "open_snapshot", once)
@@ -173,7 +173,7 @@ def test_an_io_error_that_comes_twice_is_damage(
 
     def broken(*arguments: object, **more: object) -> object:
         if failures:
-            raise SourceError("read it: Input/output error") from failures.pop()
+            raise SourceError.of("read it", failures.pop())
         return real(*arguments, **more)
 
     monkeypatch.setattr(owner, name, broken)
@@ -236,7 +236,7 @@ def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_fails(world: Worl
     done = world.push(remove_vanished=True)
     assert done.report.counts == {Result.PUSHED: 1, Result.FAILED: 1}
     assert world.there.has("vm/1", ns="old")
-    assert done.told("vanished namespaces stay, since the push had errors") == 1
+    assert done.told("vanished target namespace old: the push had errors") == 1
 
 
 @pytest.mark.parametrize("why", ["not owned", "no owner"])
@@ -248,9 +248,12 @@ def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_is_left_out(
         world.there.group("vm/1", ns="new", owner=STRANGER)
     else:
         (world.source.path / "ns/new/vm/1/owner").unlink()
+    world.there.add("vm/9", 0, ns="gone")
     done = world.push(remove_vanished=True)
     assert done.report.exit_status == 3
     assert world.there.has("vm/1", ns="old")
+    assert done.told("vanished target namespace old: it holds vm/1, which is left out") == 1
+    assert not world.there.has_namespace("gone"), "it has nothing to do with that"
 
 
 def test_a_renamed_namespace_keeps_its_old_copy_if_the_new_one_may_not_be_made(
@@ -275,7 +278,8 @@ def test_a_file_where_a_folder_should_be_hides_what_was_there(world: World, name
     (world.source.path / name).write_bytes(b"")
     done = world.push(remove_vanished=True)
     assert world.there.snapshots() == before
-    assert done.told(f"no folder, at {name}") == 1
+    assert done.told(f"root namespace: {name}: it is a symbolic link, or no folder") == 1
+    assert done.report.exit_status == 3, "removals were held back"
 
 
 @pytest.mark.parametrize("content", [b"", bytes(40)], ids=["empty", "no blob"])
@@ -302,7 +306,7 @@ def test_a_log_that_may_be_readable_later_is_waited_for(
 
     def once(self: OpenSnapshot) -> bytes | None:
         if failures:
-            raise SourceError("read client.log.blob: Too many open files") from failures.pop()
+            raise SourceError.of("read client.log.blob", failures.pop())
         return real(self)
 
     monkeypatch.setattr(OpenSnapshot, "client_log", once)

@@ -10,7 +10,7 @@ import pytest
 
 from pbs_push.errors import ConfigError, SnapshotVanished, SourceError
 from pbs_push.names import AuthId, Group, Namespace
-from pbs_push.source import Datastore
+from pbs_push.source import Datastore, SnapshotList
 
 from .small_store import ROOT, SECOND, SmallStore
 
@@ -251,7 +251,15 @@ def test_a_group_that_goes_while_the_contents_are_read(store: SmallStore, become
 def test_links_are_found_where_data_should_be(store: SmallStore, tmp_path: Path) -> None:
     opened = store.open()
     store.write("a", "ct/1")
-    assert opened.links_in(ROOT) == opened.links_in(Namespace.parse("a")) == []
+
+    def links_in(namespace: Namespace) -> list[str]:
+        links: list[str] = []
+        for group, found in opened.contents(namespace, links):
+            assert isinstance(found, SnapshotList)
+            links += [f"{group.group}/{name}" for name in found.links]
+        return links
+
+    assert links_in(ROOT) == links_in(Namespace.parse("a")) == []
     group = store.path / "vm/100"
     (group / "2026-05-30T20:00:00Z").symlink_to(tmp_path)
     (group / "other").symlink_to(tmp_path)
@@ -260,11 +268,10 @@ def test_links_are_found_where_data_should_be(store: SmallStore, tmp_path: Path)
     (store.path / "elsewhere").symlink_to(tmp_path)
     (store.path / "ns/b").symlink_to(tmp_path)
     (store.path / "ct").touch()
-    assert set(opened.links_in(ROOT)) == {
+    assert set(links_in(ROOT)) == {
         "vm/100/2026-05-30T20:00:00Z", "vm/200", "host", "ns/b", "ct",
     }  # fmt: skip
-    assert opened.links_in(Namespace.parse("a")) == []
-    assert opened.links_in(Namespace.parse("gone")) == []
+    assert links_in(Namespace.parse("a")) == []
 
 
 def test_whether_a_snapshot_has_a_file(store: SmallStore) -> None:

@@ -146,9 +146,22 @@ def test_without_a_manifest(store: SmallStore) -> None:
     path.rename(store.folder / "other")
     with pytest.raises(SourceError, match="its backup is running, or died"):
         store.open().open_snapshot(store.first())
-    path.symlink_to("other")
-    with pytest.raises(SourceError, match="its backup is running, or died"):
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_a_manifest_that_is_no_file_is_damage(store: SmallStore, kind: str) -> None:
+    path = store.folder / "index.json.blob"
+    path.rename(store.folder / "other")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("other" if kind == "link" else "nowhere")
+    assert store.first().finished, "and not in progress"
+    with pytest.raises(SourceError, match=r"read index\.json\.blob: ") as caught:
         store.open().open_snapshot(store.first())
+    assert caught.value.damage
 
 
 def test_a_snapshot_gone_since_it_was_listed(store: SmallStore) -> None:

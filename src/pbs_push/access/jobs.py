@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
@@ -23,6 +24,10 @@ from pbs_push.names import MAX_NAMESPACE_DEPTH, ROOT, Namespace
 
 MAX_WORKER_THREADS: Final = 64
 """Groups that are pushed at once at most; PBS takes 32."""
+
+
+_TELLING = re.compile(r"remov|vanish|delet|prune|forget|keep|crypt|key", re.IGNORECASE)
+"""In the name of a setting that is not known: it may change what is removed, or encrypted."""
 
 
 class SyncDirection(enum.Enum):
@@ -100,7 +105,8 @@ class SyncJob(ConfigModel):
         """The name of the remote that this job pushes to, if it can be run here as it is.
 
         Raises ConfigError for another kind of job, and for settings that cannot be honoured:
-        ignoring one could push, or remove, something else than the administrator meant.
+        ignoring one could push, or remove, something else than the administrator meant. Of others
+        that are not known, ``ignored`` tells.
         """
         if self.kind is not JobKind.PUSH:
             raise self.refused(
@@ -110,18 +116,31 @@ class SyncJob(ConfigModel):
             raise self.refused("it has no 'remote'; a push needs one")
         if self.burst_out is not None and self.rate_out is None:
             raise self.refused("'burst-out' has no effect without 'rate-out'", "burst-out")
-        unsupported = dict.fromkeys(key for key, _ in self.unknown)
-        if self.resync_corrupt:
-            unsupported["resync-corrupt"] = None
+        unsupported = [key for key in self._unknown_keys() if _TELLING.search(key)]
         if self.unmount_on_done:
-            unsupported["unmount-on-done"] = None
+            unsupported.append("unmount-on-done")
         if unsupported:
             raise self.refused(
                 f"settings that a push of this version does not have: {', '.join(unsupported)}; "
                 "remove them from the job, or push with options of the command",
-                next(iter(unsupported)),
+                unsupported[0],
             )
         return self.remote
+
+    @property
+    def ignored(self) -> list[str]:
+        """Lines about the settings that have no effect on a push of this version."""
+        keys = [key for key in self._unknown_keys() if not _TELLING.search(key)]
+        if self.resync_corrupt:
+            keys.append("resync-corrupt")
+        return [
+            f"{self.place(key)}sync job '{self.name}': '{key}' is ignored: a push of this version "
+            "does not have it"
+            for key in keys
+        ]
+
+    def _unknown_keys(self) -> list[str]:
+        return list(dict.fromkeys(key for key, _ in self.unknown))
 
     def refused(self, reason: str, key: str | None = None) -> ConfigError:
         """An error that names the job and where it, or ``key``, stands."""

@@ -21,6 +21,8 @@ _SIZE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _UNITS: Final = "kmgtp"
+_DURATION = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,6})?)[ \t]*(?P<unit>[smhd])?", re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LIMIT: Final = 1 << 64
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\n])*)"(?=,|\Z)')
 _ESCAPED = re.compile(r'\\(["\\n])')
@@ -55,6 +57,14 @@ def parse_size(text: str) -> int:
     if size >= _LIMIT:
         raise ConfigError(f"size '{text}' is too large: it must be below 2^64 bytes")
     return size
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time span such as ``90``, ``90s``, ``5m``, ``1.5h`` or ``2d``."""
+    matched = _DURATION.fullmatch(text.strip(" \t"))
+    if matched is None:
+        raise ConfigError(f"'{text}' is no time span: write seconds, or a number with s, m, h or d")
+    return float(matched["number"]) * _SECONDS[matched["unit"] or "s"]
 
 
 def parse_property_string(text: str, default_key: str | None = None) -> dict[str, str]:

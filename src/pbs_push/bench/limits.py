@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.bench.words import counted, rate_text
+from pbs_push.bench.words import rate_text
 from pbs_push.push.schedule import BUSY_S_PER_SNAPSHOT, ROUND_TRIPS_PER_SNAPSHOT
+from pbs_push.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

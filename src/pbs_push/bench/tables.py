@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbs_push.bench.words import (
-    counted,
     millions_text,
     number_text,
     rate_text,
     size_text,
     time_text,
 )
+from pbs_push.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

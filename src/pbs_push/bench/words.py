@@ -41,8 +41,3 @@ def time_text(seconds: float) -> str:
     if seconds >= _SECOND:
         return f"{number_text(seconds)} s"
     return f"{number_text(seconds / _MILLISECOND)} ms"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 connection``, ``2 connections``: for nouns that take an s."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

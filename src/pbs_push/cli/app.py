@@ -140,8 +140,25 @@ def _raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _fill_standard_streams() -> None:
+    """Where one was closed (``2>&-``), let what is written there go nowhere.
+
+    Otherwise the next file that is opened would take its place, and be written to as such.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  (as long as the process)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def main() -> NoReturn:
     """Run the process's command line and end the process."""
+    _fill_standard_streams()
     _raise_open_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

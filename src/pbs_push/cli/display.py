@@ -14,8 +14,8 @@ from rich.text import Text
 
 from pbs_push.cli.event_lines import Importance, describe
 from pbs_push.cli.progress import PushState, Row, View
-from pbs_push.cli.units import counted, duration_text, rate_text, size_text
 from pbs_push.push.events import Event
+from pbs_push.units import counted, duration_text, rate_text, size_text
 
 MAX_ROWS: Final = 8
 """Snapshots shown at once; of others there is a count."""

@@ -44,7 +44,7 @@ def report_document(
         "metadata-updates": report.metadata_updates,
         "created-namespaces": [str(namespace) for namespace in report.created_namespaces],
         "outcomes": [_outcome(outcome) for outcome in report.outcomes],
-        "problems": _problems(report.problems),
+        **_attention(report),
     }
 
 
@@ -73,10 +73,28 @@ def plan_document(
                 "snapshots": item.snapshots,
                 "protected": item.protected,
                 "keep": item.keep,
+                "held-back": item.held_back,
             }
             for item in gone
         ],
+        **_attention(report),
+    }
+
+
+def _attention(report: Report) -> Json:
+    """What somebody has to look at."""
+    return {
         "problems": _problems(report.problems),
+        "alerts": [
+            {
+                "finding": alert.finding.name.lower().replace("_", "-"),
+                "ns": str(alert.namespace),
+                "group": str(alert.group),
+                "text": alert.text,
+            }
+            for alert in report.alerts
+        ],
+        "held-back": [{"what": held.what, "why": held.why} for held in report.held_back],
     }
 
 
@@ -126,6 +144,7 @@ def _problems(problems: list[Problem]) -> list[Json]:
 def _outcome(outcome: Outcome) -> Json:
     made: Json = {
         "ns": str(outcome.namespace),
+        "target-ns": str(outcome.namespace if outcome.target is None else outcome.target),
         "group": str(outcome.group),
         "oldest": outcome.oldest,
         "newest": outcome.newest,

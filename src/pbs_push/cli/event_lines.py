@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pbs_push.cli.lines import error_line, one_line, warning_line
-from pbs_push.cli.units import counted, duration_text, rate_text, size_text
 from pbs_push.errors import PbsPushError
+from pbs_push.names import Namespace, placed
 from pbs_push.push.events import (
     Event,
     NamespaceCreated,
@@ -19,6 +19,7 @@ from pbs_push.push.events import (
 )
 from pbs_push.push.report import Outcome, Result, Skip, TransferStats
 from pbs_push.source.items import SourceSnapshot
+from pbs_push.units import counted, duration_text, rate_text, size_text
 
 
 class Importance(enum.IntEnum):
@@ -42,8 +43,10 @@ class Line:
     text: str
 
 
-_KNOWN: Final = frozenset((Skip.NOT_OWNED, Skip.NO_OWNER, Skip.FILTERED))
-"""Of the first two the engine warns, for the whole group; the last is what was asked for."""
+_KNOWN: Final = frozenset(
+    (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.BROKEN, Skip.OTHER_CONTENT, Skip.FILTERED)
+)
+"""Of all but the last the engine warns; that is what was asked for."""
 
 
 def describe(event: Event, seconds: float = 0.0) -> Line | None:
@@ -55,8 +58,8 @@ def describe(event: Event, seconds: float = 0.0) -> Line | None:
             line = Line(Importance.INFO, text)
         case NamespaceCreated(namespace=namespace):
             line = Line(Importance.INFO, f"created target {namespace.label}")
-        case SnapshotStarted(snapshot=item):
-            line = Line(Importance.LOG, f"pushing {snapshot_label(item)}")
+        case SnapshotStarted(snapshot=item, target=target):
+            line = Line(Importance.LOG, f"pushing {snapshot_label(item, target)}")
         case SnapshotEnded(outcome=outcome):
             line = _ended(outcome, seconds)
         case Note():
@@ -64,9 +67,9 @@ def describe(event: Event, seconds: float = 0.0) -> Line | None:
     return line
 
 
-def snapshot_label(item: SourceSnapshot) -> str:
-    """A snapshot named as its outcome will be."""
-    return Outcome.of(item.namespace, item.snapshot, Result.PUSHED).label
+def snapshot_label(item: SourceSnapshot, target: Namespace) -> str:
+    """A snapshot named as its outcome will be, pushed to a target namespace."""
+    return placed(item.namespace, target, str(item.snapshot))
 
 
 def _note(note: Note) -> Line:

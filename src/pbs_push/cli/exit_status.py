@@ -13,10 +13,10 @@ EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
 EXIT_STATUSES: Final = {
-    EXIT_OK: "all that should be at the target is there",
+    EXIT_OK: "nothing is left that a push could do",
     EXIT_FAILED: "failed; the source, the connection or the target is the reason",
     2: "a mistake in an option, a name or a configuration file",
-    3: "partly failed: some of it is at the target, some is not",
+    3: "partly failed, or something was found that somebody has to look at",
     4: "no trust, no login, or a missing privilege, here or there",
     5: "nothing was pushed, because nothing could be",
     EXIT_INTERRUPTED: "interrupted (Ctrl-C, SIGTERM or SIGHUP)",

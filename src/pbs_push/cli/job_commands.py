@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +16,15 @@ from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.job_push import job_options
 from pbs_push.cli.keys import configured_key
-from pbs_push.cli.options import config_dir, json_flag, make_output, output_options
+from pbs_push.cli.lines import say, warning_line
+from pbs_push.cli.options import (
+    Safety,
+    config_dir,
+    json_flag,
+    make_output,
+    output_options,
+    safety_options,
+)
 from pbs_push.cli.places import configured_source, remote_target
 from pbs_push.cli.pushing import Work, carry_out
 from pbs_push.errors import PbsPushError
@@ -48,10 +57,12 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
 @command.command(
     "run",
     epilog=help_text(),
-    help="Run the push job ID of sync.cfg with all its settings, as its owner.",
+    help="""Run the push job ID of sync.cfg with all its settings, as its owner. Options add what a
+    job's file cannot say.""",
 )
 @click.argument("job_id", metavar="ID")
 @config_dir
+@safety_options
 @output_options
 def run_job(
     *,
@@ -61,6 +72,7 @@ def run_job(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **safety: Any,
 ) -> int:
     """Run a job; the exit status is returned."""
     output = make_output(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
@@ -68,18 +80,25 @@ def run_job(
 
     def prepare() -> Work:
         host = HostConfig.load(config_dir)
-        return _prepare(host.job(job_id), host)
+        job = host.job(job_id)
+        given = Safety(**safety)
+        given.check(removing=job.remove_vanished, needed="'remove-vanished' in the job")
+        for line in job.ignored:
+            say(warning_line(line))
+        return _prepare(job, host, given)
 
     return carry_out(asked, prepare, output)
 
 
-def _prepare(job: SyncJob, host: HostConfig) -> Work:
+def _prepare(job: SyncJob, host: HostConfig, safety: Safety | None = None) -> Work:
     """Open both sides of a job, without asking the target for anything. Raises PbsPushError."""
     access = host.access(job.owner)
     remote = job.require_push()
     named = job.active_encryption_key
     key = None if named is None else configured_key(named, host, access)
     options = job_options(job, access, key)
+    if safety is not None:
+        options = replace(options, **safety.push_options)
     check_depths(job.ns, job.remote_ns, job.max_depth, [job.ns])
     source = configured_source(job.store, host)
     place = remote_target(host, remote, job.remote_store)
@@ -116,6 +135,7 @@ class _Listed:
             yield f"{job.name}  {_route(job)}" + (f"  ({job.schedule})" if job.schedule else "")
             if job.comment:
                 yield f"    {job.comment}"
+            yield from (f"    {line}" for line in job.ignored)
         if self.problem is not None:
             yield f"    not to be run here: {self.problem}"
 
@@ -128,6 +148,7 @@ class _Listed:
             "id": self.name,
             **{name.replace("_", "-"): value for name, value in values.items()},
             "kind": self.job.kind.value,
+            "ignored": self.job.ignored,
             "problem": self.problem,
         }
 

@@ -54,11 +54,32 @@ def find_source(text: str, host: HostConfig) -> SourcePlace:
                 f"source '{text}': there is no such directory, and no datastore of this name in "
                 f"{host.directory / 'datastore.cfg'}"
             )
+    at_place = _datastores_at(Path(text).resolve(), host)
+    if len(at_place) > 1:
+        names = " and ".join(f"'{config.name}'" for config in at_place)
+        raise ConfigError(
+            f"source '{text}' is ambiguous: datastores {names} of this host lie there; give the "
+            "name of one, or correct datastore.cfg"
+        )
+    return _configured(at_place[0]) if at_place else SourcePlace(Datastore(text), None)
+
+
+def _datastores_at(directory: Path, host: HostConfig) -> list[DatastoreConfig]:
+    """The datastores of this host that lie in a directory.
+
+    Raises ConfigError for one of these whose section is broken; others do not matter here.
+    """
+    found = []
     for section in SectionConfig.load(host.directory / "datastore.cfg").of_type("datastore"):
-        config = DatastoreConfig.from_section(section)
-        if _base_directory(config) == Path(text).resolve():
-            return _configured(config)
-    return SourcePlace(Datastore(text), None)
+        try:
+            config = DatastoreConfig.from_section(section)
+        except ConfigError:
+            if any(Path(path).resolve() == directory for path in section.values("path")):
+                raise
+            continue
+        if _base_directory(config) == directory:
+            found.append(config)
+    return found
 
 
 def configured_source(name: str, host: HostConfig) -> SourcePlace:

@@ -93,8 +93,9 @@ class PushState:
                 case Planned(snapshots=snapshots):
                     self._planned = snapshots
                     self._began = self._clock()
-                case SnapshotStarted(snapshot=item):
-                    self._active[_key(item)] = _Active(snapshot_label(item), self._clock())
+                case SnapshotStarted(snapshot=item, target=target):
+                    label = snapshot_label(item, target)
+                    self._active[_key(item)] = _Active(label, self._clock())
                 case SnapshotProgress():
                     self._progress(event)
                 case SnapshotEnded(outcome=outcome):

@@ -14,14 +14,19 @@ from pbs_push.access.rights import Access
 from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.keys import configured_key, key_of_file
-from pbs_push.cli.options import config_dir, make_output, output_options
+from pbs_push.cli.options import (
+    Safety,
+    config_dir,
+    make_output,
+    output_options,
+    safety_options,
+)
 from pbs_push.cli.places import TargetPlace, find_source, remote_target, repository_target
 from pbs_push.cli.pushing import Work, carry_out
 from pbs_push.cli.values import (
     AUTH_ID,
     FINGERPRINT,
     GROUP_FILTER,
-    MAX_REMOVALS,
     NAMESPACE,
     PARALLEL,
     REPOSITORY,
@@ -54,10 +59,7 @@ class _Arguments:
     encrypted_only: bool
     verified_only: bool
     remove_vanished: bool
-    allow_empty_source: bool
-    max_removals: MaxRemovals | None
-    sync_metadata: bool
-    sync_protected: bool
+    safety: Safety
     rate_out: int | None
     burst_out: int | None
     parallel: int | None
@@ -81,9 +83,7 @@ class _Arguments:
             raise click.UsageError(_NO_TARGET)
         if self.encryption_key is not None and self.keyfile is not None:
             raise click.UsageError("give either --encryption-key or --keyfile, not both")
-        if not self.remove_vanished and (self.allow_empty_source or self.max_removals is not None):
-            option = "--allow-empty-source" if self.allow_empty_source else "--max-removals"
-            raise click.UsageError(f"{option} has no effect without --remove-vanished")
+        self.safety.check(removing=self.remove_vanished, needed="--remove-vanished")
 
     @property
     def sides(self) -> Sides:
@@ -97,7 +97,6 @@ class _Arguments:
         access = host.access(self.local_user)
         source = find_source(self.source, host)
         place = self._target(host)
-        removals = self.max_removals or MaxRemovals()
         options = PushOptions(
             source_namespace=self.ns,
             target_namespace=self.remote_ns,
@@ -108,11 +107,6 @@ class _Arguments:
             verified_only=self.verified_only,
             parallel=self.parallel,
             remove_vanished=self.remove_vanished,
-            allow_empty_source=self.allow_empty_source,
-            max_removals=removals.count,
-            max_removals_percent=removals.percent,
-            sync_metadata=self.sync_metadata,
-            sync_protected=self.sync_protected,
             rate_out=self.rate_out,
             burst_out=self.burst_out,
             read_ahead=self.read_ahead,
@@ -121,6 +115,7 @@ class _Arguments:
             access=access,
             source_name=source.name,
             remote_name=place.remote_name,
+            **self.safety.push_options,
         )
         return Work(source.datastore, place.target, options)
 
@@ -201,14 +196,7 @@ def _is_given(parameter: str) -> bool:
     help="Encrypt what is not, with the key in this file.",
 )
 @click.option("--remove-vanished", is_flag=True, help="Remove there what is no longer here.")
-@click.option(
-    "--allow-empty-source", is_flag=True, help="Remove even if nothing is left at the source."
-)
-@click.option(
-    "--max-removals", type=MAX_REMOVALS, help="Remove nothing if it would be more snapshots."
-)
-@click.option("--sync-metadata", is_flag=True, help="Update notes of what was pushed earlier.")
-@click.option("--sync-protected", is_flag=True, help="Bring the protected flag too.")
+@safety_options
 @click.option("--rate-out", type=SIZE, help="Limit of all connections, per second: 10MiB.")
 @click.option("--burst-out", type=SIZE, help="With --rate-out: size of bursts.")
 @click.option(
@@ -229,9 +217,25 @@ def _is_given(parameter: str) -> bool:
     help="Order of reading; inode suits spinning disks.",
 )
 @output_options
-def command(*, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, **arguments: Any) -> int:
+def command(
+    *,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    allow_empty_source: bool,
+    max_removals: MaxRemovals | None,
+    sync_metadata: bool,
+    sync_protected: bool,
+    skip_damaged: bool,
+    lock_wait: float,
+    **arguments: Any,
+) -> int:
     """Push; the exit status is returned."""
     output = make_output(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
-    asked = _Arguments(**arguments)
+    safety = Safety(
+        allow_empty_source, max_removals, sync_metadata, sync_protected, skip_damaged, lock_wait
+    )
+    asked = _Arguments(safety=safety, **arguments)
     asked.check()
     return carry_out(asked.sides, asked.prepare, output)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pbs_push.cli.documents import Sides, plan_document, report_document
@@ -14,14 +15,22 @@ from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, say
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
-from pbs_push.cli.units import counted
 from pbs_push.errors import PbsPushError
 from pbs_push.push.engine import Push
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import Plan
-from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Problem, Report, Skip
+from pbs_push.push.report import (
+    EXIT_NOTHING,
+    EXIT_PARTIAL,
+    TO_MEND,
+    HeldBack,
+    Problem,
+    Report,
+    Skip,
+)
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
+from pbs_push.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,14 @@ def _add_settled(report: Report, plan: Plan) -> None:
         report.groups += item.looked_at
         for outcome in item.outcomes():
             report.add(outcome)
+        for held in item.all_held_back():
+            report.hold_back(held)
+        for alert in (alert for group in item.groups for alert in group.alerts):
+            report.add_alert(alert)
+    for gone in plan.vanished:
+        if gone.held_back:
+            what = f"vanished target {gone.namespace.label}"
+            report.hold_back(HeldBack(what, gone.keep or ""))
 
 
 def _exit_status(results: _Results) -> int:
@@ -143,11 +160,21 @@ def _closing_line(results: _Results, status: int) -> str | None:
     if status == EXIT_NOTHING:
         return f"nothing can be pushed: {_reasons(report.skips)}"
     if status == EXIT_PARTIAL and not report.failed:
-        left_out = {skip: report.skips[skip] for skip in TO_MEND if report.skips[skip]}
-        return f"not all can be pushed: {_reasons(left_out)}"
+        return f"somebody has to look at this: {'; '.join(_to_look_at(report))}"
     if plan is not None and plan.no_removals is not None:
         return f"nothing would be removed: {plan.no_removals}"
     return None
+
+
+def _to_look_at(report: Report) -> Iterator[str]:
+    left_out = {skip: report.skips[skip] for skip in TO_MEND if report.skips[skip]}
+    if left_out:
+        yield f"not all can be pushed: {_reasons(left_out)}"
+    groups = {(alert.finding, alert.namespace, alert.group) for alert in report.alerts}
+    for finding, count in Counter(finding for finding, _, _ in groups).items():
+        yield f"{finding.value} ({counted(count, 'group')})"
+    if report.held_back:
+        yield f"{counted(len(report.held_back), 'removal')} held back"
 
 
 def _reasons(skips: Mapping[Skip, int]) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from pbs_push.cli.event_lines import reason_of, snapshot_label
 from pbs_push.cli.lines import one_line
-from pbs_push.cli.units import counted, duration_text, rate_text, size_text
 from pbs_push.names import Namespace
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
-from pbs_push.push.report import Outcome, Report, Result
+from pbs_push.push.report import Alert, Outcome, Report, Result
 from pbs_push.push.vanished import VanishedNamespace
+from pbs_push.units import counted, duration_text, rate_text, size_text
 
 
 def summary_lines(report: Report) -> Iterator[str]:
@@ -27,6 +27,9 @@ def summary_lines(report: Report) -> Iterator[str]:
         ("other problems", str(len(report.problems)) if report.problems else ""),
         ("created", _unless_zero(len(report.created_namespaces), "namespace")),
         ("removed", _removed(report)),
+        ("kept", _kept(report)),
+        *(("held back", one_line(str(held))) for held in report.held_back),
+        *(("look at", _found(alert)) for alert in report.alerts),
         ("logs added", _unless_zero(report.logs_added, "snapshot")),
         ("metadata set", _unless_zero(report.metadata_updates, "time")),
         ("chunks", f"{stats.sent_chunks} sent, {stats.reused_entries} times reused"),
@@ -47,9 +50,23 @@ def _removed(report: Report) -> str:
         _unless_zero(removed.namespaces, "namespace"),
         _unless_zero(removed.groups, "group"),
         _unless_zero(removed.snapshots, "snapshot"),
-        f"{removed.protected} protected ones stay" if removed.protected else "",
     ]
     return ", ".join(filter(None, words))
+
+
+def _kept(report: Report) -> str:
+    removed = report.removed
+    words = [
+        _unless_zero(removed.kept_namespaces, "namespace"),
+        _unless_zero(removed.kept_groups, "group"),
+        _unless_zero(removed.protected, "protected snapshot"),
+    ]
+    return ", ".join(filter(None, words))
+
+
+def _found(alert: Alert) -> str:
+    where = str(alert.group) if alert.namespace.is_root else f"{alert.namespace}: {alert.group}"
+    return f"{where}: {alert.finding.value}"
 
 
 def _time(report: Report) -> str:
@@ -64,6 +81,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield from (f"warning  {note}" for note in plan.notes)
     for item in plan.namespaces:
         yield from (f"warning  {one_line(note)}" for note in item.notes)
+        yield from (f"held     {one_line(str(held))}" for held in item.held_back)
         yield from (f"create   target {namespace.label}" for namespace in item.create)
         yield from map(_settled_line, item.settled)
         for group in item.groups:
@@ -80,15 +98,16 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 def _group_lines(group: GroupPlan) -> Iterator[str]:
     yield from (f"warning  {one_line(note)}" for note in group.notes)
+    yield from (f"look at  {one_line(alert.text)}" for alert in group.alerts)
+    yield from (f"held     {one_line(str(held))}" for held in group.held_back)
     yield from map(_settled_line, group.outcomes)
     for item in group.snapshots:
-        yield f"push     {snapshot_label(item)}"
-    place = _at(group.target_namespace)
+        yield f"push     {snapshot_label(item, group.target_namespace)}"
     if group.log_for is not None:
-        yield f"add log  {place}{group.log_for.snapshot}"
+        yield f"add log  {group.name_of(str(group.log_for.snapshot))}"
     for change in group.changes:
         name = change.snapshot.snapshot if change.snapshot else group.source.group
-        yield f"set      {place}{name}: {change.kind.value}"
+        yield f"set      {group.name_of(str(name))}: {change.kind.value}"
 
 
 def _settled_line(outcome: Outcome) -> str:
@@ -113,7 +132,7 @@ def _vanished_lines(item: NamespacePlan, verb: str) -> Iterator[str]:
 def _vanished_namespace_line(gone: VanishedNamespace, verb: str) -> str:
     label = f"target {gone.namespace.label}"
     if gone.keep is not None:
-        return f"keep     {label}: {one_line(gone.keep)}"
+        return f"{'held' if gone.held_back else 'keep':<8} {label}: {one_line(gone.keep)}"
     held = f"{counted(gone.groups, 'group')}, {counted(gone.snapshots, 'snapshot')}"
     return _removed_or_kept(label, held, gone.snapshots, gone.protected, verb)
 

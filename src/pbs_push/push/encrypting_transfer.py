@@ -32,7 +32,7 @@ from pbs_push.push.encryption import (
     is_copy_of,
     is_ours,
 )
-from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
+from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions
 from pbs_push.push.writers import IndexWriter, create_call
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class EncryptingTransfer(Transfer):
         about = session.previous_manifest()
         calls = {name: session.previous_index(name) for name in self._archives.indexes}
         session.wait([about, *calls.values()])
-        manifest = manifest_of(about)
+        manifest = self._manifest_of(about)
         if manifest is not None and is_ours(manifest, self._key):
             self._at_target = manifest
             self._take_indexes(calls)

@@ -152,6 +152,12 @@ def is_ours(at_target: Manifest, key: CryptKey) -> bool:
     return at_target.key_fingerprint == key.fingerprint and at_target.verify_signature(key)
 
 
+def says_other_source(at_target: Manifest, source: Manifest, key: CryptKey) -> bool:
+    """Whether a copy, which ``is_ours``, says that it was made from another manifest than this."""
+    told = at_target.unprotected.get(_SOURCE_SIGNATURE)
+    return isinstance(told, str) and told.lower() != source_signature(source, key)
+
+
 def is_copy_of(at_target: Manifest, source: Manifest, key: CryptKey) -> bool:
     """Whether we made a snapshot at the target, which ``is_ours``, from this one of the source.
 

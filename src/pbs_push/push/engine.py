@@ -13,11 +13,12 @@ from pbs_push.push.metadata import MetadataSync
 from pbs_push.push.options import PushOptions
 from pbs_push.push.planner import Planner
 from pbs_push.push.removal import Remover
-from pbs_push.push.report import TO_MEND, Report, Result
+from pbs_push.push.report import LEFT_OUT, HeldBack, Report, Result
 from pbs_push.push.run import Run
 from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
 from pbs_push.push.worker import GroupResult, GroupWorker
 from pbs_push.source.datastore import Datastore
+from pbs_push.units import counted
 
 if TYPE_CHECKING:
     from pbs_push.push.events import Listener
@@ -63,17 +64,20 @@ class Push:
     def run(self, plan: Plan | None = None) -> Report:
         """Carry out ``plan``, or one made now, and report.
 
-        Raises Cancelled, and errors that end the whole push before it begins; everything else is in
-        the report, which is complete also after Cancelled.
+        Raises AlreadyRunning if the same push runs on this host and does not end within
+        ``lock_wait_s``, Cancelled, and errors that end the whole push before it begins; everything
+        else is in the report, which is complete also after Cancelled.
         """
         run = self._run
         began = time.monotonic()
         try:
-            if plan is None:
-                run.supply.open_ahead()  # while it is found out whether there is anything to send
-                plan = self.plan()
-            run.recognise(plan.source_identity)
-            self._run_plan(plan)
+            with run.only_one():
+                if plan is None:
+                    # While it is found out whether there is anything to send.
+                    run.supply.open_ahead()
+                    plan = self.plan()
+                run.recognise(plan.source_identity)
+                self._run_plan(plan)
         except BaseException:
             self.cancel()  # nobody waits for connections that are still being opened
             raise
@@ -100,11 +104,9 @@ class Push:
         failed = {result.plan.source.namespace for result in results if result.failed}
         for item in namespaces:
             if item.vanished and item.source in failed:
-                run.note(
-                    "warning",
-                    f"target {item.target.label}: vanished groups stay, "
-                    "since the push had errors in it",
-                )
+                count = counted(len(item.vanished), "vanished group")
+                what = f"{count} of target {item.target.label}"
+                run.hold_back(HeldBack(what, f"the push of {item.label} had errors"))
             else:
                 self._remover.groups(item)
         self._remove_namespaces(plan, all_begun=len(namespaces) == len(plan.namespaces))
@@ -116,17 +118,20 @@ class Push:
         for note in plan.notes:
             run.note("warning", note)
         run.report.groups += plan.looked_at
-        try:
-            for namespace in plan.create:
+        for namespace in plan.create:
+            try:
                 run.target.api.create_namespace(namespace)
-                run.report.created_namespaces.append(namespace)
-                run.notify(NamespaceCreated(namespace))
-        except PbsPushError as error:
-            run.problem(f"source {plan.source.label}", error)
-            return False
-        for group in plan.groups:
-            for note in group.notes:
-                run.note("warning", note)
+            except PbsPushError as error:
+                run.problem(f"creating target {namespace.label}, for source {plan.label}", error)
+                return False
+            run.report.created_namespaces.append(namespace)
+            run.notify(NamespaceCreated(namespace))
+        for note in (note for group in plan.groups for note in group.notes):
+            run.note("warning", note)
+        for held in plan.all_held_back():
+            run.hold_back(held)
+        for alert in (alert for group in plan.groups for alert in group.alerts):
+            run.alert(alert)
         for outcome in plan.outcomes():
             run.ended(outcome)
         return True
@@ -135,11 +140,15 @@ class Push:
         # What is not there, but should be, may be what a namespace that is gone was renamed to.
         report = self._run.report
         failed = not all_begun or Result.FAILED in report.counts
-        if plan.vanished and (failed or any(report.skips.get(skip) for skip in TO_MEND)):
-            self._run.note("warning", "vanished namespaces stay, since the push had errors")
-            return
+        left_out = {one.group for one in report.outcomes if one.skip in LEFT_OUT}
         for item in plan.vanished:
-            self._remover.namespace(item)
+            renamed = sorted(left_out.intersection(one.group for one in item.seen))
+            why = None
+            if failed:
+                why = "the push had errors"
+            elif renamed:
+                why = f"it holds {renamed[0]}, which is left out elsewhere: was it renamed?"
+            self._remover.namespace(item, why_not=why)
 
     def _tell_of_old_version(self) -> None:
         """Once, and where it matters (spec 05): deletes of groups are all that differs."""
@@ -183,13 +192,27 @@ class Push:
 
     def _run_group(self, group: GroupPlan, *, removing: bool) -> GroupResult:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
-        if removing:
-            self._remover.dead(group)
-        result = GroupWorker(self._run, group, self._metadata).push()
-        self._metadata.group(group, result.pushed)
-        if removing and not result.failed:
-            self._remover.snapshots(group)
+        result = GroupWorker(
+            self._run, group, self._metadata, self._remover, removing=removing
+        ).push()
+        if not result.leave_alone:
+            self._metadata.group(group, result.pushed)
+        if removing and group.vanished:
+            self._remove_snapshots(group, result)
         return result
+
+    def _remove_snapshots(self, group: GroupPlan, result: GroupResult) -> None:
+        """Forget what vanished from a group that was pushed, or say why it stays."""
+        why_not = None
+        if result.leave_alone:
+            why_not = "the group there is not, or not all, the source's"
+        elif result.failed:
+            why_not = "the push of the group failed"
+        if why_not is None:
+            self._remover.snapshots(group)
+            return
+        count = counted(len(group.vanished), "vanished snapshot")
+        self._run.hold_back(HeldBack(f"{count} of target {group.target_label}", why_not))
 
 
 def push(

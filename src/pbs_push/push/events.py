@@ -32,9 +32,10 @@ class NamespaceCreated:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStarted:
-    """The push of a snapshot begins."""
+    """The push of a snapshot begins, into a target namespace."""
 
     snapshot: SourceSnapshot
+    target: Namespace
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pbs_push.errors import PbsPushError
 from pbs_push.formats.manifest import Manifest
-from pbs_push.names import AuthId, Namespace
+from pbs_push.names import AuthId, Namespace, placed
 from pbs_push.push import late_logs
 from pbs_push.push.encryption import Protection
+from pbs_push.push.findings import NO_FINDINGS, Findings, ManifestReader
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import GroupPlan, outcomes_of
-from pbs_push.push.report import Outcome, Result, Skip
-from pbs_push.push.vanished import dead_snapshots, vanished_snapshots
+from pbs_push.push.report import Finding, HeldBack, Outcome, Skip
+from pbs_push.push.vanished import VanishedSnapshot, dead_snapshots, vanished_snapshots
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
-
-ManifestReader = Callable[[SourceSnapshot], Manifest]
+from pbs_push.units import counted
 
 
 def plan_group(
@@ -29,36 +29,46 @@ def plan_group(
     read_manifest: ManifestReader,
     has_log: late_logs.LogFinder,
     listed: Sequence[SnapshotItem] = (),
+    findings: Findings = NO_FINDINGS,
 ) -> GroupPlan:
     """Decide about one group of the source (spec 05, "Each group").
 
-    ``listed`` are the target's snapshots of the group, where they were asked for at all.
-    ``read_manifest`` is called only where a filter or a key looks into manifests, ``has_log`` for
-    at most one snapshot. Raises nothing of its own: a manifest that cannot be read leaves its
-    snapshot to the push, where it fails visibly.
+    ``listed`` are the target's snapshots of the group, where they were asked for at all, and
+    ``findings`` what was found by comparing both sides. ``read_manifest`` is called only where a
+    filter or a key looks into manifests, ``has_log`` for at most one snapshot. Raises nothing of
+    its own: a manifest that cannot be read leaves its snapshot to the push, where it fails visibly.
     """
     newest = _newest(at_target)
     finished = sum(item.finished for item in found.snapshots)
-    notes = [f"{group.label}: folder '{name}' skipped: {why}" for name, why in found.odd]
+    name = placed(group.namespace, target_namespace, str(group.group))
+    notes = [f"{name}: folder '{folder}' skipped: {why}" for folder, why in found.left_out]
     if whole := _whole_group_skip(group, at_target, remote_user):
         why = _skip_detail(whole, at_target, remote_user)
-        notes.append(f"{group.label}: skipped: {why}")
+        notes.append(f"{name}: skipped: {why}")
         return GroupPlan(
             group,
             target_namespace,
             newest,
-            outcomes=outcomes_of(group, found.snapshots, Result.SKIPPED, whole, why),
+            outcomes=outcomes_of(group, target_namespace, found.snapshots, whole, why),
             notes=tuple(notes),
             finished=finished,
+            has_links=bool(found.links),
         )
     if not finished:
-        notes.append(f"{group.label}: the group is empty at the source: no finished snapshot")
-    chosen, outcomes = _choose(group, found.snapshots, at_target, listed, options, read_manifest)
+        notes.append(f"{name}: the group is empty at the source: no finished snapshot")
+    chosen, settled = _choose(found.snapshots, at_target, listed, options, read_manifest, findings)
+    if early := settled.get(Skip.UNSUPPORTED):
+        notes.append(f"{name}: {_too_early(early)}")
+    outcomes = _settled_outcomes(group, target_namespace, settled, at_target, listed, findings)
     vanished = vanished_snapshots(found, listed) if options.remove_vanished else ()
-    lasting = bool(chosen) or any(item.result is Result.ALREADY_THERE for item in outcomes)
-    if vanished and (stays := _why_none_vanished(finished, lasting=lasting, options=options)):
-        notes.append(f"{group.label}: {stays}")
+    lasting = bool(chosen) or None in settled
+    held_back = []
+    if vanished and (stays := _why_none_vanished(finished, lasting, options, findings)):
+        held_back.append(HeldBack(_vanished_of(vanished, target_namespace, group), stays))
         vanished = ()
+    leave_alone = findings.leave_alone
+    dead = dead_snapshots(chosen, listed) if options.remove_vanished and not leave_alone else ()
+    log_for = late_logs.candidate(found.snapshots, at_target, listed, has_log)
     return GroupPlan(
         group,
         target_namespace,
@@ -66,11 +76,28 @@ def plan_group(
         tuple(chosen),
         tuple(outcomes),
         vanished=vanished,
-        dead=dead_snapshots(chosen, listed) if options.remove_vanished else (),
-        log_for=late_logs.candidate(found.snapshots, at_target, listed, has_log),
+        dead=dead,
+        log_for=None if leave_alone else log_for,
         notes=tuple(notes),
+        alerts=findings.alerts,
+        held_back=tuple(held_back),
         finished=finished,
+        has_links=bool(found.links),
+        leave_alone=leave_alone,
     )
+
+
+def _vanished_of(
+    vanished: Sequence[VanishedSnapshot], namespace: Namespace, group: SourceGroup
+) -> str:
+    count = sum(not item.protected for item in vanished)
+    name = placed(namespace, namespace, str(group.group))
+    return f"{counted(count, 'vanished snapshot')} of target {name}"
+
+
+def _too_early(items: Sequence[SourceSnapshot]) -> str:
+    which = ", ".join(item.snapshot.time_text for item in items)
+    return f"skipped: a server takes no snapshot from before 1970-01-01T00:00:01Z: {which}"
 
 
 def _newest(at_target: GroupItem | None) -> int | None:
@@ -78,21 +105,25 @@ def _newest(at_target: GroupItem | None) -> int | None:
     return at_target.newest_finished if at_target is not None else None
 
 
-def _why_none_vanished(finished: int, *, lasting: bool, options: PushOptions) -> str | None:
+def _why_none_vanished(
+    finished: int, lasting: bool, options: PushOptions, findings: Findings
+) -> str | None:
     """Why all that vanished from a group stays at the target, None where it may go.
 
     ``lasting``: a snapshot of the source is at the target, or is about to be pushed. Removing the
     target's newest one would make room for older ones, but not before the next push: until then the
     target would have nothing.
     """
+    if findings.leave_alone:
+        return Finding.OTHER_CONTENT.value
     if lasting or options.allow_empty_source:
         return None
     if not finished:
-        return "the target's is not: nothing is removed there (--allow-empty-source would)"
+        return "the group is empty at the source (--allow-empty-source would remove them)"
     return (
-        "what vanished from it stays, as long as the target has nothing else of it: none of the "
-        "source's snapshots is there or can be pushed now (older ones cannot be, while a newer one "
-        "is at the target; --allow-empty-source would remove that, and the next push send them)"
+        "the target has nothing else of the group, and none of the source's snapshots is there or "
+        "can be pushed now (older ones cannot be, while a newer one is at the target; "
+        "--allow-empty-source would remove that, and the next push send them)"
     )
 
 
@@ -119,21 +150,25 @@ def _skip_detail(skip: Skip, at_target: GroupItem | None, remote_user: AuthId) -
     return str(skip.value)
 
 
+_Settled = dict[Skip | None, list[SourceSnapshot]]
+"""What is not pushed, by the reason; None stands for what is there already."""
+
+
 def _choose(
-    group: SourceGroup,
     snapshots: Sequence[SourceSnapshot],
     at_target: GroupItem | None,
     listed: Sequence[SnapshotItem],
     options: PushOptions,
     read_manifest: ManifestReader,
-) -> tuple[list[SourceSnapshot], list[Outcome]]:
-    """Split a group's snapshots into those to push and the outcomes of the others.
+    findings: Findings,
+) -> tuple[list[SourceSnapshot], _Settled]:
+    """Split a group's snapshots into those to push and the others.
 
     Without a list just the newest one is known to be at the target.
     """
     newest = _newest(at_target)
     there = {item.backup_time for item in listed if item.finished}
-    settled: dict[Skip | None, list[SourceSnapshot]] = {}
+    settled: _Settled = {}
     candidates: list[SourceSnapshot] = []
     for item in snapshots:
         time = item.snapshot.backup_time
@@ -141,6 +176,10 @@ def _choose(
             settled.setdefault(Skip.IN_PROGRESS, []).append(item)
         elif time < 1:
             settled.setdefault(Skip.UNSUPPORTED, []).append(item)
+        elif time in findings.broken:
+            settled.setdefault(Skip.BROKEN, []).append(item)
+        elif time in findings.other:
+            settled.setdefault(Skip.OTHER_CONTENT, []).append(item)
         elif newest is not None and (time == newest or time in there):
             settled.setdefault(None, []).append(item)
         elif newest is not None and time < newest:
@@ -160,24 +199,31 @@ def _choose(
     if partly:
         settled[Skip.PARTLY_ENCRYPTED] = partly
         candidates = [item for item in candidates if item not in partly]
-    return candidates, _settled_outcomes(group, settled, at_target, listed)
+    return candidates, settled
 
 
 def _settled_outcomes(
     group: SourceGroup,
-    settled: dict[Skip | None, list[SourceSnapshot]],
+    target_namespace: Namespace,
+    settled: _Settled,
     at_target: GroupItem | None,
     listed: Sequence[SnapshotItem],
+    findings: Findings,
 ) -> list[Outcome]:
-    """One outcome a reason; None stands for what is there already."""
+    """One outcome a reason; of what is broken or other at the target, one for each."""
     outcomes: list[Outcome] = []
     for reason, items in settled.items():
-        result = Result.ALREADY_THERE if reason is None else Result.SKIPPED
+        if reason in (Skip.BROKEN, Skip.OTHER_CONTENT):
+            whys = {**findings.broken, **findings.other}
+            for item in items:
+                why = f"{reason.value}: {whys[item.snapshot.backup_time]}"
+                outcomes += outcomes_of(group, target_namespace, [item], reason, why)
+            continue
         detail = ""
         if reason is Skip.NOT_NEWER and at_target is not None:
             room = 0 if listed else at_target.backup_count - len(settled.get(None, ()))
             detail = _too_late(len(items), len(items) - room)
-        outcomes += outcomes_of(group, items, result, reason, detail)
+        outcomes += outcomes_of(group, target_namespace, items, reason, detail)
     return outcomes
 
 

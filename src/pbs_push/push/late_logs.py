@@ -18,23 +18,6 @@ from pbs_push.source.items import SourceSnapshot
 LogFinder = Callable[[SourceSnapshot], bool]
 
 
-def is_hidden(
-    snapshots: Sequence[SourceSnapshot], at_target: GroupItem | None, has_log: LogFinder
-) -> bool:
-    """Whether only a list of the target's snapshots tells if one of them lacks its log.
-
-    That is so where its newest one was pruned at the source, which still has older ones with a log:
-    the list of groups tells the files of the newest one alone.
-    """
-    newest = at_target.newest_finished if at_target is not None else None
-    if newest is None:
-        return False
-    older = [item for item in snapshots if item.snapshot.backup_time <= newest and item.finished]
-    if not older or older[-1].snapshot.backup_time == newest:
-        return False
-    return any(has_log(item) for item in reversed(older))
-
-
 def candidate(
     snapshots: Sequence[SourceSnapshot],
     at_target: GroupItem | None,

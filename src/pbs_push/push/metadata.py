@@ -76,10 +76,14 @@ class MetadataComparison:
         self, plan: GroupPlan, at_target: GroupItem | None, common: Common
     ) -> Iterator[MetadataChange]:
         steps = [
-            (here.label, partial(self._notes, plan, here, there.comment)) for here, there in common
+            (
+                plan.name_of(str(here.snapshot)),
+                partial(self._notes, plan, here, there.comment),
+            )
+            for here, there in common
         ]
         if at_target is not None or plan.snapshots:
-            steps.append((plan.source.label, partial(self._group_notes, plan, at_target)))
+            steps.append((plan.label, partial(self._group_notes, plan, at_target)))
         for label, step in steps:
             try:
                 change = step()
@@ -137,7 +141,8 @@ class MetadataSync:
 
     def log(self, plan: GroupPlan, item: SourceSnapshot) -> None:
         """Add the client log of a snapshot of the group that the target has without."""
-        self._try(item.label, "adding its client log", partial(self._late_log, plan, item))
+        label = plan.name_of(str(item.snapshot))
+        self._try(label, "adding its client log", partial(self._late_log, plan, item, label))
 
     def group(self, plan: GroupPlan, pushed: list[SourceSnapshot]) -> None:
         """All that is due for one group, after these snapshots of it were pushed."""
@@ -145,7 +150,8 @@ class MetadataSync:
             self.log(plan, plan.log_for)
         for change in plan.changes:
             if change.is_due(pushed):
-                label = (change.snapshot or plan.source).label
+                item = change.snapshot
+                label = plan.label if item is None else plan.name_of(str(item.snapshot))
                 self._try(label, "updating metadata", partial(self._apply, plan, change, label))
 
     def _try(self, label: str, doing: str, step: Callable[[], None]) -> None:
@@ -157,7 +163,7 @@ class MetadataSync:
         except PbsPushError as error:
             self._run.problem(f"{label}: {doing}", error)
 
-    def _late_log(self, plan: GroupPlan, item: SourceSnapshot) -> None:
+    def _late_log(self, plan: GroupPlan, item: SourceSnapshot, label: str) -> None:
         """A log that appeared after its snapshot was pushed."""
         namespace = plan.target_namespace
         listed = self._api.snapshots(namespace, item.snapshot.group)
@@ -170,13 +176,13 @@ class MetadataSync:
         if log is None:
             return
         if why := late_logs.why_not(manifest, copy, self._key):
-            self._run.note("warning", f"{item.label}: its client log is not added: {why}")
+            self._run.note("warning", f"{label}: its client log is not added: {why}")
             return
         log = encrypt_log(log, manifest, self._key)
         paced = Paced(log, self._run.pacer, self._run.check_cancelled)
         self._api.upload_log(namespace, item.snapshot, paced)
         self._run.report.count(logs_added=1)
-        self._run.note("info", f"{item.label}: client log added at the target")
+        self._run.note("info", f"{label}: client log added at the target")
 
     def _apply(self, plan: GroupPlan, change: MetadataChange, label: str) -> None:
         namespace = plan.target_namespace

@@ -38,9 +38,11 @@ class NamespaceSurvey:
         self._existing = existing
         self._candidates = namespace_candidates(existing, mapped, run.options)
 
-    def all_stay(self, why: str) -> tuple[VanishedNamespace, ...]:
+    def hold_all_back(self, why: str) -> tuple[VanishedNamespace, ...]:
         """None goes, for this reason."""
-        return tuple(VanishedNamespace(namespace, keep=why) for namespace in self._candidates)
+        return tuple(
+            VanishedNamespace(namespace, keep=why, held_back=True) for namespace in self._candidates
+        )
 
     def look(self, pool: ThreadPoolExecutor) -> tuple[VanishedNamespace, ...]:
         """Look into each of them, several at once in ``pool``."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pbs_push.names import Namespace
+from pbs_push.names import Namespace, placed, route_label
 from pbs_push.push.metadata import MetadataChange
-from pbs_push.push.report import Outcome, Result, Skip
+from pbs_push.push.report import Alert, HeldBack, Outcome, Result, Skip
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
 from pbs_push.source.datastore import SourceIdentity
 from pbs_push.source.items import SourceGroup, SourceSnapshot
@@ -37,13 +37,34 @@ class GroupPlan:
     log_for: SourceSnapshot | None = None
     changes: tuple[MetadataChange, ...] = ()
     notes: tuple[str, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
     finished: int = 0
     """Finished snapshots at the source, to be pushed or not."""
+    has_links: bool = False
+    """Whether symbolic links lie in the place of snapshots, which may have vanished or not."""
+    leave_alone: bool = False
+    """Whether nothing that is at the target may be changed: it may not be the source's."""
+
+    @property
+    def label(self) -> str:
+        """For messages: the group, and where it lands."""
+        return self.name_of(str(self.source.group))
+
+    @property
+    def target_label(self) -> str:
+        """For messages: the group as the target has it."""
+        target = self.target_namespace
+        return placed(target, target, str(self.source.group))
+
+    def name_of(self, name: str) -> str:
+        """For messages: something of the group, and where that lands."""
+        return placed(self.source.namespace, self.target_namespace, name)
 
     @property
     def is_quiet(self) -> bool:
         """Whether there is nothing to do, and nothing to tell but the outcomes."""
-        return not (self.has_work or self.notes)
+        return not (self.has_work or self.notes or self.alerts or self.held_back)
 
     @property
     def has_work(self) -> bool:
@@ -58,7 +79,8 @@ class NamespacePlan:
     ``groups`` are those with something to do or to tell. There may be tens of thousands without:
     of these there are just the outcomes, in ``settled``. ``looked_at`` counts all groups, and
     ``finished`` their finished snapshots at the source. ``vanished`` groups are to be removed at
-    the target, which holds ``target_snapshots`` there now.
+    the target, which holds ``target_snapshots`` there now. ``held_back`` are removals that do not
+    happen; those of groups stand there.
     """
 
     source: Namespace
@@ -68,6 +90,7 @@ class NamespacePlan:
     settled: tuple[Outcome, ...] = ()
     vanished: tuple[VanishedGroup, ...] = ()
     notes: tuple[str, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
     looked_at: int = 0
     finished: int = 0
     target_snapshots: int = 0
@@ -78,18 +101,36 @@ class NamespacePlan:
             yield from group.outcomes
         yield from self.settled
 
+    def all_held_back(self) -> Iterator[HeldBack]:
+        """Removals that do not happen, in the namespace and in its groups."""
+        yield from self.held_back
+        for group in self.groups:
+            yield from group.held_back
+
     @property
     def removes(self) -> bool:
         """Whether anything is to be removed at the target."""
         return bool(self.vanished) or any(group.vanished or group.dead for group in self.groups)
 
-    def without_removals(self, *notes: str) -> NamespacePlan:
-        """The same with nothing to be removed, and with the reasons why."""
+    @property
+    def label(self) -> str:
+        """For messages: the namespace, and where it lands."""
+        return route_label(self.source, self.target)
+
+    def without_removals(self, why: str | None) -> NamespacePlan:
+        """The same with nothing to be removed; ``why`` it is held back, unless that was told."""
+        if not self.removes:
+            return self
         groups = tuple(
             replace(group, vanished=(), dead=()) if group.vanished or group.dead else group
             for group in self.groups
         )
-        return replace(self, groups=groups, vanished=(), notes=(*self.notes, *notes))
+        held = (
+            ()
+            if why is None
+            else (HeldBack(f"what vanished from target {self.target.label}", why),)
+        )
+        return replace(self, groups=groups, vanished=(), held_back=(*self.held_back, *held))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +187,15 @@ def namespaces_to_create(wanted: Namespace, existing: set[Namespace]) -> tuple[N
 
 def outcomes_of(
     group: SourceGroup,
+    target: Namespace,
     items: Sequence[SourceSnapshot],
-    result: Result,
     skip: Skip | None,
     detail: str = "",
 ) -> tuple[Outcome, ...]:
-    """One outcome for all of these snapshots, oldest first; none where there are none."""
+    """One outcome for all of these snapshots, oldest first; none where there are none.
+
+    ``skip`` None: they are there already. ``target`` is the target namespace.
+    """
     if not items:
         return ()
     outcome = Outcome(
@@ -160,8 +204,9 @@ def outcomes_of(
         items[0].snapshot.backup_time,
         items[-1].snapshot.backup_time,
         len(items),
-        result,
+        Result.ALREADY_THERE if skip is None else Result.SKIPPED,
         skip,
         detail=detail,
+        target=target,
     )
     return (outcome,)

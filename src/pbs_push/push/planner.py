@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from pbs_push.access.paths import datastore_path
 from pbs_push.errors import AccessError, InvalidName, PbsPushError, ProtocolError, SourceError
-from pbs_push.names import CLIENT_LOG_NAME, Namespace
+from pbs_push.names import CLIENT_LOG_NAME, Namespace, placed, route_label
 from pbs_push.push import late_logs
+from pbs_push.push.findings import NO_FINDINGS, BothSides
 from pbs_push.push.group_rules import plan_group
 from pbs_push.push.mapping import check_depths
 from pbs_push.push.metadata import MetadataComparison
@@ -24,14 +26,15 @@ from pbs_push.push.plan import (
     namespaces_to_create,
     outcomes_of,
 )
-from pbs_push.push.report import Result, Skip
+from pbs_push.push.report import HeldBack, Skip
 from pbs_push.push.vanished import too_many, vanished_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pbs_push.formats.manifest import Manifest
     from pbs_push.names import Group
+    from pbs_push.push.findings import Findings
     from pbs_push.push.report import Outcome
     from pbs_push.push.run import Run
     from pbs_push.push.vanished import VanishedNamespace
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
 LISTING_THREADS: Final = 8
 """As many REST requests at once as the pool has connections."""
+
+_NOT_FOLLOWED: Final = "it is a symbolic link, or no folder, and is not followed"
+_LINKS: Final = "the source has symbolic links, or files where folders should be"
 
 
 class Planner:
@@ -125,7 +131,7 @@ class Planner:
             target = namespace.mapped(options.source_namespace, options.target_namespace)
             if not isinstance(error, AccessError) or target not in existing:
                 self._failed = True
-            self._on_problem(f"source {namespace.label}", error)
+            self._on_problem(f"source {route_label(namespace, target)}", error)
             return None
 
     def _planned_namespace(self, namespace: Namespace, existing: set[Namespace]) -> NamespacePlan:
@@ -138,22 +144,30 @@ class Planner:
         groups = {} if create else self._groups_at_target(target)
         at_target = _AtTarget(self._target.api, target, groups)
         look = partial(self._group, target=target, at_target=at_target)
-        contents = self._source.contents(namespace)
+        links: list[str] = []
+        contents = self._source.contents(namespace, links)
         # Comparing notes takes a request for most snapshots.
         made = (self._comparers.map if options.sync_metadata else map)(look, contents)
         draft = _Draft()
         for group in made:
             draft.add(group)
+        notes = [f"source {namespace.label}: {path}: {_NOT_FOLLOWED}" for path in links]
         plan = NamespacePlan(
             namespace,
             target,
             create,
             tuple(draft.groups),
             tuple(draft.settled),
+            notes=tuple(notes),
             looked_at=len(draft.names),
             finished=draft.finished,
         )
-        return self._with_vanished(plan, at_target, draft) if options.remove_vanished else plan
+        if links or draft.links:
+            self._links = True
+        if not options.remove_vanished:
+            return plan
+        plan = self._with_vanished(plan, at_target, draft)
+        return plan.without_removals(_LINKS) if links or draft.links else plan
 
     def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
         if self._anchor is not None and namespace == self._options.target_namespace:
@@ -170,9 +184,6 @@ class Planner:
             for group, item in at_target.groups.items()
             if item.is_owned_by(self._target.auth_id) and options.group_filters.accepts(group)
         )
-        plan = replace(plan, target_snapshots=there)
-        if why := self._why_nothing_vanished(plan, at_target):
-            return plan.without_removals(f"source {plan.source.label} {why}")
         gone = vanished_groups(
             draft.names,
             at_target.groups,
@@ -180,38 +191,25 @@ class Planner:
             options.group_filters,
             self._target.auth_id,
         )
+        plan = replace(plan, target_snapshots=there, vanished=gone)
         if gone and draft.unread:
-            note = (
-                f"target {plan.target.label}: vanished groups stay, since not all groups of source "
-                f"{plan.source.label} can be read"
+            what = f"vanished groups of target {plan.target.label}"
+            why = f"not all groups of source {plan.source.label} can be read"
+            held = HeldBack(what, why)
+            plan = replace(plan, vanished=(), held_back=(*plan.held_back, held))
+        if not plan.finished and not options.allow_empty_source:
+            plan = plan.without_removals(
+                f"source {plan.source.label} is empty (no finished snapshot), and the target's is "
+                "not; --allow-empty-source would remove it"
             )
-            plan = replace(plan, notes=(*plan.notes, note))
-        else:
-            plan = replace(plan, vanished=gone)
         if not plan.removes:
             return plan
         try:
             options.access.require_prune(options.remote_name, self._store, plan.target)
         except PbsPushError as error:  # this step fails, not the push
             self._on_problem(f"removing what vanished from the target's {plan.target.label}", error)
-            return plan.without_removals()
+            return plan.without_removals(None)
         return plan
-
-    def _why_nothing_vanished(self, plan: NamespacePlan, at_target: _AtTarget) -> str | None:
-        """Why the source does not tell what vanished from it, None if it does."""
-        if links := self._source.links_in(plan.source):
-            self._links = True
-            return (
-                f"has a symbolic link, or no folder, at {links[0]}: nothing is removed at the "
-                "target for what may lie behind it"
-            )
-        allowed = self._options.allow_empty_source
-        if not plan.finished and at_target.groups and not allowed:
-            return (
-                "is empty (no finished snapshot) and the target's is not: nothing is removed there "
-                "(--allow-empty-source would)"
-            )
-        return None
 
     # -- one group --
 
@@ -224,16 +222,16 @@ class Planner:
         group, found = content
         if isinstance(found, SourceError):
             self._failed = True
-            self._on_problem(f"source group {group.label}", found)
+            name = placed(group.namespace, target, str(group.group))
+            self._on_problem(f"source group {name}", found)
             return None
         if not self._options.group_filters.accepts(group.group):
             return self._skipped(group, found, target, Skip.FILTERED)
         if not self._may_read(group):
             return self._skipped(group, found, target, Skip.NO_RIGHT)
         item = at_target.groups.get(group.group)
-        listed: list[SnapshotItem] = []
-        if self._wants_lists or late_logs.is_hidden(found.snapshots, item, self._has_log):
-            listed = at_target.snapshots.get(group.group, [])
+        listed = self._listed(group, found, item, at_target)
+        findings = self._findings(group, found, item, listed, target)
         plan = plan_group(
             group,
             found,
@@ -243,37 +241,79 @@ class Planner:
             self._options,
             self._read_manifest,
             self._has_log,
-            listed,
+            listed or (),
+            findings,
         )
         if plan.log_for is not None:
             plan = self._with_late_log(plan, plan.log_for, at_target)
-        if plan.finished and (self._options.sync_metadata or self._options.sync_protected):
-            common = late_logs.in_common(found.snapshots, listed)
+        wants_metadata = self._options.sync_metadata or self._options.sync_protected
+        foreign = findings.leave_alone or findings.unrelated
+        if plan.finished and wants_metadata and not foreign:
+            common = late_logs.in_common(found.snapshots, listed or ())
             plan = replace(plan, changes=self._comparison.changes(plan, item, common))
         return plan
+
+    def _listed(
+        self,
+        group: SourceGroup,
+        found: SnapshotList,
+        item: GroupItem | None,
+        at_target: _AtTarget,
+    ) -> Sequence[SnapshotItem] | None:
+        """The target's snapshots of a group, where they are needed; None where they are not.
+
+        The list of groups tells the newest one alone. If that is none of the source's, only the
+        list tells whether there are others in common.
+        """
+        newest = item.newest_finished if item is not None else None
+        times = {one.snapshot.backup_time for one in found.snapshots if one.finished}
+        hidden = newest is not None and bool(times) and newest not in times
+        if self._wants_lists or hidden:
+            return at_target.snapshots.get(group.group, [])
+        return None
+
+    def _findings(
+        self,
+        group: SourceGroup,
+        found: SnapshotList,
+        item: GroupItem | None,
+        listed: Sequence[SnapshotItem] | None,
+        target: Namespace,
+    ) -> Findings:
+        if item is None or group.owner is None or not item.is_owned_by(self._target.auth_id):
+            return NO_FINDINGS
+        sides = BothSides(group, target, found.snapshots, item, listed, time.time())
+        return sides.look(self._read_manifest, self._names_of)
+
+    def _names_of(self, item: SourceSnapshot) -> list[str]:
+        try:
+            return self._source.archive_names(item)
+        except PbsPushError:
+            return []  # the push will say what is wrong, if it comes to that
 
     def _with_late_log(
         self, plan: GroupPlan, item: SourceSnapshot, at_target: _AtTarget
     ) -> GroupPlan:
         """Keep the late log in the plan only if it can go to the target's copy of its snapshot."""
         without = replace(plan, log_for=None)
+        label = plan.name_of(str(item.snapshot))
         try:
             copy = late_logs.lacking(item, at_target.snapshots.get(item.snapshot.group, []))
             if copy is None:
                 return without
             why = late_logs.why_not(self._read_manifest(item), copy, self._options.encryption_key)
         except PbsPushError as error:
-            self._on_problem(f"{item.label}: looking at its client log", error)
+            self._on_problem(f"{label}: looking at its client log", error)
             return without
         if why is None:
             return plan
-        note = f"{item.label}: its client log, which came late, is not added: {why}"
+        note = f"{label}: its client log, which came late, is not added: {why}"
         return replace(without, notes=(*plan.notes, note))
 
     def _skipped(
         self, group: SourceGroup, found: SnapshotList, target: Namespace, skip: Skip
     ) -> GroupPlan:
-        outcomes = outcomes_of(group, found.snapshots, Result.SKIPPED, skip)
+        outcomes = outcomes_of(group, target, found.snapshots, skip)
         finished = sum(item.finished for item in found.snapshots)
         return GroupPlan(group, target, None, outcomes=outcomes, finished=finished)
 
@@ -306,12 +346,12 @@ class Planner:
         mapped = {ns.mapped(options.source_namespace, options.target_namespace) for ns in found}
         survey = NamespaceSurvey(self._run, existing, mapped)
         why = self._why_no_namespace_vanished(plans)
-        return survey.all_stay(why) if why is not None else survey.look(pool)
+        return survey.hold_all_back(why) if why is not None else survey.look(pool)
 
     def _why_no_namespace_vanished(self, plans: list[NamespacePlan]) -> str | None:
         """Why the source does not tell which of the target's namespaces vanished from it."""
         if self._links:
-            return "the source has symbolic links, or files where folders should be"
+            return _LINKS
         if self._failed:
             return "the push had errors"
         empty = not any(plan.finished for plan in plans)
@@ -334,6 +374,7 @@ class _Draft:
         self.names: set[Group] = set()
         self.finished = 0
         self.unread = 0
+        self.links = False
 
     def add(self, plan: GroupPlan | None) -> None:
         """Take a group; None for one that could not be read."""
@@ -342,6 +383,7 @@ class _Draft:
             return
         self.names.add(plan.source.group)
         self.finished += plan.finished
+        self.links = self.links or plan.has_links
         if plan.is_quiet:
             self.settled += plan.outcomes
         else:

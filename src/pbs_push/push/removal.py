@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import PbsPushError, SnapshotVanished, StatusError
+from pbs_push.push.report import HeldBack
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
 
 if TYPE_CHECKING:
@@ -46,22 +47,19 @@ class Remover:
         self._check_cancelled = run.check_cancelled
         self._stayed: list[Namespace] = []
 
-    def dead(self, plan: GroupPlan) -> None:
-        """Forget, before a group is pushed, what has no manifest and is in the way."""
-        for item in plan.dead:
-            self._snapshot(plan.target_namespace, item, "it was dead, and is in the way of a push")
+    def dead(self, plan: GroupPlan, item: VanishedSnapshot) -> None:
+        """Forget what has no manifest and is in the way of a push."""
+        self._snapshot(plan.target_namespace, item, "it was dead, and in the way of a push")
 
     def snapshots(self, plan: GroupPlan) -> None:
         """Forget the vanished snapshots of a group that was pushed without an error."""
-        if not plan.vanished:
-            return
         where = _place(plan.target_namespace, str(plan.source.group))
         try:
             with self._run.source_staying():
                 here = self._source.snapshots(plan.source).snapshots
             there = self._api.snapshots(plan.target_namespace, plan.source.group)
         except SnapshotVanished as error:
-            self._run.note("warning", f"{where}: what vanished from it stays: {error}")
+            self._hold_back(plan, str(error))
             return
         except PbsPushError as error:
             self._on_problem(f"removing what vanished from {where}", error)
@@ -69,13 +67,16 @@ class Remover:
         finished = {item.snapshot.backup_time for item in here if item.finished}
         lasting = any(item.backup_time in finished for item in there if item.finished)
         if plan.finished and not lasting and not self._options.allow_empty_source:
-            text = "the target has no other snapshot of the source's"
-            self._run.note("warning", f"{where}: what vanished from it stays: {text}")
+            self._hold_back(plan, "the target has no other snapshot of the source's")
             return
         again = {item.snapshot.backup_time for item in here}
         for item in plan.vanished:
             if item.snapshot.backup_time not in again:
                 self._snapshot(plan.target_namespace, item, "it vanished from the source")
+
+    def _hold_back(self, plan: GroupPlan, why: str) -> None:
+        what = f"what vanished from target {plan.target_label}"
+        self._run.hold_back(HeldBack(what, why))
 
     def groups(self, plan: NamespacePlan) -> None:
         """Remove the vanished groups of a namespace that was pushed without an error."""
@@ -97,20 +98,27 @@ class Remover:
                 if keep is None:
                     self._group(plan.target, item, where)
                 else:
+                    self._report.count_kept(groups=1)
                     self._info(f"{where}: vanished from the source, but stays: {keep}")
             except PbsPushError as error:
                 self._on_problem(f"removing group {where}", error)
 
         self._some_at_once(remove, plan.vanished)
 
-    def namespace(self, item: VanishedNamespace) -> None:
+    def namespace(self, item: VanishedNamespace, *, why_not: str | None = None) -> None:
         """Remove a vanished namespace, or say why it stays; those below it must come before.
+
+        It is held back if the plan says so, or ``why_not``, unless a rule keeps it anyway.
 
         Its groups are removed by themselves, and then the namespace only if it is empty: the target
         would remove with it what we were never shown (spec 05: whoever owns it).
         """
         self._check_cancelled()
         where = f"target {item.namespace.label}"
+        if item.held_back or (item.keep is None and why_not is not None):
+            self._stayed.append(item.namespace)
+            self._run.hold_back(HeldBack(f"vanished {where}", item.keep or why_not or ""))
+            return
         try:
             groups = [] if item.keep else list(self._api.groups_by_name(item.namespace).values())
             keep = item.keep or self._why_to_keep_now(item, groups)
@@ -132,8 +140,9 @@ class Remover:
             if is_gone(error):
                 self._info(f"{where}: gone meanwhile at the target")
             elif isinstance(error, StatusError) and error.status == HTTPStatus.BAD_REQUEST:
+                self._stayed.append(item.namespace)
                 text = f"the target keeps it: {error}; a group that is empty may be in it"
-                self._stays(item.namespace, f"{where}: vanished, but {text}")
+                self._run.hold_back(HeldBack(f"vanished {where}", text))
             else:
                 self._stayed.append(item.namespace)
                 self._on_problem(f"removing {where}", error)
@@ -161,6 +170,7 @@ class Remover:
 
     def _stays(self, namespace: Namespace, text: str) -> None:
         self._stayed.append(namespace)
+        self._report.count_kept(namespaces=1)
         self._run.note("warning", text)
 
     # -- snapshots --
@@ -240,6 +250,7 @@ class Remover:
             protected=protected,
         )
         if protected:
+            self._report.count_kept(groups=1)
             self._info(f"{where}: vanished, but stays: {protected} snapshots are protected")
         else:
             self._info(f"{where}: removed, it vanished from the source")
@@ -258,6 +269,7 @@ class Remover:
         self._report.count_removed(snapshots=gone, protected=protected)
         if protected < len(left):
             raise error
+        self._report.count_kept(groups=1)
         self._info(f"{where}: vanished, {gone} snapshots removed, {protected} protected ones stay")
         return protected
 

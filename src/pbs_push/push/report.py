@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pbs_push.errors import PbsPushError, drop_frames
-from pbs_push.names import Group, Namespace, Snapshot, format_backup_time
+from pbs_push.names import Group, Namespace, Snapshot, format_backup_time, placed
 
 
 class Result(enum.Enum):
@@ -31,6 +31,8 @@ class Skip(enum.Enum):
     NOT_VERIFIED = "not verified"
     NOT_ENCRYPTED = "not encrypted"
     PARTLY_ENCRYPTED = "partly encrypted: it can neither be encrypted nor go as it is"
+    BROKEN = "broken at the target: it is not all there"
+    OTHER_CONTENT = "the target's snapshot of the same time has other content"
     NOT_OWNED = "its group at the target is owned by someone else"
     NO_OWNER = "its group has no readable owner at the source"
     NO_RIGHT = "the local user may not read its group"
@@ -91,6 +93,8 @@ class Outcome:
     error: PbsPushError | None = None
     stats: TransferStats = TransferStats()
     detail: str = ""
+    target: Namespace | None = None
+    """The target namespace, None for the same path as at the source."""
 
     @classmethod
     def of(
@@ -102,31 +106,85 @@ class Outcome:
         skip: Skip | None = None,
         error: PbsPushError | None = None,
         stats: TransferStats | None = None,
+        detail: str = "",
+        target: Namespace | None = None,
     ) -> Outcome:
         """The outcome of one snapshot of a source namespace."""
-        time = snapshot.backup_time
         return cls(
-            namespace, snapshot.group, time, time, 1, result, skip, error, stats or TransferStats()
+            namespace,
+            snapshot.group,
+            snapshot.backup_time,
+            snapshot.backup_time,
+            1,
+            result,
+            skip,
+            error,
+            stats or TransferStats(),
+            detail,
+            target,
         )
 
     @property
     def label(self) -> str:
-        """For messages: which snapshots."""
-        where = str(self.group) if self.namespace.is_root else f"{self.namespace}: {self.group}"
+        """For messages: which snapshots, and where they land."""
+        target = self.namespace if self.target is None else self.target
+        where = placed(self.namespace, target, str(self.group))
         if self.count == 1:
             return f"{where}/{format_backup_time(self.oldest)}"
         times = f"{format_backup_time(self.oldest)} … {format_backup_time(self.newest)}"
         return f"{where}: {self.count} snapshots, {times}"
 
 
+class Finding(enum.Enum):
+    """What cannot be normal about a group; the value is what people read."""
+
+    FUTURE = "the target's newest snapshot is dated in the future"
+    UNRELATED = "source and target have no snapshot in common"
+    OTHER_CONTENT = "the target has other content of the same time"
+    BROKEN = "a snapshot at the target is broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that was found about a group and cannot be normal: somebody has to look.
+
+    ``text`` tells all of it, and what to do.
+    """
+
+    finding: Finding
+    namespace: Namespace
+    group: Group
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Removals that were asked for and did not happen, for a reason that no rule gives.
+
+    ``what`` would go, of the target, and stays because of ``why``.
+    """
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
 @dataclass(slots=True)
 class Removed:
-    """What was removed at the target, confirmed by it; ``protected`` snapshots had to stay."""
+    """What was removed at the target, confirmed by it; ``protected`` snapshots had to stay.
+
+    ``kept`` namespaces and groups vanished from the source and stay by a rule: since they hold what
+    is protected, or belongs to somebody else, or is left out by a filter, or came meanwhile.
+    """
 
     namespaces: int = 0
     groups: int = 0
     snapshots: int = 0
     protected: int = 0
+    kept_namespaces: int = 0
+    kept_groups: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +199,22 @@ EXIT_FAILED: Final = 1
 EXIT_PARTIAL: Final = 3
 EXIT_NOTHING: Final = 5
 
-TO_MEND: Final = (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.PARTLY_ENCRYPTED)
+TO_MEND: Final = (
+    Skip.NOT_OWNED,
+    Skip.NO_OWNER,
+    Skip.PARTLY_ENCRYPTED,
+    Skip.BROKEN,
+    Skip.OTHER_CONTENT,
+)
 """Reasons that keep away from the target what should be there, until somebody mends them.
 
-Of the others some are what options or rights ask for; and what is older than the target's newest,
-or a server refuses whatever is done, would make every later push fail, too."""
+The others are what options or rights ask for, or are normal life: a target that keeps less than the
+source has removed what is older than its newest, and a source may have lost its newest."""
 
-_COULD_NOT: Final = (*TO_MEND, Skip.NO_RIGHT, Skip.UNSUPPORTED, Skip.NOT_NEWER)
+LEFT_OUT: Final = (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.PARTLY_ENCRYPTED)
+"""Reasons for which a group is not at the target: at most a copy of it under another name is."""
+
+_COULD_NOT: Final = (*TO_MEND, Skip.NO_RIGHT, Skip.UNSUPPORTED)
 """Reasons that no option asked for: where they are all there is, nothing could be pushed."""
 
 
@@ -162,6 +229,8 @@ class Report:
         self._lock = threading.Lock()
         self.outcomes: list[Outcome] = []
         self.problems: list[Problem] = []
+        self.alerts: list[Alert] = []
+        self.held_back: list[HeldBack] = []
         self.counts: Counter[Result] = Counter()
         self.skips: Counter[Skip] = Counter()
         self.stats = TransferStats()
@@ -194,6 +263,12 @@ class Report:
             self.removed.snapshots += snapshots
             self.removed.protected += protected
 
+    def count_kept(self, *, namespaces: int = 0, groups: int = 0) -> None:
+        """Count what vanished and stays by a rule."""
+        with self._lock:
+            self.removed.kept_namespaces += namespaces
+            self.removed.kept_groups += groups
+
     def count(self, *, logs_added: int = 0, metadata_updates: int = 0) -> None:
         """Count changes to what was at the target already."""
         with self._lock:
@@ -205,6 +280,22 @@ class Report:
         drop_frames(problem.error)
         with self._lock:
             self.problems.append(problem)
+
+    def add_alert(self, alert: Alert) -> None:
+        """Note what cannot be normal."""
+        with self._lock:
+            self.alerts.append(alert)
+
+    def hold_back(self, held: HeldBack) -> None:
+        """Note removals that do not happen."""
+        with self._lock:
+            self.held_back.append(held)
+
+    def is_not_there(self, outcome: Outcome) -> None:
+        """Take back that a snapshot was already there; this is what became of it."""
+        with self._lock:
+            self.counts[Result.ALREADY_THERE] -= outcome.count
+        self.add(outcome)
 
     @property
     def failed(self) -> int:
@@ -219,9 +310,11 @@ class Report:
     def status_with(self, to_push: int) -> int:
         """The exit status if so many snapshots more are pushed: what a dry run knows of it."""
         good = to_push + self.counts[Result.PUSHED] + self.counts[Result.ALREADY_THERE]
+        good += self.skips[Skip.NOT_NEWER]
         if self.failed:
-            good += self.skips[Skip.NOT_NEWER]
             return EXIT_PARTIAL if good else self._worst_exit()
+        if self.alerts or self.held_back:
+            return EXIT_PARTIAL
         if good:
             return EXIT_PARTIAL if any(self.skips[skip] for skip in TO_MEND) else 0
         return EXIT_NOTHING if any(self.skips[skip] for skip in _COULD_NOT) else 0

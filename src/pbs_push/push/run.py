@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Final
 from pbs_push.errors import Cancelled, PbsPushError
 from pbs_push.push.events import Note, SnapshotEnded
 from pbs_push.push.report import Problem, Report
+from pbs_push.push.run_lock import only_one
 from pbs_push.push.schedule import buffer_share
 from pbs_push.remote.pacing import Pacer
 from pbs_push.remote.supply import ConnectionSupply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from pbs_push.push.events import Event, Level, Listener
     from pbs_push.push.options import PushOptions
-    from pbs_push.push.report import Outcome
+    from pbs_push.push.report import Alert, HeldBack, Outcome
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore, SourceIdentity
 
@@ -48,6 +50,8 @@ class Run:
         """What each group may hold in memory."""
         self._listener = listener
         self._listener_lock = threading.Lock()
+        self._once_lock = threading.Lock()
+        self._said: set[str] = set()
         self._identity: SourceIdentity | None = None
 
     # -- the source stays what it was --
@@ -75,6 +79,16 @@ class Run:
         finally:
             self.check_source()
 
+    def only_one(self) -> AbstractContextManager[None]:
+        """Keep the same push from running twice at once on this host. Raises AlreadyRunning."""
+        source, options, there = self.source.path.resolve(), self.options, self.target.repository
+        filters = ",".join(sorted(str(one) for one in options.group_filters.filters))
+        which = f"{options.source_namespace}|{options.max_depth}|{filters}"
+        key = f"{source}|{which}|{there.netloc}|{there.datastore}|{options.target_namespace}"
+        what = f"pushing {source} to {there}"
+        wait_s = options.lock_wait_s
+        return only_one(what, key, wait_s, self.pause, lambda text: self.note("info", text))
+
     # -- stopping --
 
     def check_cancelled(self) -> None:
@@ -101,9 +115,27 @@ class Run:
         self.report.add_problem(Problem(what, error))
         self.note("error", f"{what}: {error}")
 
+    def alert(self, alert: Alert) -> None:
+        """Report what cannot be normal; the push goes on."""
+        self.report.add_alert(alert)
+        self.note("warning", alert.text)
+
+    def hold_back(self, held: HeldBack) -> None:
+        """Report removals that do not happen."""
+        self.report.hold_back(held)
+        self.note("warning", f"not removed: {held}")
+
     def note(self, level: Level, text: str) -> None:
         """Tell a line for people."""
         self.notify(Note(level, text))
+
+    def note_once(self, level: Level, text: str) -> None:
+        """Tell a line for people, the first time that it is said in this run."""
+        with self._once_lock:
+            if text in self._said:
+                return
+            self._said.add(text)
+        self.note(level, text)
 
     def notify(self, event: Event) -> None:
         """Tell the listener, if there is one."""

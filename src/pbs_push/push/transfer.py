@@ -22,7 +22,7 @@ from pbs_push._native.digests import DigestSet
 from pbs_push._native.transport import EntryTable
 from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES
 from pbs_push.push.archives import MAX_INDEXES
-from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions, manifest_of
+from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions
 from pbs_push.push.writers import IndexWriter, alike, create_call
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class SnapshotTransfer(Transfer):
         creates = [writer.create for writer in self._writers]
         asked = [about] if about is not None else []
         session.wait([*registrations.values(), *creates, *asked])
-        self._at_target = manifest_of(about)
+        self._at_target = self._manifest_of(about)
         self._take_from_source(registrations)
         stale = [name for name in registrations if not self._is_same_at_target(name)]
         here = self._previous.indexes if self._previous is not None else {}
@@ -144,7 +144,7 @@ class SnapshotTransfer(Transfer):
         """
         downloads = {name: self._session.previous_index(name) for name in self._archives.indexes}
         self._session.wait([about, *downloads.values()])
-        self._at_target = manifest_of(about)
+        self._at_target = self._manifest_of(about)
         self._take_downloads(downloads)
         for archive in self._indexes:
             old = self._registered.get(archive.info.filename)

@@ -46,7 +46,8 @@ class TransferOptions:
     ``previous`` are the source's own indexes of that snapshot, if it has it; ``expects_previous``
     says that the target has one at all. ``body_limit``: bytes that an entry list must be below.
     ``order`` says in which order the chunks at some positions of an index are best read. ``plain``:
-    take no shortcut but downloading previous indexes. ``on_progress(done, known)`` is called often,
+    take no shortcut but downloading previous indexes. ``on_previous`` is given the manifest of the
+    target's previous snapshot where it was asked for, ``on_progress(done, known)`` is called often,
     with numbers of chunks, ``on_closing`` when three flights are left.
     """
 
@@ -56,6 +57,7 @@ class TransferOptions:
     body_limit: int
     order: Callable[[EntryTable, Positions], Positions]
     plain: bool
+    on_previous: Callable[[Manifest], None]
     on_progress: Callable[[int, int], None]
     on_closing: Callable[[], None]
 
@@ -140,6 +142,17 @@ class Transfer(ABC):
             self._shortcuts += len(self._writers) - 1
 
     # -- what the target has --
+
+    def _manifest_of(self, call: Call | None) -> Manifest | None:
+        """The previous snapshot's manifest in an answer, None if there is none that can be used."""
+        if call is None or call.refused:
+            return None
+        try:
+            found = Manifest.decode(call.body())
+        except (FormatError, RemoteError):
+            return None
+        self._options.on_previous(found)
+        return found
 
     def _downloaded_index(self, name: str, call: Call) -> Index | None:
         """An index of the previous snapshot from its download, if it is what its manifest says.
@@ -227,13 +240,3 @@ class Transfer(ABC):
             flights=self._session.flights,
             fallbacks=self._fallbacks,
         )
-
-
-def manifest_of(call: Call | None) -> Manifest | None:
-    """The manifest in the answer to a download, None where there is none or it is unusable."""
-    if call is None or call.refused:
-        return None
-    try:
-        return Manifest.decode(call.body())
-    except (FormatError, RemoteError):
-        return None

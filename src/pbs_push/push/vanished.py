@@ -55,6 +55,8 @@ class VanishedNamespace:
     protected: int = 0
     seen: frozenset[Snapshot] = frozenset()
     keep: str | None = None
+    held_back: bool = False
+    """Whether it stays for a reason that no rule gives: it should go, and somebody has to look."""
 
 
 def vanished_snapshots(

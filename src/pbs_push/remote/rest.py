@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 
-from pbs_push.errors import ConnectError, InvalidName, ProtocolError, os_reason
+from pbs_push.errors import ConfigError, ConnectError, InvalidName, ProtocolError, os_reason
 from pbs_push.remote.answers import parse_data, raise_for_status
 from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket
 from pbs_push.remote.tls import explain_tls_error
@@ -168,6 +168,11 @@ class Rest:
         """Close the pool's connections."""
         self._client.close()
 
+    def check_open(self) -> None:
+        """Raise ConfigError once it is closed."""
+        if self._client.is_closed:
+            raise ConfigError(f"the Target {self.repository} is closed; make a new one")
+
     def get(self, path: str, params: Params | None = None) -> Any:
         """The ``data`` of a GET. Raises RemoteError."""
         return self._data("GET", path, params)
@@ -240,6 +245,7 @@ class Rest:
         return reply._replace(secrets=tuple(headers.values()))
 
     def _send(self, request: str, method: str, path: str, arguments: dict[str, Any]) -> _Reply:
+        self.check_open()
         stopwatch = _Stopwatch()
         try:
             with self._client.stream(

@@ -55,13 +55,14 @@ class ConnectionSupply:
         except BaseException as error:  # noqa: BLE001  (it is raised where the result is asked for)
             future.set_exception(error)
 
-    def take(self) -> tuple[TlsStream, bool]:
+    def take(self, *, again: bool = False) -> tuple[TlsStream, bool]:
         """A connection, and whether it is fresh; another may have been closed by the target.
 
-        Raises ConnectError, TlsError, Cancelled.
+        ``again``: for a session that could not be begun with the one before. Raises ConnectError,
+        TlsError, Cancelled.
         """
         with self._lock:
-            self._wanted -= 1
+            self._wanted -= not again
             future = self._ahead.pop(0) if self._ahead else None
         if future is not None:
             try:

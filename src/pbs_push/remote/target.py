@@ -67,7 +67,7 @@ class Target:
         if isinstance(secret, str):
             secret = SecretStr(secret)
         self.repository: Final = repository
-        self._context: Final = TrustContext(fingerprint)
+        self._context: Final = TrustContext(fingerprint, (repository.host, repository.port))
         self.rest: Final = Rest(repository, self._context)
         self.api: Final = TargetApi(self.rest, repository.datastore)
         self._auth: Final[Auth] = (
@@ -112,8 +112,9 @@ class Target:
     def connect(self, cancelled: threading.Event) -> TlsStream:
         """A TLS connection, trusted, for ``begin_backup``; keys are resumed where possible.
 
-        Raises ConnectError, TlsError, Cancelled.
+        Raises ConnectError, TlsError, Cancelled, ConfigError once the target is closed.
         """
+        self.rest.check_open()
         with self._tls_lock:
             session = self._tls_session
         return TlsStream(self.rest.host, self.repository.port, self._context, cancelled, session)

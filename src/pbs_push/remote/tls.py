@@ -7,14 +7,18 @@ the system's CAs and the host name decide (spec 02, "TLS").
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pbs_push.errors import ConnectError, RemoteError, TlsError
 from pbs_push.names import format_fingerprint
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+_VOUCH_TIMEOUT_S: Final = 10.0
 
 
 class TrustContext(ssl.SSLContext):
@@ -25,9 +29,15 @@ class TrustContext(ssl.SSLContext):
     """
 
     fingerprint: bytes | None
+    address: tuple[str, int] | None
 
-    def __new__(cls, fingerprint: bytes | None = None) -> Self:
-        """Make a client context; ``fingerprint`` is the SHA-256 of the DER certificate."""
+    def __new__(
+        cls, fingerprint: bytes | None = None, address: tuple[str, int] | None = None
+    ) -> Self:
+        """Make a client context; ``fingerprint`` is the SHA-256 of the DER certificate.
+
+        ``address`` is the host and port that it is for, so that an error can tell more.
+        """
         context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # A handshake in mid-connection would make a write wait for reads.
@@ -40,6 +50,7 @@ class TrustContext(ssl.SSLContext):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         context.fingerprint = fingerprint
+        context.address = address
         return context
 
     def check_peer(self, peer: ssl.SSLSocket | ssl.SSLObject) -> None:
@@ -53,7 +64,9 @@ class TrustContext(ssl.SSLContext):
         if seen != self.fingerprint:
             raise TlsError(
                 f"the target's certificate has fingerprint {format_fingerprint(seen)}, "
-                f"not {format_fingerprint(self.fingerprint)}; no credentials were sent"
+                f"not {format_fingerprint(self.fingerprint)}; no credentials were sent. If it was "
+                "renewed, 'proxmox-backup-manager cert info' on the server shows the new one"
+                + ("" if self.address is None else vouched_for(*self.address))
             )
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
@@ -65,6 +78,25 @@ class TrustContext(ssl.SSLContext):
             wrapped.close()
             raise
         return wrapped
+
+
+def vouched_for(host: str, port: int) -> str:
+    """Whether a CA of this system vouches for a server, as the end of a sentence about it.
+
+    It is asked over a connection of its own, on which nothing is sent.
+    """
+    context = ssl.create_default_context()
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_VOUCH_TIMEOUT_S) as connection,
+            context.wrap_socket(connection, server_hostname=host),
+        ):
+            pass
+    except ssl.SSLCertVerificationError as error:
+        return f"; no CA of this system vouches for it ({error.verify_message})"
+    except (OSError, ValueError):
+        return ""
+    return "; a CA of this system vouches for it: without a fingerprint it would be trusted"
 
 
 def explain_tls_error(error: ssl.SSLError, netloc: str) -> RemoteError:

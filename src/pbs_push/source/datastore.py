@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -36,9 +36,10 @@ from pbs_push.names import (
 )
 from pbs_push.source.directories import (
     directory,
+    exists,
     file_names,
-    folder_names,
     is_regular_file,
+    look_inside,
     os_errors_as_source_errors,
     read_file,
     subfolder,
@@ -144,21 +145,26 @@ class Datastore:
         ):
             return [
                 SourceGroup(namespace, group, _owner_in(type_fd, group.backup_id))
-                for group, type_fd in _groups_in(namespace_fd)
+                for group, type_fd in _groups_in(namespace_fd, [])
             ]
 
     def contents(
-        self, namespace: Namespace
+        self, namespace: Namespace, links: list[str] | None = None
     ) -> Iterator[tuple[SourceGroup, SnapshotList | SourceError]]:
         """As ``groups``, each with its ``snapshots``, or the error that reading these raised.
 
         One pass over the disk: twice as fast as both calls. Folders are open between the steps.
+        ``links`` is filled with the paths, in the namespace, of symbolic links where groups or
+        namespaces should be, and of what is no folder where one of types or of namespaces should
+        be: they are not followed (spec 01), so what they lead to seems not to be there.
         """
+        links = [] if links is None else links
         with (
             os_errors_as_source_errors(f"list groups of source {namespace.label}"),
             directory(self.path, namespace.disk_path) as namespace_fd,
         ):
-            for group, type_fd in _groups_in(namespace_fd):
+            links += look_inside("ns", namespace_fd).links
+            for group, type_fd in _groups_in(namespace_fd, links):
                 yield _content(namespace, group, type_fd)
 
     def snapshots(self, group: SourceGroup) -> SnapshotList:
@@ -178,17 +184,6 @@ class Datastore:
         """
         locks = SnapshotLocks(self._lock_root, self.name) if lock else None
         return open_snapshot(self.path, snapshot, locks)
-
-    def links_in(self, namespace: Namespace) -> list[str]:
-        """Symbolic links where a namespace's folders, groups or snapshots should be.
-
-        They are not followed (spec 01), so what they lead to seems not to be there. The same goes
-        for what is no folder at all where one of types or of namespaces should be. Raises
-        SourceError where a folder cannot be read.
-        """
-        with os_errors_as_source_errors(f"look for links in source {namespace.label}"):
-            found = list(_links(self.path / namespace.disk_path))
-        return [os.path.relpath(path, self.path) for path in found]
 
     def archive_names(self, snapshot: SourceSnapshot) -> list[str]:
         """Names of the archives and blobs that lie in a snapshot's folder, finished or not."""
@@ -275,7 +270,7 @@ class Datastore:
             os_errors_as_source_errors(f"list source {namespace.label} of {self.path}"),
             directory(self.path, namespace.disk_path) as namespace_fd,
         ):
-            names = sorted(folder_names("ns", namespace_fd)) if max_depth != 0 else []
+            names = sorted(look_inside("ns", namespace_fd).folders) if max_depth != 0 else []
         yield namespace
         below = None if max_depth is None else max_depth - 1
         for name in names:
@@ -303,41 +298,19 @@ def _device_and_inode(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _links(namespace_path: Path) -> Iterator[str]:
-    for kind in _entries(namespace_path, (*BACKUP_TYPES, "ns")):
-        if not kind.is_dir(follow_symlinks=False):
-            yield kind.path
-            continue
-        for group in _entries(kind.path):
-            if group.is_symlink():
-                yield group.path
-            elif kind.name != "ns":
-                inside = _entries(group.path)
-                yield from (
-                    one.path
-                    for one in inside
-                    if looks_like_backup_time(one.name) and one.is_symlink()
-                )
-
-
-def _entries(path: Path | str, names: Collection[str] | None = None) -> Iterator[os.DirEntry[str]]:
-    """What a folder holds, if it is one (still); just these names, if any are given."""
-    try:
-        with os.scandir(path) as entries:
-            yield from (entry for entry in entries if names is None or entry.name in names)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-
-
 def _gone(group: SourceGroup) -> SnapshotVanished:
     return SnapshotVanished(f"source group {group.label} is gone since it was listed")
 
 
-def _groups_in(namespace_fd: int) -> Iterator[tuple[Group, int]]:
-    """The groups of a namespace by type, then naturally by id, with the folder of their type."""
+def _groups_in(namespace_fd: int, links: list[str]) -> Iterator[tuple[Group, int]]:
+    """The groups of a namespace by type, then naturally by id, with the folder of their type.
+
+    ``links`` is filled with those where groups or types should be.
+    """
     for backup_type in BACKUP_TYPES:
-        names = folder_names(backup_type, namespace_fd)
-        groups = [Group(backup_type, name) for name in names if is_safe_id(name)]
+        inside = look_inside(backup_type, namespace_fd)
+        links += inside.links
+        groups = [Group(backup_type, name) for name in inside.folders if is_safe_id(name)]
         if not groups:
             continue
         groups.sort(key=lambda group: group.sort_key)
@@ -364,22 +337,20 @@ def _snapshots_in(namespace: Namespace, group: Group, group_fd: int) -> Snapshot
     found: list[SourceSnapshot] = []
     odd: list[tuple[str, str]] = []
     with os.scandir(group_fd) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if looks_like_backup_time(entry.name) and entry.is_dir(follow_symlinks=False)
-        ]
-    for name in names:
+        likely = [entry for entry in entries if looks_like_backup_time(entry.name)]
+    links = sorted(entry.name for entry in likely if entry.is_symlink())
+    for name in (entry.name for entry in likely if entry.is_dir(follow_symlinks=False)):
         try:
             snapshot = Snapshot(group, parse_backup_time(name))
         except InvalidName as error:
             odd.append((name, str(error)))
             continue
-        finished = is_regular_file(f"{name}/{MANIFEST_NAME}", group_fd)
+        # Whatever lies in a manifest's place: reading it will say what is wrong with it.
+        finished = exists(f"{name}/{MANIFEST_NAME}", group_fd)
         protected = is_regular_file(f"{name}/.protected", group_fd)
         found.append(SourceSnapshot(namespace, snapshot, finished, protected))
     found.sort(key=lambda item: item.snapshot.backup_time)
-    return SnapshotList(tuple(found), tuple(sorted(odd)))
+    return SnapshotList(tuple(found), tuple(sorted(odd)), tuple(links))
 
 
 def _owner_in(type_fd: int, group_name: str) -> AuthId | None:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pbs_push.errors import SourceError
 
@@ -48,16 +48,31 @@ def subfolder(name: str, directory_fd: int) -> Iterator[int]:
         os.close(below_fd)
 
 
-def folder_names(name: str, directory_fd: int) -> list[str]:
-    """Names of the folders in the folder ``name``, in no order; links to folders are none.
+class Inside(NamedTuple):
+    """What a folder holds: names of folders, and paths of what should be one and is not followed.
 
-    Empty where there is no folder ``name``.
+    These are symbolic links, or the folder itself where that is none.
     """
+
+    folders: list[str]
+    links: list[str]
+
+
+def look_inside(name: str, directory_fd: int) -> Inside:
+    """What the folder ``name`` in an open folder holds, in no order; nothing if it is missing."""
+    found = Inside([], [])
     try:
         with subfolder(name, directory_fd) as below_fd, os.scandir(below_fd) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found.folders.append(entry.name)
+                elif entry.is_symlink():
+                    found.links.append(f"{name}/{entry.name}")
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        found.links.append(name)
+    return found
 
 
 def file_names(directory_fd: int) -> list[str]:
@@ -73,6 +88,15 @@ def is_regular_file(name: str, directory_fd: int) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return stat.S_ISREG(found.st_mode)
+
+
+def exists(name: str, directory_fd: int) -> bool:
+    """Whether there is anything of this name, be it a link that leads nowhere."""
+    try:
+        os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def read_file(name: str, directory_fd: int, limit_bytes: int) -> bytes:

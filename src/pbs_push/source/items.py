@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pbs_push.names import AuthId, Group, Namespace, Snapshot
@@ -64,11 +65,20 @@ class SnapshotList:
     """The snapshots of a group, oldest first, and what looks like one but cannot be.
 
     ``odd`` holds pairs of a folder's name and the reason why it is left out: a time that is no
-    date makes a real PBS fail on the whole group (spec 01).
+    date makes a real PBS fail on the whole group (spec 01). ``links`` are names of symbolic links
+    in the place of snapshots, which are not followed.
     """
 
     snapshots: tuple[SourceSnapshot, ...]
     odd: tuple[tuple[str, str], ...] = ()
+    links: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> Iterator[tuple[str, str]]:
+        """Names of all that is left out, with the reasons."""
+        yield from self.odd
+        for name in self.links:
+            yield name, "it is a symbolic link, which is not followed"
 
 
 def _label(name: str, namespace: Namespace) -> str:

@@ -75,7 +75,7 @@ class ListedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ListedGroup:
-    """A group with all its snapshots, oldest first; ``odd`` as in ``SnapshotList``.
+    """A group with all its snapshots, oldest first; ``odd`` is what is left out of it.
 
     ``error`` says why ``notes`` that are there cannot be read; what is not UTF-8 in them is shown
     as U+FFFD.
@@ -122,7 +122,7 @@ def list_groups(
             notes = datastore.group_notes(group, errors="replace")
         except SourceError as problem:
             error = str(problem)
-        yield ListedGroup(group, notes, snapshots, found.odd, error)
+        yield ListedGroup(group, notes, snapshots, tuple(found.left_out), error)
 
 
 def _snapshot(datastore: Datastore, item: SourceSnapshot, *, read_indexes: bool) -> ListedSnapshot:

@@ -6,6 +6,7 @@ reboot, and hosts without PBS lock the snapshot's folder itself.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -23,6 +24,8 @@ from pbs_push.source.items import SourceSnapshot
 _MAX_NAME_LENGTH: Final = 255
 _KEPT_ENDS: Final = 80
 _ESCAPED = re.compile(rb"[^A-Za-z0-9_.]")
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP)
+"""What a file system without locks answers, a network's as a rule."""
 _LOCK_FILE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -59,24 +62,35 @@ class SnapshotLocks:
     store: str
 
     @contextmanager
-    def shared(self, item: SourceSnapshot, directory_fd: int) -> Iterator[None]:
+    def shared(self, item: SourceSnapshot, directory_fd: int) -> Iterator[bool]:
         """Hold the shared lock of a snapshot whose open folder is ``directory_fd``.
 
-        The folder's own lock, where that is taken, lasts until ``directory_fd`` is closed. Raises
-        SourceLocked where another process holds the lock; does not wait.
+        Gives whether there is a lock: a file system may have none, and where no PBS runs on this
+        host nobody else would take one. The folder's own lock, where that is taken, lasts until
+        ``directory_fd`` is closed. Raises SourceLocked where another process holds the lock; does
+        not wait.
         """
         label = f"source snapshot {item.label}"
+        locked = True
         with ExitStack() as resources:
             if self._folders_are_locked():
-                _flock_shared(directory_fd, label)
+                try:
+                    _flock_shared(directory_fd, label)
+                except SourceError as error:
+                    if error.errno not in _NO_LOCKS or self._is_running_pbs():
+                        raise
+                    locked = False
             if self._files_are_locked():
                 path = lock_file_path(self.lock_root, self.store, item.namespace, item.snapshot)
                 resources.callback(os.close, _lock_file_shared(path, self.lock_root, label))
-            yield
+            yield locked
+
+    def _is_running_pbs(self) -> bool:
+        return self.lock_root.is_dir()
 
     def _files_are_locked(self) -> bool:
         """Whether a PBS 4 on this host locks files, or may come to."""
-        return self.lock_root.is_dir() and not (self.lock_root / "old-locking").exists()
+        return self._is_running_pbs() and not (self.lock_root / "old-locking").exists()
 
     def _folders_are_locked(self) -> bool:
         """Whether snapshots' folders may be locked on this host.

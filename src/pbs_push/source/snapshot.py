@@ -28,6 +28,7 @@ from pbs_push.names import (
 )
 from pbs_push.source.directories import (
     directory,
+    exists,
     is_regular_file,
     os_errors_as_source_errors,
     read_file,
@@ -44,15 +45,23 @@ class OpenSnapshot:
 
     Use it as a context manager. ``manifest`` is as it was on opening, and has been checked against
     the snapshot's folder. ``directory_fd`` is the open folder, borrowed: it ends with this object.
+    ``locked``: the snapshot's shared lock is held; a file system may have none.
     May be read from several threads at once, but not be closed meanwhile.
     """
 
     def __init__(
-        self, item: SourceSnapshot, manifest: Manifest, directory_fd: int, resources: ExitStack
+        self,
+        item: SourceSnapshot,
+        manifest: Manifest,
+        directory_fd: int,
+        resources: ExitStack,
+        *,
+        locked: bool,
     ) -> None:
         self.item: Final = item
         self.manifest: Final = manifest
         self.directory_fd: Final = directory_fd
+        self.locked: Final = locked
         self._resources = resources
         self._label = _label(item)
 
@@ -135,11 +144,12 @@ def open_snapshot(base: Path, item: SourceSnapshot, locks: SnapshotLocks | None)
     """
     with ExitStack() as resources:
         directory_fd = _open_directory(base, item, resources)
+        locked = False
         if locks is not None:
-            resources.enter_context(locks.shared(item, directory_fd))
+            locked = resources.enter_context(locks.shared(item, directory_fd))
             _check_still_there(base, item, directory_fd)
         manifest = _read_manifest(item, directory_fd)
-        return OpenSnapshot(item, manifest, directory_fd, resources.pop_all())
+        return OpenSnapshot(item, manifest, directory_fd, resources.pop_all(), locked=locked)
 
 
 def _label(item: SourceSnapshot) -> str:
@@ -174,7 +184,9 @@ def _read(item: SourceSnapshot, directory_fd: int, filename: str, limit_bytes: i
 
 
 def _read_manifest(item: SourceSnapshot, directory_fd: int) -> Manifest:
-    if not _has(item, directory_fd, MANIFEST_NAME):
+    with os_errors_as_source_errors(f"{_label(item)}: look for {MANIFEST_NAME!r}"):
+        there = exists(MANIFEST_NAME, directory_fd)
+    if not there:
         raise SourceError(
             f"{_label(item)} has no manifest ({MANIFEST_NAME}): its backup is running, or died"
         )

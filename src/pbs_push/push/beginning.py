@@ -1,0 +1,260 @@
+"""Beginning a session for a snapshot: connections, locks that are held, and plans gone old."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from pbs_push.errors import (
+    AuthError,
+    BusyError,
+    ConnectError,
+    NotOwnerError,
+    PbsPushError,
+    ProtocolError,
+    StatusError,
+)
+from pbs_push.push.findings import about_snapshot
+from pbs_push.push.report import Finding, Skip
+from pbs_push.push.sameness import difference_in_list
+
+if TYPE_CHECKING:
+    from pbs_push._native.transport import Transport
+    from pbs_push.formats.manifest import Manifest
+    from pbs_push.push.plan import GroupPlan
+    from pbs_push.push.removal import Remover
+    from pbs_push.push.run import Run
+    from pbs_push.remote.models import SnapshotItem
+    from pbs_push.remote.session import BackupSession
+    from pbs_push.source.items import SourceSnapshot
+
+_RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
+"""What a broken connection leaves is removed about 10 ms later (spec 03)."""
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
+_GROWTH: Final = 1.5
+_LOOK_AFTER_S: Final = 2.0
+"""How long a lock is held before it is looked what whoever holds it has done."""
+
+
+class Settled(Exception):
+    """There is nothing to push (any more): what became of the snapshot stands fixed.
+
+    ``skip`` None: it is there already. ``newest`` is the target's newest one as it is now, where
+    that was looked at.
+    """
+
+    def __init__(self, skip: Skip | None, detail: str = "", newest: int | None = None) -> None:
+        super().__init__(detail)
+        self.skip = skip
+        self.detail = detail
+        self.newest = newest
+
+
+class Patience:
+    """How long a held lock is waited for: pauses grow up to some seconds, ``limit_s`` in all.
+
+    What was waited for counts anew when ``moved`` says that whoever holds it gets on.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._pause_s = _FIRST_PAUSE_S
+        self.waited_s = 0.0
+
+    def pause(self) -> float | None:
+        """How long to wait now, in seconds; None if it was enough."""
+        if self.waited_s >= self._limit_s:
+            return None
+        # Several that wait for the same lock should not come at the same moments.
+        pause_s = self._pause_s * random.uniform(0.8, 1.2)  # noqa: S311
+        pause_s = min(pause_s, self._limit_s - self.waited_s)
+        self._pause_s = min(self._pause_s * _GROWTH, _LONGEST_PAUSE_S)
+        self.waited_s += pause_s
+        return pause_s
+
+    def moved(self) -> None:
+        """The lock is held, but something happens behind it."""
+        self.waited_s = 0.0
+
+
+@dataclass(slots=True)
+class _Tries:
+    """How often it was tried to begin one session, and what was done about refusals."""
+
+    patience: Patience
+    waits: list[float]
+    """Seconds to wait for what a session of ours left."""
+    number: int = 0
+    renewed: bool = False
+    looked: bool = False
+
+
+class Beginning:
+    """Begins sessions for the snapshots of one group, one after another.
+
+    A dead folder at the target that the plan says to remove is removed where it is in the way:
+    the refusal to begin tells that nobody writes there, since the group's lock is taken before.
+    """
+
+    def __init__(self, run: Run, plan: GroupPlan, remover: Remover, *, removing: bool) -> None:
+        self._run = run
+        self._target = run.target
+        self._plan = plan
+        self._remover = remover
+        self._dead = {gone.snapshot: gone for gone in plan.dead} if removing else {}
+        self._newest = plan.newest_at_target
+        self._told = False
+
+    def begin(
+        self, item: SourceSnapshot, manifest: Manifest, chunks_fd: int, *, again: bool
+    ) -> BackupSession:
+        """Connect and upgrade; ``again`` after a session of ours broke, whose folder may linger.
+
+        ``manifest`` is the snapshot's, to be compared with what may have come there meanwhile.
+        Raises Settled where there is nothing to push any more, PbsPushError, Cancelled.
+        """
+        tries = _Tries(
+            Patience(self._run.options.lock_wait_s), list(_RELEASE_WAITS_S) if again else []
+        )
+        while True:
+            stream, fresh = self._run.supply.take(again=tries.number > 0)
+            tries.number += 1
+            try:
+                return self._target.begin_backup(
+                    stream,
+                    self._plan.target_namespace,
+                    item.snapshot,
+                    chunks_path=str(self._run.source.chunk_path),
+                    transport=self._transport(chunks_fd),
+                    pacer=self._run.pacer,
+                )
+            except ConnectError:
+                if fresh:  # one that waited may have been closed by the target
+                    raise
+            except BusyError as error:
+                self._wait(item, manifest, error, tries.patience)
+            except (AuthError, StatusError, ProtocolError) as error:
+                self._refused(item, manifest, error, tries)
+
+    def _refused(
+        self,
+        item: SourceSnapshot,
+        manifest: Manifest,
+        error: AuthError | StatusError | ProtocolError,
+        tries: _Tries,
+    ) -> None:
+        """Returns where another try is worth it; else raises ``error``, or Settled."""
+        if isinstance(error, NotOwnerError):
+            raise Settled(Skip.NOT_OWNED, self._not_owned()) from None
+        if isinstance(error, AuthError):
+            if not error.renewable or tries.renewed:
+                raise error
+            tries.renewed = True
+        elif tries.waits:
+            self._run.pause(tries.waits.pop(0))
+        elif isinstance(error, StatusError) and error.status == HTTPStatus.BAD_REQUEST:
+            if tries.looked:
+                raise error
+            tries.looked = True
+            self._look_at_refusal(item, manifest, error)
+        else:
+            raise error
+
+    def _transport(self, chunks_fd: int) -> Transport:
+        transport = self._target.transport()
+        transport.attach_uploads(
+            chunks_fd,
+            readers=self._run.options.read_ahead,
+            buffer_bytes=self._run.buffer_bytes,
+        )
+        return transport
+
+    def _not_owned(self) -> str:
+        return (
+            "at the target its group is owned by someone else than the remote user "
+            f"{self._target.auth_id}"
+        )
+
+    def _wait(
+        self, item: SourceSnapshot, manifest: Manifest, error: BusyError, patience: Patience
+    ) -> None:
+        """Wait a while for a lock. Raises BusyError when it was enough, Settled, Cancelled."""
+        name = self._plan.name_of(str(item.snapshot))
+        pause_s = patience.pause()
+        if pause_s is None:
+            raise BusyError(
+                error.request,
+                error.status,
+                f"{error.text}; it stayed so for {patience.waited_s:.0f} s (--lock-wait): another "
+                "backup or push into the group, or a task of the target, is running",
+            )
+        if not self._told:
+            self._told = True
+            self._run.note("info", f"{name}: waiting for the group at the target: {error.text}")
+        self._run.pause(pause_s)
+        if patience.waited_s > _LOOK_AFTER_S:
+            newest = self._newest
+            self._look_again(item, manifest)
+            if self._newest != newest:
+                patience.moved()
+
+    def _look_at_refusal(
+        self, item: SourceSnapshot, manifest: Manifest, error: StatusError
+    ) -> None:
+        """What a refusal to begin means. Returns if it is worth to try again.
+
+        Raises Settled, or ``error``, with advice where there is any.
+        """
+        try:
+            left = self._look_again(item, manifest)
+        except PbsPushError:
+            raise error from None
+        if left is None or left.finished:
+            raise error
+        dead = self._dead.pop(item.snapshot, None)
+        if dead is not None:
+            self._remover.dead(self._plan, dead)
+            return
+        raise StatusError(
+            error.request,
+            error.status,
+            f"{error.text}; a backup of this time died there, and left its folder: remove it "
+            "there, or push with --remove-vanished",
+        )
+
+    def _look_again(self, item: SourceSnapshot, manifest: Manifest) -> SnapshotItem | None:
+        """The target's entry of the same time, if it is not whole.
+
+        Raises Settled if it is, or if the target has a newer one by now; PbsPushError.
+        """
+        listed = self._target.api.snapshots(self._plan.target_namespace, item.snapshot.group)
+        newest = max((one.backup_time for one in listed if one.finished), default=None)
+        self._newest = newest
+        wanted = item.snapshot.backup_time
+        same = next((one for one in listed if one.backup_time == wanted), None)
+        if same is not None and same.finished:
+            self._compare(item, manifest, same, newest)
+            raise Settled(None, newest=newest)
+        if newest is not None and newest > wanted:
+            raise Settled(Skip.NOT_NEWER, "a newer one came to the target meanwhile", newest)
+        return same
+
+    def _compare(
+        self, item: SourceSnapshot, manifest: Manifest, there: SnapshotItem, newest: int | None
+    ) -> None:
+        """Raise Settled if what came to the target meanwhile is something else."""
+        plan = self._plan
+        if why := difference_in_list(manifest, there):
+            alert = about_snapshot(
+                Finding.OTHER_CONTENT,
+                item.namespace,
+                plan.target_namespace,
+                item.snapshot.group,
+                item.snapshot.backup_time,
+                why,
+            )
+            self._run.alert(alert)
+            raise Settled(Skip.OTHER_CONTENT, f"{Skip.OTHER_CONTENT.value}: {why}", newest)

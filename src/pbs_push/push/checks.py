@@ -1,0 +1,125 @@
+"""Checks of single option values: the right type, converted where that is plain, and in range.
+
+Each check is called with the option's name and the value given, and returns the value to keep. It
+raises ConfigError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from pbs_push.access.filters import GroupFilter, GroupFilters
+from pbs_push.errors import ConfigError
+from pbs_push.names import Namespace
+
+T = TypeVar("T")
+
+Check = Callable[[str, Any], Any]
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "True or False")
+    return value
+
+
+def whole(least: int, most: int | None = None) -> Check:
+    """A whole number between two limits, both included; without ``most`` there is no upper one."""
+
+    def check(name: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise _wrong(name, value, "a whole number")
+        return _in_range(name, value, least, most)
+
+    return check
+
+
+def number(least: float, most: float | None = None) -> Check:
+    """A number, whole or not, between two limits."""
+
+    def check(name: str, value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # noqa: PLR0124
+            raise _wrong(name, value, "a number")
+        return _in_range(name, value, least, most)
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """None, or what another check takes."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def one_of(*choices: str) -> Check:
+    """One of some words."""
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _wrong(name, value, " or ".join(repr(choice) for choice in choices))
+        return value
+
+    return check
+
+
+def text(name: str, value: object) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise _wrong(name, value, "a text")
+    return value
+
+
+def an(kind: type[T], words: str) -> Check:
+    """A value of one class, which messages call ``words``."""
+
+    def check(name: str, value: object) -> T:
+        if not isinstance(value, kind):
+            raise _wrong(name, value, words)
+        return value
+
+    return check
+
+
+def namespace(name: str, value: object) -> Namespace:
+    """A Namespace, or its text."""
+    if isinstance(value, str):
+        return Namespace.parse(value)
+    if not isinstance(value, Namespace):
+        raise _wrong(name, value, "a Namespace, or a text like 'a/b'")
+    return value
+
+
+def filters(name: str, value: object) -> GroupFilters:
+    """GroupFilters, or filters and texts of filters, one or several."""
+    if isinstance(value, GroupFilters):
+        return value
+    if isinstance(value, str | GroupFilter):
+        value = (value,)
+    if not isinstance(value, Iterable):
+        raise _wrong(name, value, "GroupFilters, or texts like 'type:vm'")
+    made = []
+    for one in value:
+        if not isinstance(one, str | GroupFilter):
+            raise _wrong(name, one, "a GroupFilter, or a text like 'type:vm'")
+        made.append(GroupFilter.parse(one) if isinstance(one, str) else one)
+    return GroupFilters(tuple(made))
+
+
+N = TypeVar("N", int, float)
+
+
+def _in_range(name: str, value: N, least: float, most: float | None) -> N:
+    if value >= least and (most is None or value <= most):
+        return value
+    limits = f"at least {least}" if most is None else f"between {least} and {most}"
+    raise ConfigError(f"{_spoken(name)} {value}: must be {limits}")
+
+
+def _wrong(name: str, value: object, wanted: str) -> ConfigError:
+    # The type alone: a value may be a secret that was given in a wrong place.
+    return ConfigError(f"{_spoken(name)}: must be {wanted}, and not of type {type(value).__name__}")
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", "-")
