@@ -422,13 +422,38 @@ def test_repositories_round_trip(repository: Repository) -> None:
 # fingerprints
 
 
-@pytest.mark.parametrize("text", [":".join(["aB"] * 32), "ab" * 32, f" {'AB' * 32}\n"])
+LINE = ":".join(["AB"] * 32)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINE,
+        "ab" * 32,
+        f" {'AB' * 32}\n",
+        f"sha256 Fingerprint={LINE}\n",
+        f"SHA256 Fingerprint={LINE}",
+        f"SHA-256 fingerprint: {LINE.lower()}",
+        f"Fingerprint (sha256): {LINE.lower()}",
+    ],
+)
 def test_fingerprints(text: str) -> None:
     assert parse_fingerprint(text) == b"\xab" * 32
 
 
 @pytest.mark.parametrize(
-    "text", ["", "ab" * 31, "ab" * 33, ":".join(["ab"] * 31), "g" * 64, "ab::" + "ab" * 31]
+    "text",
+    [
+        "",
+        f"SHA1 Fingerprint={LINE}",
+        f"Fingerprint {LINE}",
+        f"x sha256 Fingerprint={LINE}",
+        "ab" * 31,
+        "ab" * 33,
+        ":".join(["ab"] * 31),
+        "g" * 64,
+        "ab::" + "ab" * 31,
+    ],
 )
 def test_no_fingerprints(text: str) -> None:
     with pytest.raises(InvalidName, match="32 bytes in hex"):

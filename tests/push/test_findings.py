@@ -260,6 +260,24 @@ def test_a_newest_one_without_its_index_is_broken(world: World) -> None:
     assert world.there.times("vm/1") == [0, 1, 2]
 
 
+@pytest.mark.parametrize("here", [True, False], ids=["kept here", "pruned here"])
+def test_a_newest_one_with_a_damaged_index_is_broken(world: World, *, here: bool) -> None:
+    """A push asks for it, where it sends something."""
+    world.source.add("vm/1", 0)
+    world.push()
+    (world.there.folder("vm/1", 0) / "root.pxar.didx").write_bytes(b"short")
+    if not here:
+        world.source.folder("vm/1", 0).rename(world.folder / "pruned")
+    world.source.add("vm/1", 1, archives=OTHER)
+    done = world.push()
+    (alert,) = done.report.alerts
+    assert alert.finding is Finding.BROKEN
+    assert "root.pxar.didx is missing or damaged there" in alert.text
+    assert done.report.counts[Result.ALREADY_THERE] == 0
+    assert done.report.counts[Result.PUSHED] == 1
+    assert done.report.exit_status == 3
+
+
 @pytest.mark.parametrize("kind", ["dead", "unreadable"])
 def test_one_without_a_readable_manifest_is_broken(world: World, kind: str) -> None:
     world.source.add("vm/1", 0, 1, 2)

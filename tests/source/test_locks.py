@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from pbs_push.errors import SnapshotVanished, SourceError, SourceLocked
 from pbs_push.names import Group, Namespace, Snapshot
+from pbs_push.source.datastore import Datastore
 from pbs_push.source.locks import escape_lock_name, lock_file_path
 
 from .small_store import FIRST, SmallStore, open_files
@@ -209,3 +211,27 @@ def test_a_lock_file_that_cannot_be_made(store: SmallStore) -> None:
     (store.lock_root / "locks").touch()
     with pytest.raises(SourceError, match=r"lock source snapshot .*: cannot open .*users'"):
         store.open().open_snapshot(store.first())
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.parametrize("pbs", [True, False], ids=["with a PBS", "without a PBS"])
+def test_a_file_system_without_locks(
+    store: SmallStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, *, pbs: bool
+) -> None:
+    """It is none where a PBS runs: that would take its own locks for granted."""
+
+    def none(_descriptor: int, _operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    lock_root = tmp_path / "run"
+    if pbs:
+        lock_root.mkdir()
+    opened = Datastore(store.path, lock_root=lock_root)
+    if pbs:
+        with pytest.raises(SourceError) as caught:
+            opened.open_snapshot(store.first())
+        assert caught.value.may_pass
+        return
+    with opened.open_snapshot(store.first()) as snapshot:
+        assert not snapshot.locked

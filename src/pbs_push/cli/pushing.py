@@ -150,7 +150,7 @@ def _show(results: _Results, output: Output, status: int) -> None:
         print(json.dumps(made, indent=2))
     elif plan is not None:
         print("\n".join(plan_lines(plan)))
-    elif not output.quiet and report.groups:
+    elif not output.quiet and (report.groups or report.held_back):
         print("\n".join(summary_lines(report)))
 
 

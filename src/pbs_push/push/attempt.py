@@ -103,7 +103,8 @@ class _Open:
 class Attempt:
     """Pushes single snapshots of one group; ``newest`` is the target's, and kept up to date.
 
-    ``on_previous`` is given the manifest of the target's previous snapshot where it was asked for.
+    ``on_previous`` is given the manifest of the target's previous snapshot where it was asked for,
+    ``on_broken`` the name of an index of it that is missing or damaged there.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Attempt:
         beginning: Beginning,
         newest: Newest,
         on_previous: Callable[[Manifest], None],
+        on_broken: Callable[[str], None],
     ) -> None:
         self._run = run
         self._source = run.source
@@ -120,6 +122,7 @@ class Attempt:
         self._beginning = beginning
         self._newest = newest
         self._on_previous = on_previous
+        self._on_broken = on_broken
 
     def push(self, item: SourceSnapshot, label: str) -> Sent:
         """Push one snapshot, which messages call ``label``.
@@ -200,6 +203,7 @@ class Attempt:
                 order=partial(_by_inode, source.chunks_fd) if by_inode else _as_given,
                 plain=way is not _Way.SHORT,
                 on_previous=self._on_previous,
+                on_broken=self._on_broken,
                 on_progress=_Throttled(self._run, source.item, session),
                 on_closing=self._run.supply.open_ahead,
             )

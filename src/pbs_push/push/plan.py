@@ -47,6 +47,15 @@ class GroupPlan:
     """Whether nothing that is at the target may be changed: it may not be the source's."""
 
     @property
+    def newest_is_there(self) -> bool:
+        """Whether the target's newest snapshot is one that counts as there."""
+        return any(
+            outcome.result is Result.ALREADY_THERE
+            and outcome.oldest <= (self.newest_at_target or 0) <= outcome.newest
+            for outcome in self.outcomes
+        )
+
+    @property
     def label(self) -> str:
         """For messages: the group, and where it lands."""
         return self.name_of(str(self.source.group))

@@ -205,6 +205,7 @@ class SnapshotTransfer(Transfer):
         for name, call in registrations.items():
             if call.refused:
                 self._fallbacks += 1
+                self._note_broken(name, call)
             elif self._previous is not None and self._is_same_at_target(name):
                 call.body()
                 self._registered[name] = self._previous.indexes[name].index

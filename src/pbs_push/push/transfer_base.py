@@ -47,7 +47,8 @@ class TransferOptions:
     says that the target has one at all. ``body_limit``: bytes that an entry list must be below.
     ``order`` says in which order the chunks at some positions of an index are best read. ``plain``:
     take no shortcut but downloading previous indexes. ``on_previous`` is given the manifest of the
-    target's previous snapshot where it was asked for, ``on_progress(done, known)`` is called often,
+    target's previous snapshot where it was asked for, ``on_broken`` the name of an index that it
+    names and the target cannot give. ``on_progress(done, known)`` is called often,
     with numbers of chunks, ``on_closing`` when three flights are left.
     """
 
@@ -58,6 +59,7 @@ class TransferOptions:
     order: Callable[[EntryTable, Positions], Positions]
     plain: bool
     on_previous: Callable[[Manifest], None]
+    on_broken: Callable[[str], None]
     on_progress: Callable[[int, int], None]
     on_closing: Callable[[], None]
 
@@ -163,6 +165,7 @@ class Transfer(ABC):
         info = self._at_target.file(name) if self._at_target is not None else None
         if info is None:
             return None
+        self._note_broken(name, call)
         try:
             index = call.index(f"{name} of the target's previous snapshot")
             self._downloaded.append(index)
@@ -182,6 +185,11 @@ class Transfer(ABC):
         if self._plain or old is None or info is None:
             return None
         return info.csum if alike(self._archives.indexes[name].index, old) else None
+
+    def _note_broken(self, name: str, call: Call) -> None:
+        """Tell of an index that the target's previous manifest names, and that it cannot give."""
+        if call.refused and self._at_target is not None and self._at_target.file(name) is not None:
+            self._options.on_broken(name)
 
     # -- writers --
 

@@ -13,6 +13,7 @@ from pbs_push.errors import (
     SnapshotVanished,
     SourceError,
 )
+from pbs_push.names import Snapshot
 from pbs_push.push.attempt import Attempt
 from pbs_push.push.beginning import Beginning, Settled
 from pbs_push.push.events import SnapshotStarted
@@ -71,7 +72,10 @@ class GroupWorker:
         self._result = GroupResult(plan, leave_alone=plan.leave_alone)
         self._newest = Newest(run.source, plan.source, plan.newest_at_target)
         beginning = Beginning(run, plan, remover, removing=removing)
-        self._attempt = Attempt(run, beginning, self._newest, self._compare_previous)
+        self._broken: set[int] = set()
+        self._attempt = Attempt(
+            run, beginning, self._newest, self._compare_previous, self._note_broken
+        )
 
     def push(self) -> GroupResult:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
@@ -208,23 +212,31 @@ class GroupWorker:
             return
         key = self._run.options.encryption_key
         why = difference_in_manifest(archives.manifest, there, key)
-        if why is None or self._result.leave_alone:
-            return
+        if why is not None and not self._result.leave_alone:
+            self._result.leave_alone = True
+            self._not_there(Finding.OTHER_CONTENT, Skip.OTHER_CONTENT, time, why)
+
+    def _note_broken(self, archive: str) -> None:
+        """The target's newest snapshot lacks an archive of its manifest, or has it damaged."""
+        time = self._newest.time
+        if time is not None and time not in self._broken:
+            self._broken.add(time)
+            why = f"{archive} is missing or damaged there"
+            self._not_there(Finding.BROKEN, Skip.BROKEN, time, why)
+
+    def _not_there(self, finding: Finding, skip: Skip, time: int, why: str) -> None:
+        """What the target has of a time does not count as there."""
         plan, group = self._plan, self._plan.source
-        self._result.leave_alone = True
-        alert = about_snapshot(
-            Finding.OTHER_CONTENT, group.namespace, plan.target_namespace, group.group, time, why
-        )
-        self._run.alert(alert)
-        if time == plan.newest_at_target:
-            skip = Skip.OTHER_CONTENT
+        target = plan.target_namespace
+        self._run.alert(about_snapshot(finding, group.namespace, target, group.group, time, why))
+        if time == plan.newest_at_target and plan.newest_is_there:
             self._run.report.is_not_there(
                 Outcome.of(
                     group.namespace,
-                    there.snapshot,
+                    Snapshot(group.group, time),
                     Result.SKIPPED,
                     skip=skip,
                     detail=f"{skip.value}: {why}",
-                    target=plan.target_namespace,
+                    target=target,
                 )
             )

@@ -1,0 +1,73 @@
+"""Options of the library: wrong ones are refused at once, plain texts are taken."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from pbs_push import GroupFilter, GroupFilters, Namespace, PushOptions
+from pbs_push.errors import ConfigError
+from pbs_push.push.options import _CHECKS
+
+WRONG: dict[str, list[object]] = {
+    "source_namespace": [None, 7, "a//b", ("a",)],
+    "target_namespace": [b"a", "a/" * 9],
+    "max_depth": ["1", 8, -1, True, 1.0],
+    "group_filters": [7, "vm", ["type:xx"], [7], None],
+    "transfer_last": [0, "3", 2.5],
+    "encrypted_only": [1, "yes", None],
+    "verified_only": ["no"],
+    "parallel": [0, 65, "auto", True],
+    "remove_vanished": ["false", 0],
+    "allow_empty_source": [None],
+    "max_removals": [-1, "10%"],
+    "max_removals_percent": [-1, 101, "10", float("nan"), True],
+    "sync_metadata": [1],
+    "sync_protected": [[]],
+    "skip_damaged": ["x"],
+    "rate_out": [0, "10MiB", 1e6],
+    "burst_out": [0],
+    "read_ahead": [0, 257, None],
+    "buffer_bytes": [0, "1"],
+    "chunk_order": ["disk", None, 1],
+    "lock_wait_s": [-1, "1m", None],
+    "encryption_key": [b"x" * 32, "key"],
+    "access": [None, "root@pam"],
+    "source_name": [7],
+    "remote_name": [b"x"],
+}
+
+
+def test_every_option_has_a_check_and_a_test() -> None:
+    names = {field.name for field in fields(PushOptions)}
+    assert names == set(_CHECKS) == set(WRONG)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_wrong_values_are_refused_at_once(name: str, value: object) -> None:
+    more: dict[str, Any] = {"rate_out": 1} if name == "burst_out" else {}
+    with pytest.raises(ConfigError):
+        PushOptions(**{name: value, **more})
+
+
+def test_a_value_in_a_wrong_place_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        PushOptions(parallel="s3cr3t-of-the-token")  # type: ignore[arg-type]
+    assert "s3cr3t" not in str(caught.value)
+    assert str(caught.value) == "parallel: must be a whole number, and not of type str"
+
+
+def test_texts_are_taken_where_they_are_plain() -> None:
+    made = PushOptions(
+        source_namespace="a/b", group_filters=["type:vm", GroupFilter.parse("type:ct")]
+    )  # type: ignore[arg-type]
+    assert made.source_namespace == Namespace.parse("a/b")
+    assert [str(one) for one in made.group_filters.filters] == ["type:vm", "type:ct"]
+    assert PushOptions(group_filters="type:vm").group_filters == GroupFilters(  # type: ignore[arg-type]
+        (GroupFilter.parse("type:vm"),)
+    )
+    assert PushOptions(max_removals_percent=10, lock_wait_s=0) is not None
