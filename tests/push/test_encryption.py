@@ -46,7 +46,7 @@ from pbs_push.remote import target as target_module
 from pbs_push.remote.session import Call
 
 from .imitation import ImitationServer
-from .world import MY_USER, SECRET, STORE, Store, World, whole
+from .world import MY_USER, SECRET, STORE, Store, World, content_of, whole
 
 KEY = CryptKey(bytes(range(100, 132)))
 OTHER = CryptKey(bytes(32))
@@ -124,21 +124,6 @@ def test_the_source_signature_is_that_of_a_real_push(
 # -- whole pushes --
 
 
-def content_of(store: Store, folder: Path, name: str, key: CryptKey | None) -> bytes:
-    """An archive's whole content, chunk by chunk, each checked against its digest."""
-    if name.endswith(".blob"):
-        return decode_blob((folder / name).read_bytes(), key=key)
-    content = b""
-    with open_index(folder / name) as index:
-        for row in index.digests:
-            digest = bytes(row)
-            path = store.path / ".chunks" / digest.hex()[:4] / digest.hex()
-            piece = decode_blob(path.read_bytes(), key=key)
-            assert digest == (hashlib.sha256(piece).digest() if key is None else key.digest(piece))
-            content += piece
-    return content
-
-
 def check_encrypted(world: World, group: str, number: int, key: CryptKey = KEY) -> Manifest:
     """Compare a snapshot that was encrypted on the way with its source; the copy's manifest."""
     here, there = world.source.folder(group, number), world.there.folder(group, number)
@@ -155,8 +140,8 @@ def check_encrypted(world: World, group: str, number: int, key: CryptKey = KEY) 
         else:
             with open_index(path) as index:
                 assert (index.csum(), index.size) == (file.csum, file.size)
-        assert content_of(world.source, here, file.filename, None) == content_of(
-            world.there, there, file.filename, key
+        assert content_of(world.source.path, here, file.filename, None) == content_of(
+            world.there.path, there, file.filename, key
         )
     return copy
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -153,3 +156,25 @@ def test_a_secret_that_is_sent_back_is_not_shown(
         assert SECRET not in done.errors[0]
         assert "PBS:" not in done.errors[0], "a ticket"
         assert "***" in done.errors[0]
+
+
+def test_a_target_that_is_slow_holds_up_no_other(tmp_path: Path) -> None:
+    """Nothing is shared between targets of one process, no lock either."""
+    go_on = threading.Event()
+
+    def hold(kind: str, handled: bool) -> None:
+        if kind == "GET version" and not handled:
+            assert go_on.wait(30)
+
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "other").mkdir()
+    with World(tmp_path / "slow") as slow, World(tmp_path / "other") as other:
+        slow.serve(faults=Faults(on_request=hold))
+        for world in (slow, other):
+            world.source.add("vm/1", 0)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(slow.push)
+            assert other.push().report.exit_status == 0
+            assert not first.done()
+            go_on.set()
+            assert first.result().report.exit_status == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from pbs_push.demo.pieces import Piece, SampleBytes
 from pbs_push.demo.store_writer import SampleSnapshot, StoreWriter
 from pbs_push.demo.verify import verify_target
 from pbs_push.formats.blob import decode_blob
+from pbs_push.formats.index import open_index
 from pbs_push.formats.keys import CryptKey
 from pbs_push.formats.manifest import Manifest
 from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Snapshot, format_backup_time
@@ -325,3 +327,18 @@ def verify(world: World, *, enc_key: bytes | None = None) -> int:
     assert report.problems == ()
     assert report.extra_snapshots == 0
     return report.snapshots
+
+
+def content_of(store: Path, folder: Path, name: str, key: CryptKey | None) -> bytes:
+    """An archive's whole content, chunk by chunk, each checked against its digest."""
+    if name.endswith(".blob"):
+        return decode_blob((folder / name).read_bytes(), key=key)
+    content = b""
+    with open_index(folder / name) as index:
+        for row in index.digests:
+            digest = bytes(row)
+            path = store / ".chunks" / digest.hex()[:4] / digest.hex()
+            piece = decode_blob(path.read_bytes(), key=key)
+            assert digest == (hashlib.sha256(piece).digest() if key is None else key.digest(piece))
+            content += piece
+    return content

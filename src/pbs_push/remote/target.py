@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from functools import cached_property
 from time import sleep
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -78,6 +77,9 @@ class Target:
         self.rest.use(self._auth)
         self.pauses = False
         self.plain_only = False
+        # Not a `cached_property`: in Python 3.11 all instances of a class share its lock.
+        self._features_lock = threading.Lock()
+        self._features: Features | None = None
         self._tls_lock = threading.Lock()
         self._tls_session: ssl.SSLSession | None = None
 
@@ -104,10 +106,13 @@ class Target:
         """Who we are at the target."""
         return self.repository.auth_id
 
-    @cached_property
+    @property
     def features(self) -> Features:
         """What the target can do; asked for once. Raises RemoteError if it is too old."""
-        return self.api.features()
+        with self._features_lock:
+            if self._features is None:
+                self._features = self.api.features()
+            return self._features
 
     def connect(self, cancelled: threading.Event) -> TlsStream:
         """A TLS connection, trusted, for ``begin_backup``; keys are resumed where possible.

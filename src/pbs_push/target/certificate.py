@@ -36,7 +36,7 @@ def server_context(files: CertificateFiles | None) -> tuple[ssl.SSLContext, byte
     """
     if files is None:
         with tempfile.TemporaryDirectory(prefix="pbs-push-target-") as directory:
-            return _context(_self_signed(Path(directory)))
+            return _context(self_signed(Path(directory)))
     try:
         return _context(files)
     except (OSError, ValueError) as error:
@@ -54,7 +54,7 @@ def _context(files: CertificateFiles) -> tuple[ssl.SSLContext, bytes]:
     return context, hashlib.sha256(der).digest()
 
 
-def _self_signed(directory: Path) -> CertificateFiles:
+def self_signed(directory: Path) -> CertificateFiles:
     """Make a key and a certificate, as files in ``directory``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pbs-push target")])
