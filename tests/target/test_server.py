@@ -98,9 +98,9 @@ def test_each_server_has_a_certificate_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_given_certificate(tmp_path: Path) -> None:
-    from pbs_push.target.certificate import _self_signed
+    from pbs_push.target.certificate import self_signed
 
-    files = _self_signed(tmp_path)
+    files = self_signed(tmp_path)
     path = create_datastore(tmp_path / "one", all_chunk_folders=False)
     target = TargetServer({"one": path}, identities=NOBODY, certificate=files)
     pem = files.certificate.read_text()
