@@ -11,7 +11,7 @@ HEADERS = [
     *sorted(str(path) for path in Path("src/pbs_push/_native").glob("*.pxd")),
 ]
 
-UPLOAD = ("blob", "chunks", "entries", "event", "readers", "ring", "upload")
+UPLOAD = ("blob", "chunks", "entries", "event", "index", "readers", "ring", "upload")
 HTTP2 = (
     "h2_answering",
     "h2_calls",
@@ -41,7 +41,7 @@ setup(
     ext_modules=[
         native("blob", "blob"),
         native("digests", "digests"),
-        native("index", "index", "map"),
+        native("index", "blob", "chunks", "entries", "index", "map"),
         native("transport", *UPLOAD, *HTTP2),
     ],
     options={"build_ext": {"parallel": os.cpu_count() or 1}},

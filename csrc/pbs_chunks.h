@@ -45,7 +45,7 @@ int pbs_chunk_read(int fd, size_t size, uint64_t plain_size, int want_encrypted,
 
 /*
  * The inode numbers of the chunks at these positions, in the order of which a spinning disk reads
- * them with short seeks; 0 where there is no such file. digests and stride: see pbs_entries.h.
+ * them with short seeks; 0 where there is no such file. digests and stride: see pbs_index.h.
  */
 void pbs_chunk_inodes(int chunks_fd, const uint8_t *digests, size_t stride,
                       const uint32_t *positions, size_t n, uint64_t *out);

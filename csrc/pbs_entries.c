@@ -6,45 +6,24 @@
 #include "pbs_chunks.h"
 #include "pbs_error.h"
 
-static const uint8_t *digest_at(const struct pbs_entries *entries, size_t pos)
-{
-    return entries->digests + pos * entries->stride;
-}
-
-uint64_t pbs_entry_start(const struct pbs_entries *entries, size_t pos)
-{
-    if (entries->chunk_size)
-        return pos * entries->chunk_size;
-    return pos ? pbs_load_le64(digest_at(entries, pos - 1) - sizeof(uint64_t)) : 0;
-}
-
-uint64_t pbs_entry_size(const struct pbs_entries *entries, size_t pos)
-{
-    uint64_t start = pbs_entry_start(entries, pos);
-
-    if (!entries->chunk_size)
-        return pbs_load_le64(digest_at(entries, pos) - sizeof(uint64_t)) - start;
-    uint64_t rest = entries->size - start;
-    return rest < entries->chunk_size ? rest : entries->chunk_size;
-}
-
-int pbs_entries_changed(const struct pbs_entries *entries, const struct pbs_entries *previous,
+int pbs_entries_changed(const struct pbs_index *index, const struct pbs_index *previous,
                         size_t first, size_t n, uint32_t *out, size_t *out_n)
 {
     size_t changed = 0;
 
-    if (first > entries->n || n > entries->n - first)
+    if (first > index->n || n > index->n - first)
         return PBS_E_INVALID;
-    if (entries->n != previous->n || entries->n > UINT32_MAX || !entries->chunk_size ||
-        entries->chunk_size != previous->chunk_size)
+    if (index->kind != PBS_INDEX_FIXED || previous->kind != PBS_INDEX_FIXED ||
+        index->n != previous->n || index->n > UINT32_MAX ||
+        index->chunk_size != previous->chunk_size)
         return PBS_E_INVALID;
     for (size_t pos = first; pos < first + n; pos++)
-        if (memcmp(digest_at(entries, pos), digest_at(previous, pos), PBS_DIGEST_SIZE) != 0)
+        if (memcmp(pbs_index_digest(index, pos), pbs_index_digest(previous, pos), PBS_DIGEST_SIZE) != 0)
             out[changed++] = (uint32_t)pos;
     /* Only the last entry's size can differ where all chunks but the last are of one size. */
-    size_t last = entries->n - 1;
-    if (n && first + n == entries->n && (changed == 0 || out[changed - 1] != last) &&
-        pbs_entry_size(entries, last) != pbs_entry_size(previous, last))
+    size_t last = index->n - 1;
+    if (n && first + n == index->n && (changed == 0 || out[changed - 1] != last) &&
+        pbs_index_chunk_bytes(index, last) != pbs_index_chunk_bytes(previous, last))
         out[changed++] = (uint32_t)last;
     *out_n = changed;
     return PBS_OK;
@@ -81,7 +60,7 @@ static uint8_t *put_text(uint8_t *at, const char *text)
     return at + len;
 }
 
-int pbs_entries_body(const struct pbs_entries *entries, const uint32_t *positions, size_t first,
+int pbs_entries_body(const struct pbs_index *index, const uint32_t *positions, size_t first,
                      size_t n, uint32_t writer_id, uint8_t *out, size_t limit, size_t *out_n,
                      size_t *out_len)
 {
@@ -90,10 +69,10 @@ int pbs_entries_body(const struct pbs_entries *entries, const uint32_t *position
 
     for (; fit < n; fit++) {
         size_t pos = positions ? positions[fit] : first + fit;
-        if (pos >= entries->n)
+        if (pos >= index->n)
             return PBS_E_INVALID;
         /* "digest", and offset, : two quotes, two commas but for the last entry's. */
-        size_t more = 64 + 2 + decimal_size(pbs_entry_start(entries, pos)) + (fit ? 2 : 0);
+        size_t more = 64 + 2 + decimal_size(pbs_index_start_offset(index, pos)) + (fit ? 2 : 0);
         if (len + more > limit)
             break;
         len += more;
@@ -106,7 +85,7 @@ int pbs_entries_body(const struct pbs_entries *entries, const uint32_t *position
         if (i)
             *at++ = ',';
         *at++ = '"';
-        pbs_digest_hex(digest_at(entries, positions ? positions[i] : first + i), (char *)at);
+        pbs_digest_hex(pbs_index_digest(index, positions ? positions[i] : first + i), (char *)at);
         at += 64;
         *at++ = '"';
     }
@@ -114,7 +93,7 @@ int pbs_entries_body(const struct pbs_entries *entries, const uint32_t *position
     for (size_t i = 0; i < fit; i++) {
         if (i)
             *at++ = ',';
-        at += pbs_decimal(pbs_entry_start(entries, positions ? positions[i] : first + i),
+        at += pbs_decimal(pbs_index_start_offset(index, positions ? positions[i] : first + i),
                           (char *)at);
     }
     at = put_text(at, WRITER_OPEN);

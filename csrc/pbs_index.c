@@ -113,3 +113,8 @@ uint64_t pbs_index_start_offset(const struct pbs_index *index, size_t pos)
 {
     return pos == 0 ? 0 : pbs_index_end_offset(index, pos - 1);
 }
+
+uint64_t pbs_index_chunk_bytes(const struct pbs_index *index, size_t pos)
+{
+    return pbs_index_end_offset(index, pos) - pbs_index_start_offset(index, pos);
+}

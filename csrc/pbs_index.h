@@ -61,4 +61,7 @@ const uint8_t *pbs_index_digest(const struct pbs_index *index, size_t pos);
 uint64_t pbs_index_start_offset(const struct pbs_index *index, size_t pos);
 uint64_t pbs_index_end_offset(const struct pbs_index *index, size_t pos);
 
+/* Plain bytes of the chunk of entry `pos` (below n). */
+uint64_t pbs_index_chunk_bytes(const struct pbs_index *index, size_t pos);
+
 #endif

@@ -72,16 +72,15 @@ static int add_one(struct pbs_jobs *jobs, const struct pbs_upload_archive *archi
     *out_added = 0;
     if (!job)
         return PBS_OK;
-    if (pos >= archive->entries.n)
+    if (pos >= archive->index.n)
         return PBS_E_INVALID;
-    uint64_t plain_size = pbs_entry_size(&archive->entries, pos);
+    uint64_t plain_size = pbs_index_chunk_bytes(&archive->index, pos);
     if (plain_size > UINT32_MAX) /* or ends before it starts: the index file was cut */
         return PBS_E_TOO_LARGE;
-    memcpy(job->digest, archive->entries.digests + pos * archive->entries.stride,
-           PBS_DIGEST_SIZE);
+    memcpy(job->digest, pbs_index_digest(&archive->index, pos), PBS_DIGEST_SIZE);
     job->plain_size = (uint32_t)plain_size;
     job->writer_id = archive->writer_id;
-    job->fixed = archive->entries.chunk_size != 0;
+    job->fixed = archive->index.kind == PBS_INDEX_FIXED;
     job->encrypted = archive->encrypted != 0;
     job->acknowledged = 0;
     pbs_jobs_add(jobs);

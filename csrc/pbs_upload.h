@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #include "pbs_chunks.h"
-#include "pbs_entries.h"
+#include "pbs_index.h"
 #include "pbs_request.h"
 
 struct pbs_upload_options {
@@ -52,7 +52,7 @@ void pbs_upload_clear_event(struct pbs_upload *upload);
 
 /* How the chunks of one archive are uploaded. */
 struct pbs_upload_archive {
-    struct pbs_entries entries;
+    struct pbs_index index;
     uint32_t writer_id;
     int encrypted; /* the chunks must be encrypted; otherwise, must not be */
 };

@@ -13,11 +13,26 @@
 #include "pbs_blob.h"
 #include "pbs_bytes.h"
 #include "pbs_chunks.h"
+#include "pbs_index.h"
 
 struct store {
     char path[PATH_MAX];
     int fd; /* of its `.chunks` */
 };
+
+/* A fixed index whose digests lie back to back in memory. */
+static inline struct pbs_index fixed_index(const uint8_t *rows, size_t n, uint64_t chunk_size,
+                                           uint64_t size)
+{
+    struct pbs_index index = {0};
+    index.kind = PBS_INDEX_FIXED;
+    index.digests = rows;
+    index.stride = PBS_FIXED_ENTRY_SIZE;
+    index.n = n;
+    index.chunk_size = chunk_size;
+    index.size = size;
+    return index;
+}
 
 static inline struct store store_new(void)
 {

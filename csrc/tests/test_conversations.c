@@ -269,7 +269,7 @@ static struct pbs_upload *new_uploads(void)
 {
     struct pbs_upload_options options = {store.fd, 3, 0, 0, AUTHORITY};
     struct pbs_upload_archive archive = {
-        .entries = {digests, 32, FILES, 4096, (uint64_t)FILES * 4096}, .writer_id = 1};
+        .index = fixed_index(digests, FILES, 4096, (uint64_t)FILES * 4096), .writer_id = 1};
     struct pbs_upload *upload;
     uint32_t positions[UPLOADS];
     size_t added;

@@ -8,58 +8,65 @@
 
 static uint64_t seed = 20261124;
 
-static struct pbs_entries fixed_entries(size_t n, uint64_t chunk_size, uint64_t size)
+static struct pbs_index fixed_entries(size_t n, uint64_t chunk_size, uint64_t size)
 {
     uint8_t *digests = allocate(n * 32);
     fill_random(&seed, digests, n * 32);
-    return (struct pbs_entries){digests, 32, n, chunk_size, size};
+    return (struct pbs_index){.kind = PBS_INDEX_FIXED,
+                              .digests = digests,
+                              .stride = 32,
+                              .n = n,
+                              .chunk_size = chunk_size,
+                              .size = size};
 }
 
 /* Rows of end offset and digest; the sizes of the chunks are given. */
-static struct pbs_entries dynamic_entries(size_t n, const uint64_t *sizes)
+static struct pbs_index dynamic_entries(size_t n, const uint64_t *sizes)
 {
     uint8_t *rows = allocate(n * 40);
     uint64_t end = 0;
     fill_random(&seed, rows, n * 40);
     for (size_t i = 0; i < n; i++)
         pbs_store_le64(rows + i * 40, end += sizes[i]);
-    return (struct pbs_entries){rows + 8, 40, n, 0, end};
+    return (struct pbs_index){
+        .kind = PBS_INDEX_DYNAMIC, .digests = rows + 8, .stride = 40, .n = n, .size = end};
 }
 
-static void free_entries(struct pbs_entries *entries)
+static void free_entries(struct pbs_index *index)
 {
-    free((void *)(uintptr_t)(entries->digests - (entries->chunk_size ? 0 : 8)));
+    free((void *)(uintptr_t)(index->digests - (index->kind == PBS_INDEX_FIXED ? 0 : 8)));
 }
 
 static void starts_and_sizes_are_those_of_the_index(void)
 {
-    struct pbs_entries fixed = fixed_entries(3, 1 << 22, (2 << 22) + 5);
-    CHECK_EQUAL(pbs_entry_start(&fixed, 2), 2 << 22);
-    CHECK_EQUAL(pbs_entry_size(&fixed, 0), 1 << 22);
-    CHECK_EQUAL(pbs_entry_size(&fixed, 1), 1 << 22);
-    CHECK_EQUAL(pbs_entry_size(&fixed, 2), 5);
+    struct pbs_index fixed = fixed_entries(3, 1 << 22, (2 << 22) + 5);
+    CHECK_EQUAL(pbs_index_start_offset(&fixed, 2), 2 << 22);
+    CHECK_EQUAL(pbs_index_chunk_bytes(&fixed, 0), 1 << 22);
+    CHECK_EQUAL(pbs_index_chunk_bytes(&fixed, 1), 1 << 22);
+    CHECK_EQUAL(pbs_index_chunk_bytes(&fixed, 2), 5);
     fixed.size = 3 << 22;
-    CHECK_EQUAL(pbs_entry_size(&fixed, 2), 1 << 22);
+    CHECK_EQUAL(pbs_index_chunk_bytes(&fixed, 2), 1 << 22);
     free_entries(&fixed);
 
-    struct pbs_entries dynamic = dynamic_entries(3, (uint64_t[]){7, 1, (uint64_t)1 << 40});
-    CHECK_EQUAL(pbs_entry_start(&dynamic, 0), 0);
-    CHECK_EQUAL(pbs_entry_size(&dynamic, 0), 7);
-    CHECK_EQUAL(pbs_entry_start(&dynamic, 1), 7);
-    CHECK_EQUAL(pbs_entry_size(&dynamic, 1), 1);
-    CHECK_EQUAL(pbs_entry_start(&dynamic, 2), 8);
-    CHECK_EQUAL(pbs_entry_size(&dynamic, 2), (uint64_t)1 << 40);
+    struct pbs_index dynamic = dynamic_entries(3, (uint64_t[]){7, 1, (uint64_t)1 << 40});
+    CHECK_EQUAL(pbs_index_start_offset(&dynamic, 0), 0);
+    CHECK_EQUAL(pbs_index_chunk_bytes(&dynamic, 0), 7);
+    CHECK_EQUAL(pbs_index_start_offset(&dynamic, 1), 7);
+    CHECK_EQUAL(pbs_index_chunk_bytes(&dynamic, 1), 1);
+    CHECK_EQUAL(pbs_index_start_offset(&dynamic, 2), 8);
+    CHECK_EQUAL(pbs_index_chunk_bytes(&dynamic, 2), (uint64_t)1 << 40);
     free_entries(&dynamic);
 }
 
 static void changes_are_digests_that_differ_and_a_resized_end(void)
 {
-    struct pbs_entries old = fixed_entries(100, 4096, 100 * 4096);
+    struct pbs_index old = fixed_entries(100, 4096, 100 * 4096);
     uint8_t *copy = allocate(100 * 32);
     uint32_t changed[100];
     size_t n = 77;
     memcpy(copy, old.digests, 100 * 32);
-    struct pbs_entries new = {copy, 32, 100, 4096, 100 * 4096};
+    struct pbs_index new = old;
+    new.digests = copy;
     CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_OK);
     CHECK_EQUAL(n, 0);
     copy[0] ^= 1;
@@ -87,10 +94,12 @@ static void changes_are_digests_that_differ_and_a_resized_end(void)
     new.n = 100;
     new.chunk_size = 8192;
     CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_E_INVALID);
-    new.chunk_size = old.chunk_size = 0;
+    new.chunk_size = 4096;
+    new.kind = PBS_INDEX_DYNAMIC;
     CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 100, changed, &n), PBS_E_INVALID);
+    CHECK_EQUAL(pbs_entries_changed(&old, &new, 0, 100, changed, &n), PBS_E_INVALID);
     CHECK_EQUAL(n, 77);
-    old.chunk_size = new.chunk_size = 4096;
+    new.kind = PBS_INDEX_FIXED;
     old.n = new.n = 0;
     CHECK_EQUAL(pbs_entries_changed(&new, &old, 0, 0, NULL, &n), PBS_OK);
     CHECK_EQUAL(n, 0);
@@ -110,7 +119,7 @@ static void decimals_are_written(void)
 }
 
 /* What the body should be, written in another way. */
-static size_t expected_body(const struct pbs_entries *entries, const uint32_t *positions,
+static size_t expected_body(const struct pbs_index *entries, const uint32_t *positions,
                             size_t first, size_t n, uint32_t writer_id, char *out)
 {
     char *at = out + sprintf(out, "{\"digest-list\":[");
@@ -125,7 +134,7 @@ static size_t expected_body(const struct pbs_entries *entries, const uint32_t *p
     for (size_t i = 0; i < n; i++) {
         size_t pos = positions ? positions[i] : first + i;
         at += sprintf(at, "%s%llu", i ? "," : "",
-                      (unsigned long long)pbs_entry_start(entries, pos));
+                      (unsigned long long)pbs_index_start_offset(entries, pos));
     }
     at += sprintf(at, "],\"wid\":%u}", writer_id);
     return (size_t)(at - out);
@@ -134,7 +143,7 @@ static size_t expected_body(const struct pbs_entries *entries, const uint32_t *p
 /* With every limit: as many entries as fit, not one byte more, and not one entry less. */
 static void bodies_hold_what_fits(void)
 {
-    struct pbs_entries fixed = fixed_entries(12, 4 << 20, (uint64_t)12 << 22);
+    struct pbs_index fixed = fixed_entries(12, 4 << 20, (uint64_t)12 << 22);
     uint32_t positions[] = {11, 0, 3, 3, 10, 1, 2, 4};
     char expected[4096];
     for (int with_positions = 0; with_positions < 2; with_positions++)
@@ -161,14 +170,14 @@ static void bodies_hold_what_fits(void)
 static void a_full_body_of_a_real_server_is_filled(void)
 {
     const size_t limit = 524287;
-    struct pbs_entries fixed = fixed_entries(10000, 4 << 20, (uint64_t)10000 << 22);
+    struct pbs_index fixed = fixed_entries(10000, 4 << 20, (uint64_t)10000 << 22);
     uint8_t *out = allocate(limit);
     char digits[20];
     size_t n = 0, len = 0;
     CHECK_EQUAL(pbs_entries_body(&fixed, NULL, 1000, 9000, 1, out, limit, &n, &len), PBS_OK);
     size_t sum = 41;
     for (size_t i = 0; i < n; i++)
-        sum += 68 + pbs_decimal(pbs_entry_start(&fixed, 1000 + i), digits);
+        sum += 68 + pbs_decimal(pbs_index_start_offset(&fixed, 1000 + i), digits);
     CHECK_EQUAL(sum, len);
     CHECK(len <= limit && len + 68 + 11 > limit);
     free(out);
@@ -177,7 +186,7 @@ static void a_full_body_of_a_real_server_is_filled(void)
 
 static void positions_outside_of_the_index_are_refused(void)
 {
-    struct pbs_entries dynamic = dynamic_entries(2, (uint64_t[]){1, 1});
+    struct pbs_index dynamic = dynamic_entries(2, (uint64_t[]){1, 1});
     uint8_t out[512];
     size_t n = 77, len = 77;
     uint32_t outside[] = {0, 2};

@@ -35,7 +35,7 @@ static void make_files(void)
 static struct pbs_upload_archive archive_of_files(void)
 {
     return (struct pbs_upload_archive){
-        .entries = {digests, 32, FILES, 4096, (uint64_t)FILES * 4096 - 1}, .writer_id = 7};
+        .index = fixed_index(digests, FILES, 4096, (uint64_t)FILES * 4096 - 1), .writer_id = 7};
 }
 
 static struct pbs_upload *new_upload(unsigned readers, size_t buffer_bytes)
@@ -312,8 +312,8 @@ static void bad_jobs_are_refused(void)
     size_t added = 77;
     CHECK_EQUAL(pbs_upload_add(upload, &archive, positions, 3, &added), PBS_E_INVALID);
     CHECK_EQUAL(added, 1);
-    archive.entries.chunk_size = (uint64_t)1 << 32;
-    archive.entries.size = (uint64_t)FILES << 32;
+    archive.index.chunk_size = (uint64_t)1 << 32;
+    archive.index.size = (uint64_t)FILES << 32;
     CHECK_EQUAL(pbs_upload_add(upload, &archive, positions, 1, &added), PBS_E_TOO_LARGE);
     CHECK_EQUAL(added, 0);
     pbs_upload_free(upload);
@@ -336,7 +336,7 @@ static void little_is_read_ahead_of_a_busy_sender(void)
     static const uint32_t positions[] = {0, 1, 2};
     uint8_t *file = allocate(SIZE), large[3 * 32];
     struct pbs_upload_piece pieces[3];
-    struct pbs_upload_archive archive = {.entries = {large, 32, 3, SIZE, 3 * SIZE}};
+    struct pbs_upload_archive archive = {.index = fixed_index(large, 3, SIZE, 3 * SIZE)};
     struct pbs_upload *upload = new_upload(8, (size_t)64 << 20);
     size_t added;
 

@@ -20,8 +20,8 @@ from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes, Settings
 
-from pbs_push._native.transport import Answer, EntryTable, Transport
-from pbs_push.formats.index import open_index, write_dynamic_index, write_fixed_index
+from pbs_push._native.transport import Answer, Transport
+from pbs_push.formats.index import Index, open_index, write_dynamic_index, write_fixed_index
 
 PLAIN_MAGIC = bytes((66, 171, 56, 7, 190, 131, 112, 161))
 CALL_TAG = 1
@@ -53,28 +53,28 @@ class ChunkFolder:
         self.file(digest).write_bytes(plain_blob(content))
         return digest
 
-    def dynamic(self, contents: Iterable[bytes]) -> EntryTable:
+    def dynamic(self, contents: Iterable[bytes]) -> Index:
         """Store these chunks, and return the table of an archive that consists of them."""
         chunks = list(contents)
         path = self.path.parent / "archive.didx"
         ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.uint64)
         write_dynamic_index(path, ends, b"".join(self.add(chunk) for chunk in chunks))
-        return EntryTable(open_index(path))
+        return open_index(path)
 
-    def fixed(self, contents: Iterable[bytes], chunk_size: int) -> EntryTable:
+    def fixed(self, contents: Iterable[bytes], chunk_size: int) -> Index:
         chunks = list(contents)
         path = self.path.parent / "archive.fidx"
         digests = b"".join(self.add(chunk) for chunk in chunks)
         size = sum(len(chunk) for chunk in chunks)
         write_fixed_index(path, digests, size, chunk_size=chunk_size)
-        return EntryTable(open_index(path))
+        return open_index(path)
 
 
 def positions(*numbers: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
     return np.array(numbers, np.uint32)
 
 
-def all_of(table: EntryTable) -> np.ndarray[Any, np.dtype[np.uint32]]:
+def all_of(table: Index) -> np.ndarray[Any, np.dtype[np.uint32]]:
     return np.arange(len(table), dtype=np.uint32)
 
 

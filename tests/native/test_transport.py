@@ -18,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pbs_push._native.transport import DISCARD, DOWNLOAD, UPLOAD_TAG, Answer, EntryTable, Transport
+from pbs_push._native.transport import DISCARD, DOWNLOAD, UPLOAD_TAG, Answer, Transport
 from pbs_push.errors import ChunkError, ConnectError, FormatError
 from pbs_push.formats.blob import encode_blob
+from pbs_push.formats.index import Index
 from pbs_push.formats.keys import CryptKey
 
 from .h2_peer import LARGEST, PATIENCE_MS, ChunkFolder, Peer, Request, all_of, plain_blob, positions
@@ -75,9 +76,7 @@ def check_upload(request: Request, folder: ChunkFolder, kind: str, wid: int) -> 
     }
 
 
-def upload_all(
-    world: World, transport: Transport, peer: Peer, table: EntryTable, wid: int = 3
-) -> None:
+def upload_all(world: World, transport: Transport, peer: Peer, table: Index, wid: int = 3) -> None:
     added = transport.add_chunks(table, all_of(table), writer_id=wid, encrypted=False)
     assert added == len(table) == transport.chunks_added
     peer.serve(lambda _: (200, b""), lambda: transport.chunks_acknowledged == added)

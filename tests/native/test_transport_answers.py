@@ -24,8 +24,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pbs_push._native import transport as module
-from pbs_push._native.transport import DOWNLOAD, Answer, EntryTable, Transport
+from pbs_push._native.transport import DOWNLOAD, Answer, Transport
 from pbs_push.errors import ConnectError, ProtocolError
+from pbs_push.formats.index import Index
 
 from .h2_peer import ChunkFolder, all_of
 
@@ -183,7 +184,7 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, EntryTable]]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Index]]:
     """An open chunk folder, and an archive of 20 chunks in it."""
     folder = ChunkFolder(tmp_path_factory.mktemp("store"))
     fd = os.open(folder.path, os.O_RDONLY)
@@ -200,7 +201,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Entr
 @example(data=b"HTTP/1.1 400 Bad Request\r\n\r\n", begun=False, cuts=[])
 @example(data=b"", begun=False, cuts=[])
 def test_any_bytes_are_answers_or_our_errors(
-    data: bytes, begun: bool, cuts: list[int], source: tuple[int, EntryTable]
+    data: bytes, begun: bool, cuts: list[int], source: tuple[int, Index]
 ) -> None:
     transport = Transport("target:8007")
     fd, table = source
@@ -240,6 +241,6 @@ def test_the_stubs_name_all_there_is() -> None:
     errors = {"ChunkError", "ConnectError", "ProtocolError"}
     public = {name for name in vars(module) if not name.startswith("_")} - imported - errors
     assert public == named[""]
-    for cls in ("EntryTable", "Transport"):
+    for cls in ("Transport",):
         members = {name for name in vars(getattr(module, cls)) if not name.startswith("_")}
         assert members == {name for name in named[cls] if not name.startswith("_")}

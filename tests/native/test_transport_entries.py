@@ -1,4 +1,4 @@
-"""Entry tables: what differs between two indexes, and the entry lists that a PUT carries."""
+"""Entries of indexes: what differs between two indexes, and the entry lists that a PUT carries."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pbs_push._native.transport import EntryTable, Transport
-from pbs_push.formats.index import open_index, write_dynamic_index, write_fixed_index
+from pbs_push._native.transport import Transport
+from pbs_push.formats.index import Index, open_index, write_dynamic_index, write_fixed_index
 
 from .h2_peer import LARGEST, ChunkFolder, Peer, Request, positions
 
@@ -27,27 +27,23 @@ def digests(n: int, seed: int = 1) -> Digests:
     return np.random.default_rng(seed).integers(0, 256, (n, 32), np.uint8)
 
 
-def fixed(
-    folder: Path, rows: Digests, size: int | None = None, chunk_size: int = 4 * MIB
-) -> EntryTable:
+def fixed(folder: Path, rows: Digests, size: int | None = None, chunk_size: int = 4 * MIB) -> Index:
     path = folder / "a.fidx"
     path.unlink(missing_ok=True)  # one that is mapped stays as it is
     write_fixed_index(
         path, rows, len(rows) * chunk_size if size is None else size, chunk_size=chunk_size
     )
-    with open_index(path) as index:
-        return EntryTable(index)
+    return open_index(path)
 
 
-def dynamic(folder: Path, rows: Digests, ends: list[int]) -> EntryTable:
+def dynamic(folder: Path, rows: Digests, ends: list[int]) -> Index:
     path = folder / "a.didx"
     path.unlink(missing_ok=True)
     write_dynamic_index(path, np.array(ends, np.uint64), rows)
-    with open_index(path) as index:
-        return EntryTable(index)
+    return open_index(path)
 
 
-def put(table: EntryTable, limit: int, **which: object) -> tuple[int, Request]:
+def put(table: Index, limit: int, **which: object) -> tuple[int, Request]:
     """The PUT as an `h2` server gets it, and how many entries it is said to carry."""
     transport = Transport("target:8007")
     peer = Peer(transport, window=LARGEST, frame=MIB)
@@ -188,7 +184,7 @@ def test_changes_are_found(
     if cut:
         changed.add(n - 1)
     assert list(new.changed(old)) == sorted(changed)
-    assert new.changed(new).nbytes == 0
+    assert len(new.changed(new)) == 0
 
 
 def test_only_alike_indexes_are_compared(tmp_path: Path) -> None:
@@ -205,12 +201,28 @@ def test_only_alike_indexes_are_compared(tmp_path: Path) -> None:
             other.changed(table)
 
 
-def test_a_table_keeps_the_index_mapped(tmp_path: Path) -> None:
+def test_an_index_lasts_longer_than_its_file(tmp_path: Path) -> None:
     rows = digests(5)
-    table = fixed(tmp_path, rows)  # whose index is closed
+    index = fixed(tmp_path, rows)
     (tmp_path / "a.fidx").unlink()
-    _, request = put(table, 9999, count=5)
+    _, request = put(index, 9999, count=5)
     assert request.json == expected(rows, [i * 4 * MIB for i in range(5)])
+
+
+def test_a_closed_index_is_refused(tmp_path: Path) -> None:
+    index, other = fixed(tmp_path, digests(5)), fixed(tmp_path, digests(5))
+    index.close()
+    transport = Transport("target:8007")
+    transport.attach_uploads(-1, readers=1, buffer_bytes=1)
+    for use in (
+        lambda: transport.put_entries(1, "/", index, writer_id=1, limit=9999, count=5),
+        lambda: transport.add_chunks(index, positions(0), writer_id=1, encrypted=False),
+        lambda: index.changed(other),
+        lambda: other.changed(index),
+        lambda: index.inodes(0, positions(0)),
+    ):
+        with pytest.raises(ValueError, match="is closed"):
+            use()
 
 
 def test_inodes_are_those_of_the_chunk_files(tmp_path: Path) -> None:
@@ -222,7 +234,7 @@ def test_inodes_are_those_of_the_chunk_files(tmp_path: Path) -> None:
     fd = os.open(folder.path, os.O_RDONLY)
     try:
         assert list(table.inodes(fd, positions(4, 0, 3, 0))) == [numbers[i] for i in (4, 0, 3, 0)]
-        assert table.inodes(fd, positions()).nbytes == 0
+        assert len(table.inodes(fd, positions())) == 0
         with pytest.raises(ValueError, match="position 5"):
             table.inodes(fd, positions(5))
     finally:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pbs_push._native.transport import EntryTable
 from pbs_push.demo.pieces import ZEROS, Piece
 from pbs_push.formats.index import HEADER_SIZE
 from pbs_push.formats.keys import CryptKey
@@ -356,7 +355,7 @@ def test_chunks_in_the_order_of_inodes(world: World) -> None:
     chunks_fd = os.open(world.source.path / ".chunks", os.O_RDONLY)
     try:
         positions = np.array([6, 0, 3, 5], dtype=np.uint32)
-        ordered = _by_inode(chunks_fd, EntryTable(index), positions)
+        ordered = _by_inode(chunks_fd, index, positions)
     finally:
         os.close(chunks_fd)
     assert sorted(ordered) == sorted(positions)

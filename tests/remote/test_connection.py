@@ -21,7 +21,7 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from pbs_push._native.transport import EntryTable, Transport
+from pbs_push._native.transport import Transport
 from pbs_push.errors import (
     AuthError,
     Cancelled,
@@ -796,7 +796,7 @@ def test_an_entry_list_s_answer_is_looked_at(identity: Identity, tmp_path: Path)
 
     with Server(identity, H2Server(handler)) as server, uploading(server, tmp_path) as session:
         with open_index(tmp_path / "a.didx") as index:
-            call, taken = session.append("dynamic", 1, EntryTable(index), limit=4096, count=CHUNKS)
+            call, taken = session.append("dynamic", 1, index, limit=4096, count=CHUNKS)
         session.wait([call])
         assert taken == CHUNKS
         with pytest.raises(ProtocolError, match=f"PUT /dynamic_index of {SNAPSHOT}: .*Sign in"):
@@ -860,7 +860,7 @@ def uploading(
             transport=transport,
         )
         try:
-            table = EntryTable(index)
+            table = index
             everything = np.arange(CHUNKS, dtype=np.uint32)
             assert session.add_chunks(table, everything, writer_id=1, encrypted=False) == CHUNKS
             yield session
@@ -943,9 +943,7 @@ def test_a_missing_chunk_ends_the_session(identity: Identity, tmp_path: Path) ->
             for file in folder.iterdir():
                 file.unlink()
         with open_index(tmp_path / "a.didx") as index:
-            session.add_chunks(
-                EntryTable(index), np.array([7], np.uint32), writer_id=1, encrypted=False
-            )
+            session.add_chunks(index, np.array([7], np.uint32), writer_id=1, encrypted=False)
         with pytest.raises(ChunkError, match=r"/store/\.chunks/"):
             session.pump(lambda: False)
 

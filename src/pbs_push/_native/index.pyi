@@ -61,6 +61,20 @@ class Index:
         """
     def check_unchanged(self) -> None:
         """Raise IndexFormatError if the file shrank, or a page of it could not be read."""
+    def changed(self, previous: Index) -> NDArray[numpy.uint32]:
+        """Positions at which this index differs from ``previous``, increasing, shape (m,).
+
+        The last one counts as different where it covers other bytes. Raises ValueError unless both
+        are fixed, and of the same length and chunk size. O(n), GIL released.
+        """
+    def inodes(
+        self, chunks_fd: int, positions: Buffer | NDArray[numpy.uint32]
+    ) -> NDArray[numpy.uint64]:
+        """Inode numbers of the chunks at ``positions`` (uint32, contiguous), in the same order.
+
+        ``chunks_fd`` is the open folder ``.chunks``; 0 stands for a chunk that is not there. Raises
+        ValueError for a position outside of the index. One system call each, GIL released.
+        """
     def close(self) -> None:
         """Give up the mapping; it goes when the last view does. May be called again."""
     def __len__(self) -> int: ...

@@ -6,7 +6,7 @@ import os
 import numpy
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.buffer cimport PyBuffer_FillInfo
 
 from pbs_push._native.status import Status, native_error
@@ -17,11 +17,12 @@ cdef extern from "<fcntl.h>" nogil:
     const int AT_FDCWD
 
 
-cdef extern from "pbs_map.h" nogil:
-    struct pbs_map:
-        const uint8_t *base
-        size_t length
+cdef extern from "pbs_error.h" nogil:
+    enum:
+        PBS_OK
 
+
+cdef extern from "pbs_map.h" nogil:
     int pbs_map_open(int dir_fd, const char *path, pbs_map *out, int *out_errno)
     int pbs_map_open_again(int fd, pbs_map *out, int *out_errno)
     void pbs_map_close(pbs_map *map)
@@ -30,32 +31,29 @@ cdef extern from "pbs_map.h" nogil:
 
 
 cdef extern from "pbs_index.h" nogil:
-    enum pbs_index_kind:
-        PBS_INDEX_FIXED
-
     enum:
         PBS_DIGEST_SIZE
         PBS_INDEX_HEADER_SIZE
 
-    struct pbs_index:
-        pbs_index_kind kind
-        size_t stride
-        size_t n
-        uint64_t size
-        uint64_t chunk_size
-        uint64_t largest
-        int64_t ctime
-        uint8_t uuid[16]
-        uint8_t csum[32]
-
     int pbs_index_parse(const uint8_t *base, size_t length, pbs_index *out)
     int pbs_index_check(pbs_index *index, size_t first, size_t n, size_t *out_pos)
+
+
+cdef extern from "pbs_entries.h" nogil:
+    int pbs_entries_changed(const pbs_index *index, const pbs_index *previous, size_t first,
+                            size_t n, uint32_t *out, size_t *out_n)
+
+
+cdef extern from "pbs_chunks.h" nogil:
+    void pbs_chunk_inodes(int chunks_fd, const uint8_t *digests, size_t stride,
+                          const uint32_t *positions, size_t n, uint64_t *out)
 
 
 cdef enum:
     # What is hashed, checked and released at once: what a core's caches hold, and so much that
     # coming back to the interpreter after each is nothing beside it.
     BLOCK = 1 << 20
+    COMPARED = 1 << 15  # entries compared in one go
 
 
 cdef void release_pages(const void *start, size_t length) noexcept nogil:
@@ -71,10 +69,6 @@ cdef class _Mapping:
     Every view holds a reference, so the memory goes with the last of them and never before.
     """
 
-    cdef pbs_map map
-    cdef bint is_open   # a file is mapped
-    cdef object content  # otherwise a memoryview, which ``map`` points into
-
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(
             buffer, self, <void *>self.map.base, <Py_ssize_t>self.map.length, 1, flags
@@ -88,37 +82,22 @@ cdef class _Mapping:
 @cython.final
 @cython.auto_pickle(False)
 cdef class Index:
-    cdef readonly str path
-    cdef readonly str kind
-    cdef readonly bytes uuid
-    cdef readonly object ctime
-    cdef readonly object size
-    cdef readonly object chunk_size
-    cdef readonly object largest_chunk
-    cdef readonly bytes header_csum
-    cdef pbs_index parsed  # points into the mapping
-    cdef bytes csum_when_opened
-    cdef _Mapping mapping
-    cdef object entries_view
-    cdef object digest_view
-    cdef object end_offset_view
-
     def __init__(self):
         raise TypeError("an Index is made by open_index() only")
 
     @property
     def entries(self):
-        self._opened()
+        self.opened()
         return self.entries_view
 
     @property
     def digests(self):
-        self._opened()
+        self.opened()
         return self.digest_view
 
     @property
     def end_offsets(self):
-        self._opened()
+        self.opened()
         if self.end_offset_view is not None:
             return self.end_offset_view
         ends = numpy.arange(1, len(self) + 1, dtype=numpy.uint64)
@@ -128,16 +107,57 @@ cdef class Index:
         return ends
 
     def csum(self):
-        cdef _Mapping mapping = self._opened()
+        cdef _Mapping mapping = self.opened()
         if self.csum_when_opened is None:
             return _checked_csum(self.path, mapping, &self.parsed)
         self.check_unchanged()
         return self.csum_when_opened
 
     def check_unchanged(self):
-        cdef _Mapping mapping = self._opened()
+        cdef _Mapping mapping = self.opened()
         if mapping.is_open and pbs_map_shrunk(&mapping.map):
             raise _error(Status.SHRUNK, self.path)
+
+    def changed(self, Index previous not None):
+        cdef size_t first = 0, n = 0, count = 0
+        cdef int status = PBS_OK
+        # Both mappings stay while they are compared, whoever closes an index meanwhile.
+        cdef _Mapping ours = self.opened(), theirs = previous.opened()
+        cdef bytearray found = bytearray()
+        cdef bytearray part = bytearray(sizeof(uint32_t) * COMPARED)
+        cdef uint8_t[::1] out = part
+        while True:
+            n = min(<size_t>COMPARED, self.parsed.n - first)
+            with nogil:
+                status = pbs_entries_changed(&self.parsed, &previous.parsed, first, n,
+                                             <uint32_t *>&out[0], &count)
+                self.release_entries(first, n)
+                previous.release_entries(first, n)
+            if status != PBS_OK:
+                raise ValueError("only two fixed indexes of the same length can be compared")
+            found += part[:sizeof(uint32_t) * count]
+            first += n
+            if first == self.parsed.n:
+                return numpy.frombuffer(found, numpy.uint32)
+
+    def inodes(self, int chunks_fd, const uint32_t[::1] positions not None):
+        cdef size_t n = positions.shape[0], i
+        cdef _Mapping mapping = self.opened()
+        for i in range(n):
+            if positions[i] >= self.parsed.n:
+                raise ValueError(f"position {positions[i]} is outside of the index")
+        found = numpy.empty(n, numpy.uint64)
+        cdef uint64_t[::1] out = found
+        if n:
+            with nogil:
+                pbs_chunk_inodes(chunks_fd, self.parsed.digests, self.parsed.stride,
+                                 &positions[0], n, &out[0])
+        return found
+
+    cdef void release_entries(self, size_t first, size_t n) noexcept nogil:
+        cdef size_t stride = self.parsed.stride
+        if n:
+            pbs_map_release(self.parsed.digests + first * stride, (n - 1) * stride + 1)
 
     def close(self):
         self.mapping = None
@@ -145,7 +165,7 @@ cdef class Index:
         self.digest_view = None
         self.end_offset_view = None
 
-    cdef _Mapping _opened(self):
+    cdef _Mapping opened(self):
         if self.mapping is None:
             raise ValueError(f"index '{self.path}' is closed")
         return self.mapping
@@ -154,7 +174,7 @@ cdef class Index:
         return <Py_ssize_t>self.parsed.n
 
     def __enter__(self):
-        self._opened()
+        self.opened()
         return self
 
     def __exit__(self, *exc_info):

@@ -60,30 +60,6 @@ class TransportState(NamedTuple):
     going_away: bool
 
 @final
-class EntryTable:
-    """The entries of one index, for comparing and uploading them.
-
-    Borrowed from the index: its mapping stays alive as long as this does. Not to be shared between
-    threads that call into one transport, which none do.
-    """
-
-    def __init__(self, index: Index) -> None: ...
-    def __len__(self) -> int: ...
-    def changed(self, previous: EntryTable) -> memoryview:
-        """Positions at which this index differs from ``previous``, which has as many entries.
-
-        Returns a memoryview of u32. Raises ValueError unless both are fixed, and of the same length
-        and chunk size. O(n), GIL released; only a MiB of each mapped file is in memory at a time.
-        """
-    def inodes(self, chunks_fd: int, positions: NDArray[numpy.uint32] | memoryview) -> memoryview:
-        """Inode numbers of the chunks at ``positions`` (u32), in the folder ``.chunks`` that is
-        open as ``chunks_fd``; 0 where there is no such file.
-
-        Returns a memoryview of u64. Raises ValueError for a position outside of the index. One
-        system call each, GIL released.
-        """
-
-@final
 class Transport:
     """One HTTP/2 connection, without I/O, that uploads chunks.
 
@@ -139,7 +115,7 @@ class Transport:
         self,
         tag: int,
         path: str,
-        table: EntryTable,
+        index: Index,
         *,
         writer_id: int,
         limit: int,
@@ -155,7 +131,7 @@ class Transport:
         """
     def add_chunks(
         self,
-        table: EntryTable,
+        index: Index,
         positions: Buffer | NDArray[numpy.uint32],
         *,
         writer_id: int,

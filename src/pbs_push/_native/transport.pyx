@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 import os
 from typing import NamedTuple
 
-from pbs_push._native.index cimport release_pages
+from pbs_push._native.index cimport Index, _Mapping, pbs_index
 from pbs_push._native.status import native_error
 from pbs_push.errors import ChunkError, ConnectError, ProtocolError
 
@@ -26,19 +26,9 @@ cdef extern from "pbs_error.h" nogil:
 cdef extern from "pbs_chunks.h" nogil:
     size_t PBS_CHUNK_NAME_SIZE
     void pbs_chunk_name(const uint8_t *digest, char *out)
-    void pbs_chunk_inodes(int chunks_fd, const uint8_t *digests, size_t stride,
-                          const uint32_t *positions, size_t n, uint64_t *out)
 
 cdef extern from "pbs_entries.h" nogil:
-    struct pbs_entries:
-        const uint8_t *digests
-        size_t stride
-        size_t n
-        uint64_t chunk_size
-        uint64_t size
-    int pbs_entries_changed(const pbs_entries *entries, const pbs_entries *previous,
-                            size_t first, size_t n, uint32_t *out, size_t *out_n)
-    int pbs_entries_body(const pbs_entries *entries, const uint32_t *positions, size_t first,
+    int pbs_entries_body(const pbs_index *index, const uint32_t *positions, size_t first,
                          size_t n, uint32_t writer_id, uint8_t *out, size_t limit, size_t *out_n,
                          size_t *out_len)
     size_t PBS_ENTRY_TEXT_MAX
@@ -54,7 +44,7 @@ cdef extern from "pbs_upload.h" nogil:
         uint32_t open_delay_us
         const char *authority
     struct pbs_upload_archive:
-        pbs_entries entries
+        pbs_index index
         uint32_t writer_id
         int encrypted
     struct pbs_upload_failure:
@@ -141,7 +131,6 @@ FRAME_SIZE = 256 << 10
 
 cdef enum:
     COPIED_BODY = 1 << 20
-    COMPARED = 1 << 15  # entries compared in one go
 
 UPLOAD_TAG = -1
 """Tag of an answer that is about a chunk upload."""
@@ -206,92 +195,13 @@ cdef object _body(pbs_h2_answer *answer):
     return memoryview(owner)
 
 
-cdef void _release(const pbs_entries *entries, size_t first, size_t n) noexcept nogil:
-    """Let the pages of n entries go; they may come in again."""
-    if n:
-        release_pages(entries.digests + first * entries.stride, (n - 1) * entries.stride + 1)
-
-
-cdef void _release_chosen(const pbs_entries *entries, const uint32_t *chosen,
-                          size_t n) noexcept nogil:
-    """The same for the part of the index in which some entries lie."""
+cdef void _release_chosen(Index index, const uint32_t *chosen, size_t n) noexcept nogil:
+    """Let the pages go of the part of an index in which some entries lie."""
     cdef uint32_t lowest = chosen[0], highest = chosen[0]
     for i in range(1, n):
         lowest = min(lowest, chosen[i])
         highest = max(highest, chosen[i])
-    _release(entries, lowest, highest - lowest + 1)
-
-
-cdef class EntryTable:
-    """The entries of one index, for comparing and uploading them.
-
-    Borrowed from the index: its mapping stays alive as long as this does. Not to be shared between
-    threads that call into one transport, which none do.
-    """
-
-    cdef const uint8_t[::1] _view
-    cdef pbs_entries _entries
-
-    def __init__(self, index) -> None:
-        cdef size_t stride = 32 if index.kind == "fixed" else 40
-        self._view = index.entries
-        self._entries.stride = stride
-        self._entries.n = len(index)
-        if <size_t>self._view.shape[0] != self._entries.n * stride:
-            raise ValueError("entries and their number do not fit")
-        self._entries.chunk_size = index.chunk_size
-        self._entries.size = index.size
-        self._entries.digests = NULL
-        if self._entries.n:
-            self._entries.digests = &self._view[stride - 32]
-
-    def __len__(self) -> int:
-        return self._entries.n
-
-    def changed(self, EntryTable previous not None):
-        """Positions at which this index differs from ``previous``, which has as many entries.
-
-        Returns a memoryview of u32. Raises ValueError unless both are fixed, and of the same length
-        and chunk size. O(n), GIL released.
-        """
-        cdef size_t first = 0, n = 0, count = 0
-        cdef int status = PBS_OK
-        cdef bytearray found = bytearray()
-        cdef bytearray part = bytearray(4 * COMPARED)
-        cdef uint8_t[::1] out = part
-        while True:
-            n = min(<size_t>COMPARED, self._entries.n - first)
-            with nogil:
-                status = pbs_entries_changed(&self._entries, &previous._entries, first, n,
-                                             <uint32_t *>&out[0], &count)
-            if status:
-                raise ValueError("only two fixed indexes of the same length can be compared")
-            _release(&self._entries, first, n)
-            _release(&previous._entries, first, n)
-            found += part[: 4 * count]
-            first += n
-            if first == self._entries.n:
-                return memoryview(found).cast("I")
-
-    def inodes(self, int chunks_fd, const uint32_t[::1] positions not None):
-        """Inode numbers of the chunks at ``positions`` (u32), in the folder ``.chunks`` that is
-        open as ``chunks_fd``; 0 where there is no such file.
-
-        Returns a memoryview of u64. Raises ValueError for a position outside of the index. One
-        system call each, GIL released.
-        """
-        cdef size_t n = positions.shape[0]
-        cdef size_t i
-        cdef bytearray storage = bytearray(8 * max(1, <Py_ssize_t>n))
-        cdef uint8_t[::1] out = storage
-        for i in range(n):
-            if positions[i] >= self._entries.n:
-                raise ValueError(f"position {positions[i]} is outside of the index")
-        if n:
-            with nogil:
-                pbs_chunk_inodes(chunks_fd, self._entries.digests, self._entries.stride,
-                                 &positions[0], n, <uint64_t *>&out[0])
-        return memoryview(storage)[: 8 * n].cast("Q")
+    index.release_entries(lowest, highest - lowest + 1)
 
 
 cdef class Transport:
@@ -448,7 +358,7 @@ cdef class Transport:
             raise native_error(status, f"making the request {method} {path[:80]}")
         return message
 
-    def put_entries(self, uint32_t tag, str path not None, EntryTable table not None, *,
+    def put_entries(self, uint32_t tag, str path not None, Index index not None, *,
                     uint32_t writer_id, size_t limit, positions=None, size_t first=0,
                     size_t count=0) -> int:
         """Queue a PUT of entries: of ``positions`` (u32, in order), or ``count`` from ``first`` on.
@@ -460,12 +370,13 @@ cdef class Transport:
         self._check_open()
         cdef const uint32_t[::1] chosen
         cdef const uint32_t *pointer = NULL
+        cdef _Mapping mapping = index.opened()  # stays, whoever closes the index meanwhile
         if positions is not None:
             chosen = positions
             count = chosen.shape[0]
             if count:
                 pointer = &chosen[0]
-        elif first > table._entries.n or count > table._entries.n - first:
+        elif first > index.parsed.n or count > index.parsed.n - first:
             raise ValueError("these entries are not in the index")
         if count == 0:
             raise ValueError("no entries to put")
@@ -478,19 +389,19 @@ cdef class Transport:
         cdef pbs_h2_message *message = self._message(tag, "PUT", path, "application/json",
                                                      PBS_H2_COLLECT, 65536, 0, size, &memory, 1)
         with nogil:
-            status = pbs_entries_body(&table._entries, pointer, first, count, writer_id, memory,
+            status = pbs_entries_body(&index.parsed, pointer, first, count, writer_id, memory,
                                       size, &fit, &length)
         if status:
             pbs_h2_message_free(message)
             raise native_error(status, f"making the entry list for {path}")
         if pointer is NULL:
-            _release(&table._entries, first, fit)
+            index.release_entries(first, fit)
         else:
-            _release_chosen(&table._entries, pointer, fit)
+            _release_chosen(index, pointer, fit)
         pbs_h2_submit(self._h2, message, length)
         return fit
 
-    def add_chunks(self, EntryTable table not None, positions, *, uint32_t writer_id,
+    def add_chunks(self, Index index not None, positions, *, uint32_t writer_id,
                    bint encrypted) -> int:
         """Upload the chunks at ``positions`` (u32) of an index; returns how many were taken.
 
@@ -503,12 +414,13 @@ cdef class Transport:
         cdef size_t added = 0
         cdef size_t n = chosen.shape[0]
         cdef int status = PBS_OK
+        cdef _Mapping mapping = index.opened()
         self._check_open()
         if self._upload is NULL:
             raise ValueError("no uploads are attached")
         if n == 0:
             return 0
-        archive.entries = table._entries
+        archive.index = index.parsed
         archive.writer_id = writer_id
         archive.encrypted = encrypted
         with nogil:
@@ -516,7 +428,7 @@ cdef class Transport:
         if status:
             raise native_error(status, "adding chunks to upload")
         if added:
-            _release_chosen(&table._entries, &chosen[0], added)
+            _release_chosen(index, &chosen[0], added)
         return added
 
     @property

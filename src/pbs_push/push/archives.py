@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from pbs_push._native.digests import DigestSet
-from pbs_push._native.transport import EntryTable
 from pbs_push.errors import FormatError, PbsPushError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
@@ -35,7 +34,6 @@ class IndexArchive:
 
     info: FileInfo
     index: Index
-    table: EntryTable
 
     @property
     def kind(self) -> str:
@@ -153,7 +151,7 @@ class Archives:
                 f"the manifest says {info.size}"
             )
         check_csum(index, info)
-        archive = IndexArchive(info, index, EntryTable(index))
+        archive = IndexArchive(info, index)
         self.indexes[info.filename] = archive
         return archive
 

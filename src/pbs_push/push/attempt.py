@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pbs_push._native.transport import EntryTable
     from pbs_push.errors import PbsPushError
+    from pbs_push.formats.index import Index
     from pbs_push.formats.keys import CryptKey
     from pbs_push.formats.manifest import Manifest
     from pbs_push.push.beginning import Beginning
@@ -255,14 +255,13 @@ def _client_log(
         return None, error
 
 
-def _as_given(_table: EntryTable, positions: Positions) -> Positions:
+def _as_given(_index: Index, positions: Positions) -> Positions:
     return positions
 
 
-def _by_inode(chunks_fd: int, table: EntryTable, positions: Positions) -> Positions:
+def _by_inode(chunks_fd: int, index: Index, positions: Positions) -> Positions:
     """Positions in the order in which a spinning disk likes to read their chunks."""
-    inodes = np.frombuffer(table.inodes(chunks_fd, positions), dtype=np.uint64)
-    return positions[np.argsort(inodes, kind="stable")]
+    return positions[np.argsort(index.inodes(chunks_fd, positions), kind="stable")]
 
 
 class _Throttled:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from pbs_push._native.digests import DigestSet
-from pbs_push._native.transport import EntryTable
 from pbs_push.errors import IndexFormatError
 from pbs_push.names import CLIENT_LOG_NAME
 from pbs_push.push.encrypted_uploads import Chunk, EncryptedUploads
@@ -219,7 +218,7 @@ class EncryptingTransfer(Transfer):
             archive, positions = part.writer.archive, part.missing
             for begin in range(0, len(positions), _WORK_BLOCK):
                 block = positions[begin : begin + _WORK_BLOCK]
-                for position in self._options.order(archive.table, block):
+                for position in self._options.order(archive.index, block):
                     row = start + int(np.searchsorted(positions, position))
                     size = archive.plain_size(np.array([position], dtype=np.uint32))
                     yield Chunk(row, plain[row].tobytes(), size, part.writer)
@@ -239,8 +238,7 @@ class EncryptingTransfer(Transfer):
         part.keyed[part.unknown] = keyed
         writer.archive = encrypt_index(writer.archive, part.keyed)
         if writer.positions is not None:
-            changed = writer.archive.table.changed(EntryTable(self._old[name]))
-            writer.positions = np.frombuffer(changed, dtype=np.uint32)
+            writer.positions = writer.archive.index.changed(self._old[name])
         writer.ready = writer.total
 
     # -- flight 4: entries --

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pbs_push._native.transport import EntryTable
 from pbs_push.errors import BlobFormatError, FormatError
 from pbs_push.formats.blob import (
     MAX_CHUNK_SIZE,
@@ -123,7 +122,7 @@ def encrypt_index(archive: IndexArchive, digests: Digests) -> IndexArchive:
         content = dynamic_index_bytes(old.end_offsets, digests)
     index = parse_index(content, f"{archive.info.filename}, encrypted")
     info = _encrypted(archive.info, size=index.size, csum=index.header_csum)
-    return IndexArchive(info, index, EntryTable(index))
+    return IndexArchive(info, index)
 
 
 def encrypt_manifest(source: Manifest, files: Iterable[FileInfo], key: CryptKey) -> Manifest:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from pbs_push._native.digests import DigestSet
-from pbs_push._native.transport import EntryTable
 from pbs_push.names import CLIENT_LOG_NAME, INDEX_SUFFIXES
 from pbs_push.push.archives import MAX_INDEXES
 from pbs_push.push.transfer_base import Sent, Transfer, TransferOptions
@@ -149,7 +148,7 @@ class SnapshotTransfer(Transfer):
         for archive in self._indexes:
             old = self._registered.get(archive.info.filename)
             csum = self._csum_to_reuse(archive.info.filename, old)
-            reuse = (EntryTable(old), csum) if old is not None and csum is not None else None
+            reuse = (old, csum) if old is not None and csum is not None else None
             self._writers.append(self._create(archive, reuse))
         renamed = self._downloads(self._possibly_renamed())
         self._session.wait([writer.create for writer in self._writers])
@@ -225,22 +224,23 @@ class SnapshotTransfer(Transfer):
             return False
         return (theirs.csum, theirs.size) == (ours.csum, ours.size)
 
-    def _reusable(self, archive: IndexArchive) -> tuple[EntryTable, bytes] | None:
+    def _reusable(self, archive: IndexArchive) -> tuple[Index, bytes] | None:
         """The previous index that a fixed one can start from as a copy, with its csum."""
         if self._previous is None:
             return None
         old = self._previous.indexes.get(archive.info.filename)
         if old is None or not alike(archive.index, old.index):
             return None
-        return old.table, old.info.csum
+        return old.index, old.info.csum
 
-    def _create(self, archive: IndexArchive, reuse: tuple[EntryTable, bytes] | None) -> _Writer:
+    def _create(self, archive: IndexArchive, reuse: tuple[Index, bytes] | None) -> _Writer:
         if reuse is None:
             return _Writer(archive, create_call(self._session, archive, None))
         old, csum = reuse
-        changed = np.frombuffer(archive.table.changed(old), dtype=np.uint32)
         self._shortcuts += 1
-        return _Writer(archive, create_call(self._session, archive, csum), changed)
+        return _Writer(
+            archive, create_call(self._session, archive, csum), archive.index.changed(old)
+        )
 
     def _worth_registering(self) -> list[str]:
         """The previous indexes that hold a chunk that is needed; the copied entries need none."""
@@ -323,7 +323,7 @@ class SnapshotTransfer(Transfer):
             if missing is None:
                 missing = self._look_at(writer)
             taken = self._session.add_chunks(
-                writer.archive.table,
+                writer.archive.index,
                 missing,
                 writer_id=writer.writer_id,
                 encrypted=writer.archive.encrypted,
@@ -342,7 +342,7 @@ class SnapshotTransfer(Transfer):
         digests = writer.archive.index.digests
         missing = writer.known.difference(digests, at=block, insert=True)
         self._sent_plain += writer.archive.plain_size(missing)
-        return self._options.order(writer.archive.table, missing)
+        return self._options.order(writer.archive.index, missing)
 
     def _append(self, writer: _Writer, acknowledged: int) -> None:
         """Send the entries whose chunks are acknowledged."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pbs_push._native.transport import EntryTable
     from pbs_push.push.archives import Archives
     from pbs_push.remote.session import BackupSession, Call
 
@@ -56,7 +55,7 @@ class TransferOptions:
     previous: Archives | None
     expects_previous: bool
     body_limit: int
-    order: Callable[[EntryTable, Positions], Positions]
+    order: Callable[[Index, Positions], Positions]
     plain: bool
     on_previous: Callable[[Manifest], None]
     on_broken: Callable[[str], None]

@@ -73,7 +73,7 @@ class IndexWriter:
             call, taken = session.append(
                 self.archive.kind,
                 self.writer_id,
-                self.archive.table,
+                self.archive.index,
                 limit=limit,
                 positions=chosen,
                 first=self.appended,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-    from pbs_push._native.transport import Answer, EntryTable, Transport, TransportState
+    from pbs_push._native.transport import Answer, Transport, TransportState
     from pbs_push.formats.index import Index
     from pbs_push.remote.connection import Upgraded
 
@@ -217,7 +217,7 @@ class BackupSession:
         self,
         kind: str,
         writer_id: int,
-        table: EntryTable,
+        index: Index,
         *,
         limit: int,
         positions: Buffer | NDArray[np.uint32] | None = None,
@@ -238,7 +238,7 @@ class BackupSession:
         taken = self._transport.put_entries(
             tag,
             path,
-            table,
+            index,
             writer_id=writer_id,
             limit=limit - 1,
             positions=positions,
@@ -287,7 +287,7 @@ class BackupSession:
 
     def add_chunks(
         self,
-        table: EntryTable,
+        index: Index,
         positions: Buffer | NDArray[np.uint32],
         *,
         writer_id: int,
@@ -298,7 +298,7 @@ class BackupSession:
         They are numbered in the order given, over all archives: ``chunks_added``.
         """
         taken = self._transport.add_chunks(
-            table, positions, writer_id=writer_id, encrypted=encrypted
+            index, positions, writer_id=writer_id, encrypted=encrypted
         )
         if taken:
             self._chunk_flight = self._waited_for + 1
