@@ -40,6 +40,7 @@ def native(name: str, *modules: str) -> Extension:
 setup(
     ext_modules=[
         native("blob", "blob"),
+        native("chunks", "blob", "chunks"),
         native("digests", "digests"),
         native("index", "blob", "chunks", "entries", "index", "map"),
         native("transport", *UPLOAD, *HTTP2),

@@ -144,9 +144,10 @@ int pbs_chunk_read(int fd, size_t size, uint64_t plain_size, int want_encrypted,
     }
     if (crc != header.crc)
         return PBS_E_CRC;
-    if (header.encrypted != (want_encrypted != 0))
+    if (want_encrypted != PBS_CHUNK_EITHER && header.encrypted != (want_encrypted != 0))
         return PBS_E_CRYPT;
-    if (header.kind == PBS_BLOB_PLAIN && size - header.size != plain_size)
+    if (plain_size != PBS_CHUNK_ANY_SIZE && header.kind == PBS_BLOB_PLAIN &&
+        size - header.size != plain_size)
         return PBS_E_LENGTH;
     return PBS_OK;
 }

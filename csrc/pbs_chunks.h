@@ -33,10 +33,15 @@ void pbs_chunk_name(const uint8_t digest[PBS_DIGEST_SIZE], char out[PBS_CHUNK_NA
 int pbs_chunk_open(int chunks_fd, const uint8_t digest[PBS_DIGEST_SIZE], int *out_fd,
                    size_t *out_size, int *out_errno);
 
+/* What is to be checked of a chunk's encryption and plain bytes, where nothing is known of them. */
+#define PBS_CHUNK_EITHER (-1)
+#define PBS_CHUNK_ANY_SIZE UINT64_MAX
+
 /*
  * Read size bytes of an open chunk to out (of at least that length) and check the blob: magic,
- * header, CRC-32, that it is encrypted exactly if want_encrypted, and that a plain blob holds
- * plain_size bytes (a compressed or encrypted one cannot be told without decoding it).
+ * header, CRC-32, that it is encrypted exactly if want_encrypted (1 or 0, or PBS_CHUNK_EITHER), and
+ * that a plain blob holds plain_size bytes, or PBS_CHUNK_ANY_SIZE (a compressed or encrypted one
+ * cannot be told without decoding it).
  * PBS_E_SHRUNK (fewer bytes than the size), PBS_E_MAGIC, PBS_E_LENGTH, PBS_E_CRC, PBS_E_CRYPT,
  * PBS_E_IO with *out_errno. On an error the contents of out are unspecified.
  */

@@ -124,6 +124,25 @@ static void only_regular_files_are_opened(void)
     CHECK_EQUAL(error, EBADF);
 }
 
+/* Whoever has no index to go by takes a chunk of any length, encrypted or not; damage stays. */
+static void any_sound_blob_is_read_where_nothing_is_known_of_it(void)
+{
+    uint8_t byte;
+    put_blob(PBS_BLOB_PLAIN, 300);
+    CHECK_EQUAL(read_chunk(1, 0), PBS_E_LENGTH);
+    CHECK_EQUAL(read_chunk(PBS_CHUNK_ANY_SIZE, PBS_CHUNK_EITHER), PBS_OK);
+    put_blob(PBS_BLOB_ENCRYPTED, 300);
+    CHECK_EQUAL(read_chunk(PBS_CHUNK_ANY_SIZE, 0), PBS_E_CRYPT);
+    CHECK_EQUAL(read_chunk(PBS_CHUNK_ANY_SIZE, PBS_CHUNK_EITHER), PBS_OK);
+
+    int fd = openat(store.fd, store_name(&store, digest), O_RDWR);
+    CHECK(pread(fd, &byte, 1, 299) == 1);
+    byte ^= 1;
+    CHECK(pwrite(fd, &byte, 1, 299) == 1);
+    close(fd);
+    CHECK_EQUAL(read_chunk(PBS_CHUNK_ANY_SIZE, PBS_CHUNK_EITHER), PBS_E_CRC);
+}
+
 static void a_file_that_shrinks_is_found_out(void)
 {
     int fd, error = 0;
@@ -176,6 +195,7 @@ int main(void)
     RUN(whole_blobs_are_read);
     RUN(lengths_are_those_that_the_protocol_takes);
     RUN(damage_is_found);
+    RUN(any_sound_blob_is_read_where_nothing_is_known_of_it);
     RUN(inodes_are_told_where_there_is_a_file);
     RUN(folders_that_are_links_are_not_followed);
     RUN(only_regular_files_are_opened);

@@ -237,8 +237,8 @@ def test_the_stubs_name_all_there_is() -> None:
             named[node.name] = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
         elif isinstance(node, ast.AnnAssign):
             named[""].add(ast.unparse(node.target))
-    imported = {"os", "annotations", "NamedTuple", "native_error"}
-    errors = {"ChunkError", "ConnectError", "ProtocolError"}
+    imported = {"annotations", "NamedTuple", "native_error", "chunk_error"}
+    errors = {"ConnectError", "ProtocolError"}
     public = {name for name in vars(module) if not name.startswith("_")} - imported - errors
     assert public == named[""]
     for cls in ("Transport",):

@@ -152,9 +152,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     found: list[bytes] = []
     original = Datastore.read_chunk
 
-    def read(self: Datastore, digest: bytes) -> bytes:
+    def read(self: Datastore, digest: bytes, *rest: int) -> bytes:
         found.append(digest)
-        return original(self, digest)
+        return original(self, digest, *rest)
 
     monkeypatch.setattr(Datastore, "read_chunk", read)
     return found

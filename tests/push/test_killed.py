@@ -7,6 +7,7 @@ does the process that pushes. Afterwards the next push makes both sides equal.
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 import threading
@@ -66,7 +67,10 @@ def half_snapshots(store: Path) -> list[str]:
     A target that lives may be removing a snapshot meanwhile: then its manifest went first.
     """
     found = []
-    for path in store.rglob(MANIFEST_NAME):
+    manifests = [
+        Path(at) / MANIFEST_NAME for at, _, files in os.walk(store) if MANIFEST_NAME in files
+    ]
+    for path in manifests:  # os.walk takes folders that vanish under it, rglob does not
         try:
             manifest = Manifest.decode(path.read_bytes())
         except FileNotFoundError:

@@ -85,13 +85,13 @@ def test_as_many_chunks_are_encrypted_at_once_as_asked_for(
     together = threading.Barrier(read_ahead, timeout=PATIENCE_S)
     read_chunk = Datastore.read_chunk
 
-    def held(self: Datastore, digest: bytes) -> bytes:
+    def held(self: Datastore, digest: bytes, *rest: int) -> bytes:
         nonlocal reading, most
         with lock:
             reading += 1
             most = max(most, reading)
         together.wait()
-        content = read_chunk(self, digest)
+        content = read_chunk(self, digest, *rest)
         with lock:
             reading -= 1
         return content
@@ -135,9 +135,9 @@ def test_chunks_to_encrypt_are_read_in_the_order_asked_for(
     read: list[str] = []
     read_chunk = Datastore.read_chunk
 
-    def noting(self: Datastore, digest: bytes) -> bytes:
+    def noting(self: Datastore, digest: bytes, *rest: int) -> bytes:
         read.append(digest.hex())
-        return read_chunk(self, digest)
+        return read_chunk(self, digest, *rest)
 
     monkeypatch.setattr(Datastore, "read_chunk", noting)
     world.push(chunk_order=order, read_ahead=1, encryption_key=CryptKey(bytes(32)))

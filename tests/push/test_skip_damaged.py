@@ -109,9 +109,9 @@ def test_it_is_looked_at_twice(world: World, monkeypatch: pytest.MonkeyPatch) ->
     away = path.rename(world.folder / "away")
     real = Datastore.read_chunk
 
-    def mended(self: Datastore, digest: bytes) -> bytes:
+    def mended(self: Datastore, digest: bytes, *rest: int) -> bytes:
         away.rename(path)
-        return real(self, digest)
+        return real(self, digest, *rest)
 
     monkeypatch.setattr(Datastore, "read_chunk", mended)
     done = world.push(skip_damaged=True)

@@ -65,7 +65,7 @@ REASONS: Final[Mapping[Status, str]] = {
     Status.FULL: "a table is full; close indexes that are no longer needed",
 }
 
-_FIXED_CLASSES: Final[Mapping[Status, type[Exception]]] = {
+FIXED_CLASSES: Final[Mapping[Status, type[Exception]]] = {
     Status.NOMEM: MemoryError,
     Status.INVALID: ValueError,
     Status.PROTOCOL: ProtocolError,
@@ -104,4 +104,4 @@ def native_error(
         return SourceError(message, errno=errno or None)
     if status in _NO_SUCH_FILE:
         return SourceError(message, damage=True)
-    return _FIXED_CLASSES.get(status, damaged)(message)
+    return FIXED_CLASSES.get(status, damaged)(message)

@@ -170,9 +170,6 @@ class Transport:
     def answers(self) -> list[Answer]:
         """The answers that came since the last call, in the order in which they were complete."""
     def check_source(self, chunks_path: str) -> None:
-        """Raise ChunkError if a chunk could not be read, with ENOENT if it is not there.
-
-        ``chunks_path`` is for the message.
-        """
+        """Raise ChunkError if a chunk could not be read; ``chunks_path`` is for the message."""
     def state(self) -> TransportState:
         """Counts and limits as they are now."""

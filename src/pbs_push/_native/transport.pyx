@@ -4,28 +4,21 @@
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport ENOENT
 from libc.stdint cimport SIZE_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
-import os
 from typing import NamedTuple
 
 from pbs_push._native.index cimport Index, _Mapping, pbs_index
+from pbs_push._native.chunk_errors import chunk_error
 from pbs_push._native.status import native_error
-from pbs_push.errors import ChunkError, ConnectError, ProtocolError
+from pbs_push.errors import ConnectError, ProtocolError
 
 cdef extern from "pbs_error.h" nogil:
     enum:
         PBS_OK
         PBS_E_CLOSED
-        PBS_E_IO
-        PBS_E_NOT_FOUND
-
-cdef extern from "pbs_chunks.h" nogil:
-    size_t PBS_CHUNK_NAME_SIZE
-    void pbs_chunk_name(const uint8_t *digest, char *out)
 
 cdef extern from "pbs_entries.h" nogil:
     int pbs_entries_body(const pbs_index *index, const uint32_t *positions, size_t first,
@@ -513,23 +506,11 @@ cdef class Transport:
         return found
 
     def check_source(self, str chunks_path not None) -> None:
-        """Raise ChunkError if a chunk could not be read, with ENOENT if it is not there.
-
-        ``chunks_path`` is for the message.
-        """
+        """Raise ChunkError if a chunk could not be read; ``chunks_path`` is for the message."""
         cdef pbs_upload_failure failure
-        cdef char name[70]
-        if self._upload is NULL or not pbs_upload_failed(self._upload, &failure):
-            return
-        pbs_chunk_name(failure.digest, name)
-        relative = (<bytes>name).decode("ascii")
-        digest_hex, path = relative[5:], f"{chunks_path}/{relative}"
-        reason = str(native_error(failure.status, "", errno=failure.error)).removeprefix(": ")
-        if failure.status == PBS_E_IO:
-            raise ChunkError(digest_hex, path, f"unreadable: {reason}", errno=failure.error)
-        if failure.status == PBS_E_NOT_FOUND:
-            raise ChunkError(digest_hex, path, reason, errno=ENOENT)
-        raise ChunkError(digest_hex, path, reason)
+        if self._upload is not NULL and pbs_upload_failed(self._upload, &failure):
+            digest = PyBytes_FromStringAndSize(<char *>failure.digest, 32)
+            raise chunk_error(failure.status, digest, chunks_path, failure.error)
 
     def state(self) -> TransportState:
         """Counts and limits as they are now."""

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import enum
 import struct
-import zlib
 from typing import TYPE_CHECKING, Final
 
 import zstandard
 
+from pbs_push._native.blob import crc32
 from pbs_push.errors import BlobFormatError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def check_blob(data: Buffer, *, crc: bool = True) -> BlobKind:
         raise BlobFormatError(f"an encrypted blob of {len(view)} bytes is too short to be one")
     if len(view) > MAX_BLOB_FILE:
         raise BlobFormatError(f"a blob of {len(view)} bytes is longer than {MAX_BLOB_FILE}")
-    if crc and (found := zlib.crc32(view[kind.header_size :])) != claimed:
+    if crc and (found := crc32(view[kind.header_size :])) != claimed:
         raise BlobFormatError(f"wrong CRC-32: {found:08x}, the blob's header says {claimed:08x}")
     return kind
 
@@ -171,7 +171,7 @@ def _blob(
     if key is not None:
         iv, tag, payload = key.encrypt(payload, iv=iv)
         seal = iv + tag
-    header = _MAGIC_AND_CRC.pack(kind.value, zlib.crc32(payload))
+    header = _MAGIC_AND_CRC.pack(kind.value, crc32(payload))
     blob = b"".join((header, seal, payload))
     if len(blob) > MAX_BLOB_FILE:
         raise BlobFormatError(f"a blob of {len(blob)} bytes is longer than {MAX_BLOB_FILE}")

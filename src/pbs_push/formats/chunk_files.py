@@ -1,17 +1,6 @@
-"""What the names of files in a chunk store tell (spec 01)."""
+"""The files of a chunk store, each a data blob named by its digest (spec 01, "Layout")."""
 
-from __future__ import annotations
+from pbs_push._native.chunk_errors import chunk_path
+from pbs_push._native.chunks import read_chunk
 
-from contextlib import suppress
-from pathlib import Path
-
-
-def why_missing(path: str) -> str:
-    """Why there is no chunk file ``path``: a verification that finds one corrupt sets it aside."""
-    chunk = Path(path)
-    set_aside = False
-    with suppress(OSError):  # the chunk is missing, whatever keeps its folder from being read
-        set_aside = any(chunk.parent.glob(f"{chunk.name}.*.bad"))
-    if set_aside:
-        return "missing: a verification found it corrupt and renamed it to .bad"
-    return "missing: no such file"
+__all__ = ["chunk_path", "read_chunk"]

@@ -7,15 +7,13 @@ send: that is the push engine's (push/transfer.py).
 from __future__ import annotations
 
 import json
-from errno import ENOENT
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from pbs_push._native.transport import COLLECT, DISCARD, DOWNLOAD, UPLOAD_TAG
-from pbs_push.errors import ChunkError, ConnectError, ProtocolError, RemoteError
+from pbs_push.errors import ConnectError, ProtocolError, RemoteError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
-from pbs_push.formats.chunk_files import why_missing
 from pbs_push.formats.index import parse_index
 from pbs_push.names import MANIFEST_NAME
 from pbs_push.remote.answers import raise_for_status, shown_reason
@@ -348,7 +346,7 @@ class BackupSession:
         self._upgraded.close()
 
     def _checked(self, done: Callable[[], bool]) -> bool:
-        self._check_source()
+        self._transport.check_source(self._chunks_path)
         if self._upload_error is not None:
             raise self._upload_error
         if done():
@@ -357,14 +355,6 @@ class BackupSession:
         if state.going_away and not state.open_streams:
             raise ConnectError(f"{self._label}: the target takes no more requests (GOAWAY)")
         return False
-
-    def _check_source(self) -> None:
-        try:
-            self._transport.check_source(self._chunks_path)
-        except ChunkError as error:
-            if error.errno != ENOENT:
-                raise
-            raise ChunkError(error.digest_hex, error.path, why_missing(error.path)) from None
 
     def _on_answer(self, answer: Answer) -> None:
         self.answered = True

@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pbs_push.errors import (
-    BlobFormatError,
-    ChunkError,
     ConfigError,
     InvalidName,
     SnapshotVanished,
     SourceError,
-    os_reason,
 )
-from pbs_push.formats.blob import MAX_PROTOCOL_BLOB, check_blob
-from pbs_push.formats.chunk_files import why_missing
+from pbs_push.formats.chunk_files import chunk_path, read_chunk
 from pbs_push.names import (
     ARCHIVE_SUFFIXES,
     BACKUP_TYPES,
@@ -241,29 +237,19 @@ class Datastore:
 
     def chunk_path_of(self, digest: bytes) -> Path:
         """Where the chunk of this digest (32 bytes) lies, if the datastore has it."""
-        digest_hex = digest.hex()
-        return self.chunk_path / digest_hex[:4] / digest_hex
+        return Path(chunk_path(str(self.chunk_path), digest))
 
-    def read_chunk(self, digest: bytes) -> bytes:
+    def read_chunk(self, digest: bytes, chunks_fd: int | None = None) -> bytes:
         """The chunk as it lies on disk, an encoded blob: magic, length and CRC-32 checked.
 
-        Raises ChunkError where it is missing or corrupt. The digest is not checked.
+        ``chunks_fd`` is what ``open_chunk_store`` gave, for many chunks. Raises ChunkError where it
+        is missing, corrupt or cannot be read, ValueError for what is not 32 bytes. The digest is
+        not checked. The GIL is released.
         """
-        path = self.chunk_path_of(digest)
-        try:
-            with directory(self.chunk_path, path.parent.name) as folder_fd:
-                data = read_file(path.name, folder_fd, MAX_PROTOCOL_BLOB)
-            if not data:
-                raise ChunkError(path.name, str(path), "the file is empty")
-            check_blob(data)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ChunkError(path.name, str(path), why_missing(str(path))) from None
-        except OSError as error:
-            reason = f"unreadable: {os_reason(error)}"
-            raise ChunkError(path.name, str(path), reason, errno=error.errno) from error
-        except BlobFormatError as error:
-            raise ChunkError(path.name, str(path), f"corrupt: {error}") from error
-        return data
+        if chunks_fd is None:
+            with self.open_chunk_store() as opened_fd:
+                return read_chunk(opened_fd, digest, str(self.chunk_path))
+        return read_chunk(chunks_fd, digest, str(self.chunk_path))
 
     def _walk(self, namespace: Namespace, max_depth: int | None) -> Iterator[Namespace]:
         with (

@@ -1,0 +1,43 @@
+"""What a code about a chunk file means: one place turns each into a ChunkError."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pbs_push._native.status import FIXED_CLASSES, REASONS, Status, native_error
+from pbs_push.errors import ChunkError, os_reason
+
+
+def chunk_path(chunks_path: str, digest: bytes) -> str:
+    """Where the chunk of a digest (32 bytes) lies below the folder ``.chunks`` (spec 01)."""
+    digest_hex = digest.hex()
+    return f"{chunks_path}/{digest_hex[:4]}/{digest_hex}"
+
+
+def chunk_error(code: int, digest: bytes, chunks_path: str, errno: int) -> Exception:
+    """The error for a negative ``code`` of a C function about the chunk of ``digest``.
+
+    ``chunks_path`` is for the message, ``errno`` the system's reason where the code is ``IO``.
+    """
+    path = chunk_path(chunks_path, digest)
+    status = Status(code)
+    if status in FIXED_CLASSES:  # nothing that the file is to blame for
+        return native_error(code, f"cannot read chunk {path}")
+    if status is Status.NOT_FOUND:
+        return ChunkError(digest.hex(), path, _why_missing(Path(path)))
+    if status is Status.IO:
+        reason = os_reason(OSError(errno, os.strerror(errno))) if errno else REASONS[status]
+        return ChunkError(digest.hex(), path, f"unreadable: {reason}", errno=errno)
+    return ChunkError(digest.hex(), path, f"corrupt: {REASONS[status]}")
+
+
+def _why_missing(chunk: Path) -> str:
+    """A verification that finds a chunk corrupt sets it aside (spec 01)."""
+    set_aside = False
+    with suppress(OSError):  # the chunk is missing, whatever keeps its folder from being read
+        set_aside = any(chunk.parent.glob(f"{chunk.name}.*.bad"))
+    if set_aside:
+        return "missing: a verification found it corrupt and renamed it to .bad"
+    return "missing: no such file"
