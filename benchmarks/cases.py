@@ -60,7 +60,6 @@ class Run:
     requests: int
     puts: int
     connections: int
-    flights: int
     chunks: int
     pusher_cpu_s: float
     target_cpu_s: float
@@ -203,7 +202,6 @@ class Bench:
             requests=sum(requests.values()),
             puts=sum(n for kind, n in requests.items() if kind.startswith("PUT")),
             connections=line["connections"],
-            flights=told["flights"],
             chunks=told["sent_chunks"],
             pusher_cpu_s=told["cpu_s"],
             target_cpu_s=counts["cpu_s"] - before,
@@ -233,7 +231,7 @@ def median_run(runs: Sequence[Run]) -> Run:
 
 HEADS: Final = (
     "case", "RTT ms", "seconds", "PBS 4.2's own push, s", "MB up", "MB down", "requests", "PUTs",
-    "connections", "chunks", "flights", "CPU s pusher", "CPU s target", "peak MiB",
+    "connections", "chunks", "CPU s pusher", "CPU s target", "peak MiB",
 )  # fmt: skip
 
 
@@ -243,7 +241,7 @@ def row(case: Case, rtt_ms: float, run: Run) -> str:
     cells = (
         case.title, f"{rtt_ms:g}", f"{run.seconds:.2f}", "" if peer is None else f"{peer:g}",
         f"{run.up / 1e6:.3f}", f"{run.down / 1e6:.3f}", run.requests, run.puts, run.connections,
-        run.chunks, run.flights, f"{run.pusher_cpu_s:.2f}", f"{run.target_cpu_s:.2f}",
+        run.chunks, f"{run.pusher_cpu_s:.2f}", f"{run.target_cpu_s:.2f}",
         f"{run.peak_mib:.0f}",
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"

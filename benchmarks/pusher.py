@@ -65,7 +65,6 @@ def facts(report: Report, seconds: float, cpu_s: float) -> dict[str, object]:
         "problems": [str(outcome.error) for outcome in report.outcomes if outcome.error],
         "sent_chunks": stats.sent_chunks,
         "sent_bytes": stats.sent_bytes,
-        "flights": stats.flights,
         "fallbacks": stats.fallbacks,
     }
 

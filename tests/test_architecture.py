@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -53,8 +54,21 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
-            found.add(node.module)
+            found.update(_named_modules(node.module, node.names))
     return found
+
+
+def _named_modules(module: str, names: list[ast.alias]) -> Iterator[str]:
+    """Of ``from package import name`` the name, if it is a module."""
+    folder = _ROOT.parent.joinpath(*module.split("."))
+    for alias in names:
+        is_module = (folder / f"{alias.name}.py").is_file()
+        yield f"{module}.{alias.name}" if is_module else module
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(_ROOT.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
 def _room(path: Path) -> str:
@@ -69,6 +83,12 @@ def test_rooms_import_only_along_the_arrows(path: Path) -> None:
         parts = name.split(".")
         if parts[0] == "pbs_push" and len(parts) > 1:
             assert parts[1] in allowed, f"{room} imports {name}"
+
+
+def test_modules_depend_on_each_other_one_way() -> None:
+    """Also where the import is for type checking only: a circle of ideas is one, too."""
+    graph = {_dotted(path): _imports(path) for path in _ROOT.rglob("*.py")}
+    TopologicalSorter(graph).prepare()  # CycleError, naming the modules, if they do not
 
 
 @pytest.mark.parametrize("path", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))

@@ -45,7 +45,7 @@ class FakeSession:
         self.most_open = 0
 
     def speedtest(self, _body: bytes) -> Call:
-        call = Call("POST /speedtest", 1)
+        call = Call("POST /speedtest")
         self._free_at = max(self._free_at, self._clock.now) + self._span
         self._open.append((call, self._free_at + self._delay_s))
         self.most_open = max(self.most_open, len(self._open))

@@ -13,9 +13,8 @@ from pbs_push.cli.job_push import job_options
 from pbs_push.demo.sample import sample_enc_key
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
-from pbs_push.formats.manifest import Manifest
+from pbs_push.formats.manifest import Manifest, Protection
 from pbs_push.names import MANIFEST_NAME, AuthId, Namespace
-from pbs_push.push.encryption import Protection
 from pbs_push.push.options import PushOptions
 
 from .conftest import SECRET, Cli, Place

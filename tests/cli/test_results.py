@@ -10,7 +10,7 @@ from pbs_push.cli.documents import Sides, plan_document, report_document, skip_n
 from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.errors import ChunkError, StatusError
 from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
-from pbs_push.push.metadata import MetadataChange, MetadataKind
+from pbs_push.push.changes import MetadataChange, MetadataKind
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
 from pbs_push.push.report import (
     Alert,
@@ -36,7 +36,7 @@ SIDES = Sides("/store", Namespace(), Repository.parse("root@pam!p@h:store"), Nam
 
 def full_report() -> Report:
     report = Report()
-    stats = TransferStats(4, 8 * MIB, 9 * MIB, 7, 2 * MIB, 30, 2, 5, 1)
+    stats = TransferStats(4, 8 * MIB, 9 * MIB, 7, 2 * MIB, 30, 2, 1)
     report.add(Outcome.of(A.namespace, A.snapshot, Result.PUSHED, stats=stats))
     error = ChunkError("ab" * 32, "/store/ab", "missing")
     report.add(Outcome.of(A.namespace, LATER.snapshot, Result.FAILED, error=error))

@@ -28,12 +28,10 @@ from pbs_push.formats.blob import (
 )
 from pbs_push.formats.index import open_index
 from pbs_push.formats.keys import CryptKey, load_key_file
-from pbs_push.formats.manifest import Manifest
+from pbs_push.formats.manifest import Manifest, Protection
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME, Group, Snapshot, format_fingerprint
-from pbs_push.push.encrypting_transfer import EncryptingTransfer
 from pbs_push.push.encryption import (
     DigestMap,
-    Protection,
     encrypt_chunk,
     encrypt_log,
     is_copy_of,
@@ -41,9 +39,9 @@ from pbs_push.push.encryption import (
     source_signature,
 )
 from pbs_push.push.report import Skip
-from pbs_push.push.transfer_base import Transfer
+from pbs_push.push.transfer import Transfer
 from pbs_push.remote import target as target_module
-from pbs_push.remote.session import Call
+from pbs_push.remote.session import BackupSession, Call
 
 from .imitation import ImitationServer
 from .world import MY_USER, SECRET, STORE, Store, World, content_of, whole
@@ -212,7 +210,6 @@ def test_cost_follows_change(world: World, reads: list[bytes]) -> None:
     assert pushed.counted.requests["POST fixed_chunk"] == 1
     assert pushed.counted.requests["POST dynamic_chunk"] == 1
     assert pushed.counted.requests["PUT fixed_index"] == 1, "a copy, and three changed entries"
-    assert pushed.report.stats.flights == 7
     assert pushed.report.stats.fallbacks == 0
     check_encrypted(world, "vm/1", 2)
     check_encrypted(world, "vm/1", 3)
@@ -438,7 +435,7 @@ def test_a_refusal_is_tried_again_only_after_a_shortcut(
     world: World, monkeypatch: pytest.MonkeyPatch, archives: list[str], sessions: int
 ) -> None:
     """Of a first snapshot, that is to share what is known between its writers."""
-    refused = Call("POST fixed_close", 5)
+    refused = Call("POST fixed_close")
 
     def refuse() -> bytes:
         raise StatusError(refused.request, 400, "no")
@@ -482,8 +479,12 @@ def test_a_refused_copy_falls_back(world: World, monkeypatch: pytest.MonkeyPatch
     world.source.add("vm/1", 1, archives=ARCHIVES)
     world.push(encryption_key=KEY)
     world.source.add("vm/1", 2, archives=ARCHIVES)
-    wrong_csum = {IMAGE: bytes(32)}
-    monkeypatch.setattr(EncryptingTransfer, "_reusable", lambda _self, name: wrong_csum.get(name))
+    create = BackupSession.create_fixed
+
+    def wrong(self: BackupSession, name: str, size: int, csum: bytes | None = None) -> Call:
+        return create(self, name, size, None if csum is None else bytes(32))
+
+    monkeypatch.setattr(BackupSession, "create_fixed", wrong)
     pushed = world.push(encryption_key=KEY)
     assert pushed.report.exit_status == 0
     assert pushed.report.stats.fallbacks == 1

@@ -1,27 +1,27 @@
-"""What a push waits for, as the target sees it: flights, handshakes and lists (issue 5)."""
+"""What a push waits for, as the target sees it: flights, handshakes and lists ."""
 
 from __future__ import annotations
 
-import select
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from pbs_push.demo.pieces import Piece
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import MANIFEST_NAME
+from pbs_push.push.schedule import ROUND_TRIPS_PER_SNAPSHOT
 from pbs_push.target import TargetOptions
 from pbs_push.target import server as server_module
 from pbs_push.target.answers import Answer
 from pbs_push.target.http1 import RestConnection, _Request
 from pbs_push.target.http2 import SessionConnection
 from pbs_push.target.session import BackupSession
-from pbs_push.target.shared import Shared
 from pbs_push.target.wire import Wire
 
 from .world import World, whole
@@ -30,55 +30,6 @@ PATIENCE_S = 10.0
 """For what must happen; a test that waits so long fails."""
 
 # -- flights --
-
-
-class _HoldingWire:
-    """Reads on as long as something comes; then ``release`` lets the answers go, all at once."""
-
-    def __init__(
-        self, wire: Wire, is_held: Callable[[], bool], release: Callable[[], None]
-    ) -> None:
-        self._wire = wire
-        self._is_held = is_held
-        self._release = release
-        self.quiet_s = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._wire, name)
-
-    def exchange(self, *, more: bool = False) -> bytes | None:
-        if self._is_held():
-            self._wire._send_some()
-            poll = select.poll()
-            poll.register(self._wire._socket, select.POLLIN)
-            if not poll.poll(self.quiet_s * 1000):
-                self._release()
-                return b""
-        return self._wire.exchange(more=more)
-
-
-class _Holding(SessionConnection):
-    """Holds all answers until the client has nothing to send without one; that is a flight."""
-
-    quiet_s: float
-    flights: ClassVar[list[int]]
-
-    def __init__(self, wire: Wire, shared: Shared, session: BackupSession) -> None:
-        held: list[tuple[int, Answer]] = []
-        holding = _HoldingWire(wire, lambda: bool(held), self._release)
-        holding.quiet_s = self.quiet_s
-        super().__init__(holding, shared, session)  # type: ignore[arg-type]
-        self._held = held
-        self.flights.append(0)
-
-    def _respond(self, stream_id: int, answer: Answer) -> None:
-        self._held.append((stream_id, answer))
-
-    def _release(self) -> None:
-        self.flights[-1] += 1
-        for stream_id, answer in self._held:
-            super()._respond(stream_id, answer)
-        self._held.clear()
 
 
 class Snapshots(NamedTuple):
@@ -108,6 +59,13 @@ def _replace(world: World) -> None:
     world.source.add("vm/1", 1, archives={"disk.img.fidx": _image("c"), "root.pxar.didx": "cd"})
 
 
+def _damage(world: World) -> None:
+    index = world.source.folder("vm/1", 1) / "disk.img.fidx"
+    damaged = bytearray(index.read_bytes())
+    damaged[4200] ^= 1
+    index.write_bytes(damaged)
+
+
 KEY = CryptKey(bytes(range(32)))
 FIXED = ({"disk.img.fidx": _image("a")}, {"disk.img.fidx": _image("b")})
 DYNAMIC = ({"root.pxar.didx": ("a", "b", "c")}, {"root.pxar.didx": ("a", "x", "c", "y")})
@@ -127,6 +85,7 @@ CASES = {
     "pruned and renamed": Snapshots(
         FIXED[0], {"new.img.fidx": FIXED[1]["disk.img.fidx"]}, (6, 7), between=_prune
     ),
+    "damaged at the source": Snapshots(*FIXED, (6, 7), between=_damage),
     "another at the source": Snapshots(*BOTH, (6, 7), between=_replace),
     "encrypting": Snapshots(*BOTH, (6, 7), options={"encryption_key": KEY}),
     # Lists of a dynamic index go one after another, those of a fixed one together.
@@ -138,51 +97,44 @@ CASES = {
 }
 
 
-def _flights(
-    folder: Path, case: Snapshots, quiet_s: float, monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[int], list[int]]:
-    """Flights of both snapshots, as the target sees them, and as the session counts them."""
-    seen: list[int] = []
-    counting = type("Counting", (_Holding,), {"quiet_s": quiet_s, "flights": seen})
-    monkeypatch.setattr(server_module, "SessionConnection", counting)
-    counted = []
+def _flights(folder: Path, case: Snapshots, quiet_s: float) -> tuple[int, int]:
+    """Flights of both snapshots."""
+    seen = []
     folder.mkdir()
     with World(folder) as world:
-        world.serve(case.target)
+        world.serve(replace(case.target, hold_answers_s=quiet_s))
         for number, archives in ((1, case.first), (2, case.second)):
             world.source.add("vm/1", number, archives=archives)
-            counted.append(world.push(**case.options).report.stats.flights)
+            pushed = world.push(**case.options)
+            seen.append(pushed.counted.flights)
             if number == 1:
                 case.between(world)
-    return seen, counted
+    return seen[0], seen[1]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_target_sees_the_flights_that_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_the_target_sees_so_many_flights(tmp_path: Path, name: str) -> None:
     """Too short a silence makes two flights of one, on a busy machine; a longer one does not."""
     case = CASES[name]
     for quiet_s in (0.05, 0.2, 0.8, 3.2):
-        seen, counted = _flights(tmp_path / f"{quiet_s}", case, quiet_s, monkeypatch)
-        if tuple(seen) == case.flights:
+        seen = _flights(tmp_path / f"{quiet_s}", case, quiet_s)
+        if seen == case.flights:
             break
-    assert tuple(seen) == case.flights
-    assert tuple(counted) == case.flights
+    assert seen == case.flights
+
+
+def test_round_trips_that_parallelism_is_chosen_by() -> None:
+    assert CASES["both"].flights[1] + 1 == ROUND_TRIPS_PER_SNAPSHOT, "the upgrade"
 
 
 # -- entry lists --
 
 
-class _OneByOne(_Holding):
-    """Holds the answers to chunks, and gives one more whenever the client waits for an answer."""
-
-    quiet_s = 0.03
-    flights: ClassVar[list[int]] = []
+class _OneByOne(SessionConnection):
+    """Of the answers that are held, gives one more whenever the client waits for an answer."""
 
     def _release(self) -> None:
-        stream_id, answer = self._held.pop(0)
-        SessionConnection._respond(self, stream_id, answer)
+        self._send_answer(*self._held.pop(0))
 
 
 @pytest.mark.parametrize("archive", ["disk.img.fidx", "root.pxar.didx"])
@@ -191,6 +143,7 @@ def test_entries_wait_for_more_until_a_list_is_full(
 ) -> None:
     """Chunks are acknowledged one at a time, yet as few lists go as the body limit allows."""
     monkeypatch.setattr(server_module, "SessionConnection", _OneByOne)
+    world.serve(TargetOptions(bad_login_delay_s=0, hold_answers_s=0.03))
     pieces = [whole("zero") for _ in range(12_800)]
     for number in range(0, 12_800, 800):
         pieces[number] = whole(f"piece {number}")

@@ -10,10 +10,9 @@ import pytest
 
 from pbs_push.errors import ManifestError
 from pbs_push.formats.keys import CryptKey
-from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
+from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest, Protection
 from pbs_push.names import AuthId, Group, Namespace, Snapshot
 from pbs_push.push import late_logs
-from pbs_push.push.encryption import Protection
 from pbs_push.push.group_rules import plan_group
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan, namespaces_to_create

@@ -135,14 +135,14 @@ def test_every_reason_is_text_for_people(skip: Skip) -> None:
 
 def test_outcomes_of_many_count_as_many() -> None:
     report = Report()
-    report.add(replace(PUSHED, stats=TransferStats(sent_chunks=2, flights=5, requests=7)))
-    report.add(replace(PUSHED, stats=TransferStats(sent_chunks=3, flights=4, fallbacks=1)))
+    report.add(replace(PUSHED, stats=TransferStats(sent_chunks=2, requests=7)))
+    report.add(replace(PUSHED, stats=TransferStats(sent_chunks=3, fallbacks=1)))
     report.add(replace(skipped(Skip.NOT_NEWER), count=4, newest=time(3)))
     report.add(replace(THERE, count=9))
     assert (report.counts[Result.PUSHED], report.skips[Skip.NOT_NEWER]) == (2, 4)
     assert report.counts[Result.ALREADY_THERE] == 9
     stats = report.stats
-    assert (stats.sent_chunks, stats.flights, stats.requests, stats.fallbacks) == (5, 5, 7, 1)
+    assert (stats.sent_chunks, stats.requests, stats.fallbacks) == (5, 7, 1)
     assert len(report.outcomes) == 3, "what is there already is only counted"
 
 

@@ -197,6 +197,27 @@ class Manifest:
         return json.dumps(top, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+class Protection(enum.Enum):
+    """How much of a snapshot is encrypted; what is only signed is not."""
+
+    NONE = "not encrypted"
+    PARTLY = "partly encrypted"
+    FULL = "encrypted"
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Protection:
+        """What a manifest says of all its files."""
+        return cls.of_modes(file.crypt_mode is CryptMode.ENCRYPT for file in manifest.files)
+
+    @classmethod
+    def of_modes(cls, encrypted: Iterable[bool]) -> Protection:
+        """Of files that are encrypted or not."""
+        modes = set(encrypted)
+        if True not in modes:
+            return cls.NONE
+        return cls.PARTLY if False in modes else cls.FULL
+
+
 def _snapshot(top: dict[str, JsonValue]) -> Snapshot:
     try:
         group = Group(_text(top, "backup-type"), _text(top, "backup-id"))

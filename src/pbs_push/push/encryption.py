@@ -1,11 +1,10 @@
 """Encrypting on the way: what a snapshot becomes under a key (spec 05, "With a key").
 
-Values in, values out; the transfer that uses it is push/encrypting_transfer.py.
+Values in, values out; push/content.py and push/keyed_chunks.py use it.
 """
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import hmac
 from dataclasses import dataclass, replace
@@ -17,13 +16,12 @@ from pbs_push.errors import BlobFormatError, FormatError
 from pbs_push.formats.blob import (
     MAX_CHUNK_SIZE,
     MAX_PROTOCOL_BLOB,
-    SEAL_SIZE,
     check_blob,
     decode_blob,
     encrypt_blob,
 )
 from pbs_push.formats.index import dynamic_index_bytes, fixed_index_bytes, parse_index
-from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
+from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest, Protection
 from pbs_push.names import CLIENT_LOG_NAME, format_fingerprint
 from pbs_push.push.archives import BlobArchive, IndexArchive
 
@@ -40,27 +38,6 @@ _FINGERPRINT: Final = "key-fingerprint"
 _SOURCE_SIGNATURE: Final = "sync-source-signature"
 _COPY_PROOF: Final = "pbs-push-copy-proof"
 """Our own field of a copy's manifest. PBS keeps what it does not know there, and ignores it."""
-
-
-class Protection(enum.Enum):
-    """How much of a snapshot is encrypted; what is only signed is not."""
-
-    NONE = "not encrypted"
-    PARTLY = "partly encrypted"
-    FULL = "encrypted"
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Protection:
-        """What a manifest says of all its files."""
-        return cls.of_modes(file.crypt_mode is CryptMode.ENCRYPT for file in manifest.files)
-
-    @classmethod
-    def of_modes(cls, encrypted: Iterable[bool]) -> Protection:
-        """Of files that are encrypted or not."""
-        modes = set(encrypted)
-        if True not in modes:
-            return cls.NONE
-        return cls.PARTLY if False in modes else cls.FULL
 
 
 def encrypt_chunk(blob: bytes, digest: bytes, size: int, key: CryptKey) -> tuple[bytes, bytes]:
@@ -100,17 +77,10 @@ def encrypt_blob_archive(blob: BlobArchive, key: CryptKey) -> BlobArchive:
         data = encrypt_blob(blob.data, key)
     except BlobFormatError as error:
         raise FormatError(f"{name}: {error}") from error
+    if len(data) > MAX_PROTOCOL_BLOB:
+        raise FormatError(f"{name}: encrypted, the blob is too long for the backup protocol")
     csum = hashlib.sha256(data).digest()
     return BlobArchive(_encrypted(blob.info, size=len(data), csum=csum), data)
-
-
-def check_sizes(blobs: Iterable[BlobArchive]) -> None:
-    """Raise FormatError for a blob file that would be too long for the protocol once encrypted."""
-    for blob in blobs:
-        if len(blob.data) + SEAL_SIZE > MAX_PROTOCOL_BLOB:
-            raise FormatError(
-                f"{blob.info.filename}: encrypted, the blob is too long for the backup protocol"
-            )
 
 
 def encrypt_index(archive: IndexArchive, digests: Digests) -> IndexArchive:

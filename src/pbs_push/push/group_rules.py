@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pbs_push.errors import PbsPushError
-from pbs_push.formats.manifest import Manifest
+from pbs_push.formats.manifest import Manifest, Protection
 from pbs_push.names import AuthId, Namespace, placed
 from pbs_push.push import late_logs
-from pbs_push.push.encryption import Protection
 from pbs_push.push.findings import NO_FINDINGS, Findings, ManifestReader
 from pbs_push.push.options import PushOptions
 from pbs_push.push.plan import GroupPlan, outcomes_of

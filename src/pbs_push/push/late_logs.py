@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 
 from pbs_push.errors import InvalidName
 from pbs_push.formats.keys import CryptKey
-from pbs_push.formats.manifest import Manifest
+from pbs_push.formats.manifest import Manifest, Protection
 from pbs_push.names import CLIENT_LOG_NAME, parse_fingerprint
-from pbs_push.push.encryption import Protection
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SourceSnapshot
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pbs_push.names import Namespace, placed, route_label
-from pbs_push.push.metadata import MetadataChange
+from pbs_push.push.changes import MetadataChange
 from pbs_push.push.report import Alert, HeldBack, Outcome, Result, Skip
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
 from pbs_push.source.datastore import SourceIdentity

@@ -47,8 +47,8 @@ class TransferStats:
 
     Chunks are distinct ones; ``sent_bytes`` are encoded, as on the wire, ``sent_plain_bytes`` and
     ``reused_bytes`` plain. ``reused_entries`` are index entries whose chunk did not have to be
-    sent. ``entry_lists`` counts PUTs, ``flights`` dependent flights (spec 06), ``fallbacks``
-    refusals that were answered by doing it the plain way.
+    sent. ``entry_lists`` counts PUTs, ``fallbacks`` refusals that were answered by doing it
+    the plain way.
     """
 
     sent_chunks: int = 0
@@ -58,11 +58,10 @@ class TransferStats:
     reused_bytes: int = 0
     requests: int = 0
     entry_lists: int = 0
-    flights: int = 0
     fallbacks: int = 0
 
     def __add__(self, other: TransferStats) -> TransferStats:
-        """Sums; of ``flights`` the larger one."""
+        """Sums."""
         return TransferStats(
             self.sent_chunks + other.sent_chunks,
             self.sent_bytes + other.sent_bytes,
@@ -71,7 +70,6 @@ class TransferStats:
             self.reused_bytes + other.reused_bytes,
             self.requests + other.requests,
             self.entry_lists + other.entry_lists,
-            max(self.flights, other.flights),
             self.fallbacks + other.fallbacks,
         )
 

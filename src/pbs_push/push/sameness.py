@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from pbs_push.formats.keys import CryptKey
-from pbs_push.formats.manifest import FileInfo, Manifest
+from pbs_push.formats.manifest import FileInfo, Manifest, Protection
 from pbs_push.names import INDEX_SUFFIXES
-from pbs_push.push.encryption import Protection, is_ours, says_other_source
+from pbs_push.push.encryption import is_ours, says_other_source
 from pbs_push.remote.models import SnapshotItem
 
 

@@ -18,6 +18,7 @@ from pbs_push.push.attempt import Attempt
 from pbs_push.push.beginning import Beginning, Settled
 from pbs_push.push.events import SnapshotStarted
 from pbs_push.push.findings import about_snapshot
+from pbs_push.push.negotiation import Witness
 from pbs_push.push.newest import Newest
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.report import Finding, Outcome, Result, Skip
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pbs_push.formats.manifest import Manifest
-    from pbs_push.push.attempt import Sent
+    from pbs_push.push.attempt import Pushed
     from pbs_push.push.metadata import MetadataSync
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.removal import Remover
@@ -73,9 +74,8 @@ class GroupWorker:
         self._newest = Newest(run.source, plan.source, plan.newest_at_target)
         beginning = Beginning(run, plan, remover, removing=removing)
         self._broken: set[int] = set()
-        self._attempt = Attempt(
-            run, beginning, self._newest, self._compare_previous, self._note_broken
-        )
+        witness = Witness(self._compare_previous, self._note_broken)
+        self._attempt = Attempt(run, beginning, self._newest, witness)
 
     def push(self) -> GroupResult:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
@@ -123,7 +123,7 @@ class GroupWorker:
             self._metadata.log(self._plan, item)
         return None
 
-    def _sent_at_last(self, item: SourceSnapshot, label: str) -> Sent:
+    def _sent_at_last(self, item: SourceSnapshot, label: str) -> Pushed:
         """Push it; what would be left behind, since it is damaged, is looked at once more."""
         try:
             return self._attempt.push(item, label)

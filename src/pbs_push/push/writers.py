@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from pbs_push._native.digests import DigestSet
 from pbs_push.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from pbs_push.formats.index import Index
@@ -27,19 +30,38 @@ _LEAST_ENTRY_TEXT: Final = 69
 class IndexWriter:
     """One index being written at the target.
 
-    ``positions`` are the entries to append (None: all, else it started as a copy of the previous
-    one), ``ready`` says up to which of these all chunks are acknowledged, ``appended`` up to which
-    they were sent. ``lists`` are under way.
+    ``base`` is the previous index that it started from as a copy, None without one; ``positions``
+    are the entries to append then (None: all). ``ready`` says up to which of these all chunks are
+    acknowledged, ``appended`` up to which they were sent. ``lists`` are under way.
     """
 
     archive: IndexArchive
     create: Call
+    base: Index | None = None
     positions: Positions | None = None
     writer_id: int = 0
     ready: int = 0
     appended: int = 0
     lists: list[Call] = field(default_factory=list)
     n_lists: int = 0
+
+    @classmethod
+    def open(
+        cls, session: BackupSession, archive: IndexArchive, base: Index | None, csum: bytes | None
+    ) -> IndexWriter:
+        """Ask for a writer; ``csum`` is of the target's copy of ``base``."""
+        positions = None if base is None else archive.index.changed(base)
+        return cls(archive, _create(session, archive, csum), base, positions)
+
+    def open_again(self, session: BackupSession) -> None:
+        """Ask for one that starts empty."""
+        self.base = self.positions = None
+        self.create = _create(session, self.archive, None)
+
+    @property
+    def refused_copy(self) -> bool:
+        """Whether it was to start as a copy, and was not opened."""
+        return self.base is not None and _opened_no_writer(self.create)
 
     @property
     def total(self) -> int:
@@ -50,6 +72,11 @@ class IndexWriter:
     def done(self) -> bool:
         """Whether all are appended, with the answers received."""
         return self.appended == self.total and not self.lists
+
+    def write(self, archive: IndexArchive) -> None:
+        """Let it write another index than it was opened for: the same, under a key."""
+        self.archive = archive
+        self.positions = None if self.base is None else archive.index.changed(self.base)
 
     def answered(self) -> list[Call]:
         """The lists that were answered since the last call, with success or not."""
@@ -94,23 +121,13 @@ class IndexWriter:
         )
 
 
-def create_call(session: BackupSession, archive: IndexArchive, reuse_csum: bytes | None) -> Call:
-    """Open a writer; ``reuse_csum`` is of the previous index that it starts from as a copy."""
-    name = archive.info.filename
-    if archive.kind == "fixed":
-        return session.create_fixed(name, archive.index.size, reuse_csum)
-    return session.create_dynamic(name)
-
-
-def opened_no_writer(call: Call) -> bool:
-    """Whether the target opened no writer; some say so with an empty answer (spec 03)."""
-    if call.refused or call.answer is None or call.answer.status == 0:
-        return call.refused
-    try:
-        call.writer_id()
-    except ProtocolError:
-        return True
-    return False
+def needed_digests(writers: Iterable[IndexWriter]) -> DigestSet:
+    """Those of all entries that are to be appended."""
+    writers = list(writers)
+    needed = DigestSet(sum(writer.total for writer in writers))
+    for writer in writers:
+        needed.insert(writer.archive.index.digests, at=writer.positions)
+    return needed
 
 
 def alike(new: Index, old: Index) -> bool:
@@ -120,3 +137,21 @@ def alike(new: Index, old: Index) -> bool:
         and len(old) == len(new)
         and old.chunk_size == new.chunk_size
     )
+
+
+def _create(session: BackupSession, archive: IndexArchive, reuse_csum: bytes | None) -> Call:
+    name = archive.info.filename
+    if archive.kind == "fixed":
+        return session.create_fixed(name, archive.index.size, reuse_csum)
+    return session.create_dynamic(name)
+
+
+def _opened_no_writer(call: Call) -> bool:
+    """Whether the target opened no writer; some say so with an empty answer (spec 03)."""
+    if call.refused or call.answer is None or call.answer.status == 0:
+        return call.refused
+    try:
+        call.writer_id()
+    except ProtocolError:
+        return True
+    return False

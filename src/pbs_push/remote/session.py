@@ -49,14 +49,13 @@ _OCTETS: Final = "application/octet-stream"
 
 
 class Call:
-    """A request under way in a numbered flight; ``answer`` is None until it is answered.
+    """A request under way; ``answer`` is None until it is answered.
 
     ``raw``: its answer is a file's content, not JSON.
     """
 
-    def __init__(self, request: str, flight: int) -> None:
+    def __init__(self, request: str) -> None:
         self.request = request
-        self.flight = flight
         self.raw = False
         self.answer: Answer | None = None
         self._spool: Spool | None = None
@@ -148,11 +147,6 @@ class Call:
 class BackupSession:
     """The backup protocol on an upgraded connection, for the snapshot named in the upgrade.
 
-    ``flights`` counts sets of requests that did not wait for an answer to each other. What is
-    called after a wait is one flight later than what was answered in it; while a wait goes on,
-    entry lists are one later than chunks, and than the same dynamic index's list before. A request
-    that had to wait for room only (in memory, in the window, or among the streams that the target
-    allows at once, 200 as a rule) is of the flight it continues.
     ``answered`` tells whether anything was answered at all.
     """
 
@@ -163,11 +157,6 @@ class BackupSession:
         self._chunks_path = chunks_path
         self._calls: dict[int, Call] = {}
         self._next_tag = 1
-        self.flights = 0
-        self._answered_flight = 0
-        self._waited_for = 0
-        self._chunk_flight = 0
-        self._list_flights: dict[int, int] = {}
         self.answered = False
         self._upload_error: RemoteError | None = None
         self._in_parts: set[Call] = set()
@@ -228,11 +217,7 @@ class BackupSession:
         the call, and how many entries it carries.
         """
         path = f"/{kind}_index"
-        after = self._chunk_flight
-        if kind == "dynamic":
-            after = max(after, self._list_flights.get(writer_id, 0))
-        call, tag = self._new_call(f"PUT {path} of {self._label}", after=after)
-        self._list_flights[writer_id] = call.flight
+        call, tag = self._new_call(f"PUT {path} of {self._label}")
         taken = self._transport.put_entries(
             tag,
             path,
@@ -295,13 +280,9 @@ class BackupSession:
 
         They are numbered in the order given, over all archives: ``chunks_added``.
         """
-        taken = self._transport.add_chunks(
+        return self._transport.add_chunks(
             index, positions, writer_id=writer_id, encrypted=encrypted
         )
-        if taken:
-            self._chunk_flight = self._waited_for + 1
-            self.flights = max(self.flights, self._chunk_flight)
-        return taken
 
     @property
     def chunks_added(self) -> int:
@@ -337,7 +318,6 @@ class BackupSession:
         ProtocolError, Cancelled.
         """
         self._upgraded.pump(lambda: self._checked(done), self._on_answer, wake_fd=wake_fd)
-        self._waited_for = self._answered_flight
 
     def close(self) -> None:
         """Drop the connection; without a successful ``finish`` the target removes the snapshot."""
@@ -366,20 +346,18 @@ class BackupSession:
         if answer.tag != UPLOAD_TAG:
             call = self._calls.pop(answer.tag)
             call.answer = answer
-            self._answered_flight = max(self._answered_flight, call.flight)
             return
         name = answer.digest.hex() if answer.digest else "?"
-        call = Call(f"uploading chunk {name} of {self._label}", self._chunk_flight)
+        call = Call(f"uploading chunk {name} of {self._label}")
         call.answer = answer
         try:
             call.body()
         except RemoteError as error:
             self._upload_error = self._upload_error or error
 
-    def _new_call(self, request: str, *, after: int = 0) -> tuple[Call, int]:
-        """A call one flight later than what was waited for, and than ``after``; and its tag."""
-        call = Call(request, max(after, self._waited_for) + 1)
-        self.flights = max(self.flights, call.flight)
+    def _new_call(self, request: str) -> tuple[Call, int]:
+        """A call, and its tag."""
+        call = Call(request)
         tag = self._next_tag
         self._next_tag += 1
         self._calls[tag] = call

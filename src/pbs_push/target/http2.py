@@ -99,6 +99,7 @@ class SessionConnection:
         self._order = AnswerOrder(self._http.ping, strict=self._options.strict_order)
         self._exchanges: dict[int, _Exchange] = {}
         self._outgoing: dict[int, _Outgoing] = {}
+        self._held: list[tuple[int, Answer]] = []
         self._ended: list[int] = []
         self._open: dict[int, float] = {}
         self._unreturned = 0
@@ -130,7 +131,20 @@ class SessionConnection:
             if self._over:
                 self._wire.flush()
                 return
-            received = self._wire.exchange(more=self._line_was_full)
+            received = self._receive()
+
+    def _receive(self) -> bytes | None:
+        if self._held and self._wire.is_silent(self._options.hold_answers_s):
+            self._release()
+            return b""
+        return self._wire.exchange(more=self._line_was_full)
+
+    def _release(self) -> None:
+        """Send the answers that were held."""
+        self._shared.counters.add(flights=1)
+        held, self._held = self._held, []
+        for stream_id, answer in held:
+            self._send_answer(stream_id, answer)
 
     def _take_in(self, received: bytes) -> None:
         """Handle what has come, and put in line what can be sent."""
@@ -301,6 +315,12 @@ class SessionConnection:
         )
 
     def _respond(self, stream_id: int, answer: Answer) -> None:
+        if self._options.hold_answers_s:
+            self._held.append((stream_id, answer))
+        else:
+            self._send_answer(stream_id, answer)
+
+    def _send_answer(self, stream_id: int, answer: Answer) -> None:
         headers = [(":status", str(int(answer.status)))]
         if answer.content_type is not None:
             headers.append(("content-type", answer.content_type))

@@ -49,6 +49,8 @@ class TargetOptions:
     session, with the csum that it says: 4.2.5 and 3.4.9 do, 4.2.3 does not (spec 03).
     ``lock_linger_s``: how long the group's lock is kept after the answer to `finish`, as servers
     before 4.0.16 do.
+    ``hold_answers_s``: all answers of a session wait until nothing has come from the client for so
+    long: it waits for them then. `CounterValues.flights` counts how often that happened.
     ``ticket_lifetime_s`` and ``clock`` (epoch seconds): for tickets and expiry.
     ``strict_order``: refuse what relies on an answer that the client cannot have seen when it sent
     the request (`order` tells how this is known); a real server fails such requests by chance.
@@ -60,6 +62,7 @@ class TargetOptions:
     bad_login_delay_s: float = 3.0
     compares_manifest: bool = True
     lock_linger_s: float = 0.0
+    hold_answers_s: float = 0.0
     ticket_lifetime_s: float = 7200.0
     clock: Callable[[], float] = time.time
     strict_order: bool = True

@@ -62,6 +62,11 @@ class Wire:
             received = self._receive_some()
         return received
 
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing comes for so long, while all is sent that can be. Raises OSError."""
+        self._send_some()
+        return not self._socket.pending() and not self._poll(write=False, timeout_s=seconds)
+
     def flush(self) -> None:
         """Wait until all is sent. Raises OSError."""
         while self._send_some():
@@ -118,7 +123,10 @@ class Wire:
         return None if self._ended and not parts else b"".join(parts)
 
     def _wait(self, *, write: bool, read: bool = True) -> None:
+        self._poll(write=write, read=read)
+
+    def _poll(self, *, write: bool, read: bool = True, timeout_s: float | None = None) -> bool:
         poll = select.poll()
         events = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
         poll.register(self._socket, events)
-        poll.poll()
+        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
