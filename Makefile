@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 STAMP := $(VENV)/.installed-dev
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
-NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx) setup.py
+NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
 .PHONY: demo test lint native-test bench clean
 
@@ -24,6 +24,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest pbs_push._native --allowlist tests/stubtest.allow
 
 bench: $(STAMP)
 	$(BIN)/pytest benchmarks --benchmark-only -q

@@ -1,7 +1,8 @@
 """A target that drops what it gets, in a process of its own: what is left is the pusher's cost.
 
 ``python sink.py http2`` answers the upgrade to the backup protocol and then speaks just enough
-HTTP/2 for a whole session, with a real server's settings (spec 03). Payload is skipped by count: no
+HTTP/2 for a whole session, with a real server's settings
+(protocol/backup.md, "HTTP/2 settings"). Payload is skipped by count: no
 HTTP/2 library sees it. ``python sink.py drop`` reads from TLS until the end, for a plain loop.
 """
 

@@ -1,5 +1,5 @@
 /*
- * The data blob, the container of chunks and small files, and its CRC-32 (spec 01, "Data blob").
+ * The data blob of chunks and small files, and its CRC-32 (protocol/datastore.md, "Data blob").
  *
  * Functions are pure, thread-safe and keep no pointer.
  */

@@ -2,7 +2,7 @@
  * Unaligned loads and stores of integers in a given byte order, and the size of a digest.
  *
  * Each goes through memcpy, so any address will do; compilers make one instruction of it.
- * Everything on disk is little endian (spec 01), everything in HTTP/2 big endian.
+ * Everything on disk is little endian (protocol/datastore.md), everything in HTTP/2 big endian.
  */
 #ifndef PBS_BYTES_H
 #define PBS_BYTES_H

@@ -1,6 +1,6 @@
 /*
  * One chunk file of a chunk store: opened, measured, read into the caller's memory and checked.
- * Layout and limits: spec 01 ("Layout", "Data blob") and spec 03 (what the protocol can carry).
+ * Layout and limits: protocol/datastore.md, "Layout", "Data blob", "Sizes".
  * Thread-safe: nothing is shared. Files are hostile.
  */
 #ifndef PBS_CHUNKS_H
@@ -11,7 +11,7 @@
 
 #include "pbs_bytes.h"
 
-/* Least and largest length of a chunk's blob that the protocol takes (spec 03, `encoded-size`). */
+/* Least and largest blob of a chunk that can be sent (protocol/backup.md, "Requests"). */
 #define PBS_CHUNK_FILE_MIN 13u
 #define PBS_CHUNK_FILE_MAX 16777260u
 

@@ -1,6 +1,6 @@
 /*
  * Entries of an index as the backup protocol wants them: which differ from another index's, and as
- * the JSON body of `PUT /fixed_index` and `PUT /dynamic_index` (spec 03).
+ * the JSON body of `PUT /fixed_index` and `PUT /dynamic_index` (protocol/backup.md, "Entry lists").
  * Pure functions over memory that the caller keeps unchanged during the call.
  */
 #ifndef PBS_ENTRIES_H
@@ -13,7 +13,8 @@
 
 /*
  * Positions at which a fixed index's entries differ from previous (digest, or bytes covered: a
- * resized last chunk counts, spec 03), of the n from first on. Both are of fixed indexes with as
+ * resized last chunk counts, protocol/backup.md, "reuse-csum"), of the n from first on. Both are of
+ * fixed indexes with as
  * many entries and the same chunk size, and have those asked for (PBS_E_INVALID otherwise); out has
  * room for n.
  */

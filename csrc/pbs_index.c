@@ -5,7 +5,7 @@
 #include "pbs_bytes.h"
 #include "pbs_error.h"
 
-/* Header layout, the same for both kinds (spec 01). */
+/* Header layout, the same for both kinds (protocol/datastore.md, "Index files"). */
 enum {
     MAGIC_SIZE = 8,
     UUID_AT = 8,

@@ -1,5 +1,5 @@
 /*
- * Fixed (.fidx) and dynamic (.didx) index files in memory (spec 01, "Index files").
+ * Fixed (.fidx) and dynamic (.didx) index files in memory (protocol/datastore.md, "Index files").
  *
  * Both are a header of 4,096 bytes and entries of constant size; nothing is copied out of them, an
  * entry is reached by base and stride.  All bytes are hostile until pbs_index_parse() and

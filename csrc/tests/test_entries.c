@@ -166,7 +166,7 @@ static void bodies_hold_what_fits(void)
     free_entries(&fixed);
 }
 
-/* The count of spec 03: 68 N + the digits of the offsets + 40 + the digits of the writer id. */
+/* protocol/backup.md, "Entry lists": 68 N + digits of the offsets + 40 + those of the wid. */
 static void a_full_body_of_a_real_server_is_filled(void)
 {
     const size_t limit = 524287;

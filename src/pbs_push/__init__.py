@@ -8,66 +8,117 @@
 
 ``pbs_push.push(source, target, options, listener)`` pushes and returns a typed report; the rest of
 this module is what such a program needs beside it: opening archives, sets of digests, reading and
-checking chunks and manifests. See docs/library.md.
+checking chunks and manifests, and the exceptions, all of which are PbsPushErrors. See
+docs/library.md, and docs/api.md for all of it.
+
+Names are imported when they are used: a program that only needs some does not wait for all.
 """
 
-from pbs_push._native.digests import DigestSet
-from pbs_push.access.filters import GroupFilter, GroupFilters
-from pbs_push.errors import PbsPushError
-from pbs_push.formats.blob import decode_blob
-from pbs_push.formats.index import Index, open_index
-from pbs_push.formats.keys import CryptKey, load_key_file
-from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
-from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
-from pbs_push.push.engine import Push, push
-from pbs_push.push.events import (
-    Event,
-    NamespaceCreated,
-    Note,
-    Planned,
-    SnapshotEnded,
-    SnapshotProgress,
-    SnapshotStarted,
-)
-from pbs_push.push.options import PushOptions
-from pbs_push.push.report import Outcome, Problem, Report, Result, Skip, TransferStats
-from pbs_push.remote.target import Target
-from pbs_push.source.datastore import Datastore
+from __future__ import annotations
 
-__all__ = [
-    "AuthId",
-    "CryptKey",
-    "CryptMode",
-    "Datastore",
-    "DigestSet",
-    "Event",
-    "FileInfo",
-    "Group",
-    "GroupFilter",
-    "GroupFilters",
-    "Index",
-    "Manifest",
-    "Namespace",
-    "NamespaceCreated",
-    "Note",
-    "Outcome",
-    "PbsPushError",
-    "Planned",
-    "Problem",
-    "Push",
-    "PushOptions",
-    "Report",
-    "Repository",
-    "Result",
-    "Skip",
-    "Snapshot",
-    "SnapshotEnded",
-    "SnapshotProgress",
-    "SnapshotStarted",
-    "Target",
-    "TransferStats",
-    "decode_blob",
-    "load_key_file",
-    "open_index",
-    "push",
-]
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final
+
+from pbs_push.version import VERSION
+
+_MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "_native.digests": ("DigestSet",),
+    "access.filters": ("GroupFilter", "GroupFilters"),
+    "errors": (
+        "AccessError",
+        "AlreadyRunning",
+        "AuthError",
+        "BlobFormatError",
+        "BusyError",
+        "Cancelled",
+        "ChunkError",
+        "ConfigError",
+        "ConnectError",
+        "DeniedError",
+        "FormatError",
+        "IndexFormatError",
+        "InvalidName",
+        "KeyFileError",
+        "ManifestError",
+        "NoSpaceError",
+        "NotOwnerError",
+        "PbsPushError",
+        "ProtocolError",
+        "RemoteError",
+        "SnapshotVanished",
+        "SourceError",
+        "SourceLocked",
+        "StatusError",
+        "TlsError",
+    ),
+    "formats.blob": ("decode_blob",),
+    "formats.index": ("Index", "open_index"),
+    "formats.keys": ("CryptKey", "load_key_file"),
+    "formats.manifest": ("CryptMode", "FileInfo", "Manifest", "Protection"),
+    "names": ("AuthId", "Group", "Namespace", "Repository", "Snapshot"),
+    "push.engine": ("Push", "push"),
+    "push.events": (
+        "Event",
+        "Listener",
+        "NamespaceCreated",
+        "Note",
+        "Planned",
+        "SnapshotEnded",
+        "SnapshotProgress",
+        "SnapshotStarted",
+    ),
+    "push.options": ("PushOptions",),
+    "push.outcome": (
+        "Alert",
+        "Finding",
+        "HeldBack",
+        "Outcome",
+        "Problem",
+        "Removed",
+        "Result",
+        "Skip",
+        "TransferStats",
+    ),
+    "push.plan": ("GroupPlan", "NamespacePlan", "Plan"),
+    "push.removal_limit": ("MaxRemovals",),
+    "push.report": ("Report",),
+    "remote.target": ("Target",),
+    "source.datastore": ("Datastore",),
+    "source.items": ("SnapshotList", "SourceGroup", "SourceSnapshot"),
+    "source.snapshot": ("OpenSnapshot",),
+}
+"""Where the public names are defined; ``__init__.pyi`` says the same to type checkers."""
+
+_HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+__version__ = VERSION
+__all__ = sorted((*_HOMES, "__version__"))  # noqa: PLE0605  # stubtest compares it with the stub
+
+
+class _Lazy(ModuleType):
+    """This module, with its public names imported when they are asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'pbs_push' has no attribute {name!r}")
+        found = getattr(import_module(f"pbs_push.{_HOMES[name]}"), name)
+        if name != "push":
+            setattr(self, name, found)
+        return found
+
+    def __dir__(self) -> list[str]:
+        return __all__
+
+    @property
+    def push(self) -> Any:
+        """The function. Its package has the same name, and is bound here when it is imported."""
+        return self.__getattr__("push")
+
+    @push.setter
+    def push(self, package: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Lazy

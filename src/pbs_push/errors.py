@@ -35,7 +35,7 @@ and no repr holds a password, a token's secret or a ticket.
 from __future__ import annotations
 
 import errno
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 
 class PbsPushError(Exception):
@@ -51,6 +51,15 @@ class PbsPushError(Exception):
     retryable: ClassVar[bool] = False
     damage: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """As in JSON documents (docs/json.md)."""
+        return {
+            "kind": type(self).__name__,
+            "message": str(self),
+            "exit-status": self.exit_status,
+            "retryable": self.retryable,
+        }
+
 
 class ConfigError(PbsPushError):
     """An option, a name or a configuration file is wrong; nothing was tried."""
@@ -59,7 +68,10 @@ class ConfigError(PbsPushError):
 
 
 class InvalidName(ConfigError, ValueError):
-    """A text is not the name of what it should name (spec 01, "Names"; spec 02)."""
+    """A text is not the name of what it should name.
+
+    See protocol/datastore.md, "Names", and protocol/rest.md, "Auth-ids and repositories".
+    """
 
 
 class FormatError(PbsPushError):
@@ -172,7 +184,7 @@ class SnapshotVanished(SourceError):
 
 
 class AccessError(PbsPushError):
-    """The local user lacks a privilege on this host (spec 04).
+    """The local user lacks a privilege on this host (protocol/access.md, "What a push needs").
 
     ``privileges`` are the missing ones' names, ``path`` the ACL path asked about; ``partial`` says
     that any one of them would do.
@@ -237,7 +249,7 @@ class DeniedError(StatusError):
 
 
 class NotOwnerError(StatusError):
-    """The group at the target belongs to somebody else than the remote user (spec 02, "Owning")."""
+    """The group at the target belongs to someone else (protocol/rest.md, "Owning")."""
 
 
 class BusyError(StatusError):

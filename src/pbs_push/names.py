@@ -1,12 +1,13 @@
 """The names of the field: parsed once, then values.
 
 Each class checks on construction, so that a value that exists is a valid one; each sorts the way a
-PBS administrator expects (spec 04, "Groups sort naturally").
+PBS administrator expects (protocol/access.md, "Groups sort naturally").
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,15 @@ _FINGERPRINT = re.compile(
 )
 """As it is, or the line that ``openssl x509 -fingerprint`` or ``proxmox-backup-manager cert info``
 shows it in."""
+
+
+def why_not_a_path(path: str | os.PathLike[str]) -> str | None:
+    """Why no file can have this path, None if one can: for texts from a command line, say."""
+    try:
+        raw = os.fsencode(path)
+    except (UnicodeEncodeError, TypeError):
+        return "it cannot be written in the encoding of file names"
+    return "it contains a NUL byte" if b"\0" in raw else None
 
 
 def is_safe_id(text: str) -> bool:
@@ -109,7 +119,7 @@ class Namespace:
 
     @property
     def disk_path(self) -> str:
-        """Path below the datastore's base directory (spec 01): ``ns/a/ns/b``, root ``""``."""
+        """Path below the base (protocol/datastore.md, "Names"): ``ns/a/ns/b``, root ``""``."""
         return "/".join([f"ns/{component}" for component in self.components])
 
     def child(self, name: str) -> Namespace:
@@ -121,7 +131,7 @@ class Namespace:
         return other.components[: self.depth] == self.components
 
     def mapped(self, source_anchor: Namespace, target_anchor: Namespace) -> Namespace:
-        """This source namespace's place at the target (spec 04, "Mapping").
+        """This source namespace's place at the target (protocol/access.md, "Mapping").
 
         Raises InvalidName where it is not below ``source_anchor`` or would lie too deep.
         """
@@ -184,7 +194,10 @@ class Group:
 
     @property
     def sort_key(self) -> tuple[str, int, int, bytes]:
-        """Type; numeric ids below 2^64 by value; then the others by bytes (spec 04)."""
+        """Type; numeric ids below 2^64 by value; then the others by bytes.
+
+        See protocol/access.md, "Groups sort naturally".
+        """
         raw = self.backup_id.encode()
         digits = raw.lstrip(b"0") or b"0"
         # The length first: Python refuses to read numbers of more than some thousand digits.
@@ -202,7 +215,7 @@ class Group:
 
 
 def format_backup_time(epoch: int) -> str:
-    """RFC 3339 UTC without a fraction, as snapshot folders are named (spec 01).
+    """RFC 3339 UTC without a fraction, as a snapshot's folder (protocol/datastore.md, "Names").
 
     ``epoch`` is in seconds. Raises InvalidName for a time outside the years 1 to 9999.
     """
@@ -288,7 +301,7 @@ class AuthId:
         return self.token is not None
 
     def owns(self, owner: AuthId) -> bool:
-        """Whether this identity may write what ``owner`` owns (spec 02, "Owning").
+        """Whether this identity may write what ``owner`` owns (protocol/rest.md, "Owning").
 
         The owner may, and the user whose token is the owner; not the reverse.
         """
@@ -303,7 +316,10 @@ ROOT: Final = AuthId("root@pam")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A datastore on a server: ``[[AUTH-ID@]HOST[:PORT]:]DATASTORE`` (spec 02)."""
+    """A datastore on a server: ``[[AUTH-ID@]HOST[:PORT]:]DATASTORE``.
+
+    See protocol/rest.md, "Auth-ids and repositories".
+    """
 
     datastore: str
     host: str = "localhost"

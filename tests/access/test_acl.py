@@ -1,4 +1,4 @@
-"""The access control list: every answer of a real PBS, the rules of spec 04 one by one."""
+"""The access control list: answers of a real PBS, and the rules of protocol/access.md."""
 
 from __future__ import annotations
 

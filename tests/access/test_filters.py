@@ -1,4 +1,4 @@
-"""Group filters (spec 04, "Namespaces and filters")."""
+"""Group filters (protocol/access.md, "Group filters")."""
 
 from __future__ import annotations
 

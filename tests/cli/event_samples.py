@@ -5,7 +5,7 @@ from __future__ import annotations
 from pbs_push.errors import ChunkError
 from pbs_push.names import Namespace, Snapshot
 from pbs_push.push.events import SnapshotEnded, SnapshotProgress, SnapshotStarted
-from pbs_push.push.report import Outcome, Result, Skip, TransferStats
+from pbs_push.push.outcome import Outcome, Result, Skip, TransferStats
 from pbs_push.source.items import SourceSnapshot
 
 MIB = 1 << 20

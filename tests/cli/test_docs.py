@@ -12,12 +12,12 @@ import click
 import pytest
 
 from pbs_push.cli.app import app
-from pbs_push.cli.documents import plan_document, report_document, skip_name
 from pbs_push.cli.exit_status import markdown_table
-from pbs_push.push.report import Report, Skip
+from pbs_push.push.document import key_of
+from pbs_push.push.outcome import Skip
 
 from .conftest import Cli
-from .test_results import SIDES, full_plan, full_report
+from .test_results import full_plan, full_report
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -66,9 +66,9 @@ def keys(value: Any) -> set[str]:
 @pytest.mark.parametrize("which", ["report", "plan", "list"])
 def test_every_key_is_in_the_manual(cli: Cli, small_source: Path, which: str) -> None:
     if which == "report":
-        document: Any = report_document(SIDES, full_report(), 0)
+        document: Any = full_report().to_dict()
     elif which == "plan":
-        document = plan_document(SIDES, full_plan(), Report(), 0)
+        document = full_plan().to_dict()
     else:
         document = json.loads(cli("list", small_source, "--json").out)
         for namespace in document["namespaces"]:
@@ -79,4 +79,4 @@ def test_every_key_is_in_the_manual(cli: Cli, small_source: Path, which: str) ->
     documented = set(re.findall(r"`([a-z-]+)`", text))
     assert keys(document) - documented == set()
     if which != "list":
-        assert {skip_name(skip) for skip in Skip} <= documented
+        assert {key_of(skip) for skip in Skip} <= documented

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pbs_push.access import Access, Acl, GroupFilter, GroupFilters, SyncJob
-from pbs_push.cli.job_push import job_options
+from pbs_push.cli.job_push import options_of
 from pbs_push.demo.sample import sample_enc_key
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
@@ -30,13 +30,13 @@ BASIC = {
 
 def test_a_job_of_few_words() -> None:
     access = Access()
-    assert job_options(SyncJob(**BASIC), access) == PushOptions(
+    assert options_of(SyncJob(**BASIC), access, None, {}) == PushOptions(
         access=access, source_name="here", remote_name="there"
     )
 
 
 def test_a_rate_without_a_burst() -> None:
-    options = job_options(SyncJob(**BASIC, rate_out="10 MiB"), Access())
+    options = options_of(SyncJob(**BASIC, rate_out="10 MiB"), Access(), None, {})
     assert (options.rate_out, options.burst_out) == (10 << 20, None)
 
 
@@ -48,7 +48,7 @@ def test_every_setting_is_kept() -> None:
         schedule="daily", comment="c",
     )  # fmt: skip
     access = Access(Acl(), AuthId("ann@pbs"))
-    assert job_options(job, access) == PushOptions(
+    assert options_of(job, access, None, {}) == PushOptions(
         source_namespace=Namespace.parse("a"),
         target_namespace=Namespace.parse("b/c"),
         max_depth=2,
@@ -80,7 +80,7 @@ def test_every_setting_is_kept() -> None:
 )
 def test_what_cannot_be_honoured_is_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        job_options(SyncJob(**{**BASIC, **settings}), Access())
+        options_of(SyncJob(**{**BASIC, **settings}), Access(), None, {})
 
 
 def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:

@@ -13,7 +13,7 @@ from pbs_push.cli.progress import LineProgress, PushState
 from pbs_push.errors import ManifestError
 from pbs_push.names import Namespace
 from pbs_push.push.events import Event, NamespaceCreated, Note, Planned, SnapshotEnded
-from pbs_push.push.report import Outcome, Result, Skip
+from pbs_push.push.outcome import Outcome, Result, Skip
 
 from .event_samples import MIB, Clock, failed, item, progress, pushed, skipped, started
 

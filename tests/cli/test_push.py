@@ -167,10 +167,10 @@ def test_remove_vanished(cli: Cli, place: Place, source: Path) -> None:
     assert "5 snapshots removed" in plan
     assert place.snapshots() == before
     refused = cli(*arguments, "--max-removals", 4)
-    assert refused.failed(3, "max-removals 4").out.count("removed") == 0
+    assert refused.failed(3, "max-removals 4").out.count("\nremoved") == 0
     assert place.snapshots() == before
     dry = cli(*arguments, "--max-removals", "10%", "--dry-run")
-    dry.failed(3, "nothing would be removed: 5 of ")
+    dry.failed(3, "removals held back", "5 of ")
     assert "(remove) target ct/200/2026-05-28T20:49:53Z" in dry.out
     assert "refused  nothing would be removed" in dry.out
     assert ", 0 snapshots removed; nothing was changed" in dry.out.splitlines()[-1]

@@ -6,23 +6,23 @@ import json
 
 import pytest
 
-from pbs_push.cli.documents import Sides, plan_document, report_document, skip_name
 from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.errors import ChunkError, StatusError
 from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
 from pbs_push.push.changes import MetadataChange, MetadataKind
-from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
-from pbs_push.push.report import (
+from pbs_push.push.document import Sides, key_of
+from pbs_push.push.outcome import (
     Alert,
     Finding,
     HeldBack,
     Outcome,
     Problem,
-    Report,
     Result,
     Skip,
     TransferStats,
 )
+from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
+from pbs_push.push.report import Report
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
 from pbs_push.source.items import SourceGroup
 from pbs_push.units import counted, duration_text, rate_text, size_text
@@ -35,7 +35,7 @@ SIDES = Sides("/store", Namespace(), Repository.parse("root@pam!p@h:store"), Nam
 
 
 def full_report() -> Report:
-    report = Report()
+    report = Report(SIDES)
     stats = TransferStats(4, 8 * MIB, 9 * MIB, 7, 2 * MIB, 30, 2, 1)
     report.add(Outcome.of(A.namespace, A.snapshot, Result.PUSHED, stats=stats))
     error = ChunkError("ab" * 32, "/store/ab", "missing")
@@ -187,7 +187,8 @@ def test_plan_with_removals_refused() -> None:
 
 
 def test_report_document() -> None:
-    document = json.loads(json.dumps(report_document(SIDES, full_report(), 3)))
+    document = json.loads(json.dumps(full_report().to_dict()))
+    assert document["exit-status"] == 3
     assert document["snapshots"] == {
         "pushed": 1, "already-there": 1, "skipped": 2, "failed": 1,
     }  # fmt: skip
@@ -220,7 +221,7 @@ def test_report_document() -> None:
 
 
 def test_plan_document() -> None:
-    document = json.loads(json.dumps(plan_document(SIDES, full_plan(), Report(), 0)))
+    document = json.loads(json.dumps(full_plan().to_dict()))
     assert (document["to-push"], document["to-remove"]) == (2, 9)
     assert document["removals-refused"] is None
     assert document["notes"] == []
@@ -239,9 +240,9 @@ def test_plan_document() -> None:
 
 
 def test_names_of_reasons() -> None:
-    names = [skip_name(skip) for skip in Skip]
+    names = [key_of(skip) for skip in Skip]
     assert len(set(names)) == len(names)
-    assert skip_name(Skip.NOT_NEWER) == "not-newer"
+    assert key_of(Skip.NOT_NEWER) == "not-newer"
 
 
 @pytest.mark.parametrize(

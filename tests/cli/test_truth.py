@@ -117,7 +117,7 @@ def test_a_job_takes_what_its_file_cannot_say(
 
 def test_an_option_that_has_no_effect_on_a_job_is_an_error(cli: Cli, config_dir: Path) -> None:
     job = ("job", "run", "flat", "--config-dir", config_dir)
-    cli(*job, "--max-removals", 3).failed(2, "--max-removals has no effect", "'remove-vanished'")
+    cli(*job, "--max-removals", 3).failed(2, "max-removals has no effect", "remove-vanished")
 
 
 def test_settings_that_are_ignored_are_told(cli: Cli, place: Place, config_dir: Path) -> None:

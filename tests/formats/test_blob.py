@@ -33,7 +33,7 @@ PHRASES = {
 }
 
 GOLDEN_PLAIN = bytes.fromhex("42ab3807be8370a1" + "65d88785" + "6162636465")
-"""``abcde``, by the table of spec 01: magic, CRC-32 little endian, data."""
+"""``abcde``, by protocol/datastore.md, "Data blob": magic, CRC-32 little endian, data."""
 GOLDEN_ENCRYPTED = bytes.fromhex(
     "7b6785be222d4cf0"
     "9b307d20"

@@ -1,4 +1,4 @@
-"""Index files as they are written: bytes by the table of spec 01, and read back natively."""
+"""Index files as they are written: bytes by protocol/datastore.md, and read back natively."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ GOLDEN = b"""{
 
 
 def test_known_answer_of_a_signature() -> None:
-    """The example of spec 01: a key from the password ``test``."""
+    """The example of protocol/datastore.md, "Signature": a key from the password ``test``."""
     enc_key = hashlib.scrypt(b"test", salt=b"", n=65536, r=8, p=1, maxmem=80 << 20, dklen=32)
     signature = Manifest(SNAPSHOT, FILES).sign(CryptKey(enc_key))
     assert signature == "d7b446fb7db081662081d4b40fedd858a1d6307a5aff4ecff7d5bf4fd35679e9"

@@ -1,4 +1,4 @@
-"""Index files against a plain Python reading of spec 01, and mappings that lose their file."""
+"""Index files against plain Python (protocol/datastore.md), and mappings that lose their file."""
 
 from __future__ import annotations
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import hpack
 import pytest
@@ -23,7 +21,6 @@ from hyperframe.frame import (
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pbs_push._native import transport as module
 from pbs_push._native.transport import DOWNLOAD, Answer, Transport
 from pbs_push.errors import ConnectError, ProtocolError
 from pbs_push.formats.index import Index
@@ -225,22 +222,3 @@ def test_any_bytes_are_answers_or_our_errors(
         for answer in transport.answers():
             assert 200 <= answer.status <= 599 or answer.reset_code
         transport.close()
-
-
-def test_the_stubs_name_all_there_is() -> None:
-    """Each public name of the module stands in the stub, and the other way round."""
-    source = Path(module.__file__).parent / "transport.pyi"
-    named: dict[str, set[str]] = {"": set()}
-    for node in ast.parse(source.read_text()).body:
-        if isinstance(node, ast.ClassDef):
-            named[""].add(node.name)
-            named[node.name] = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
-        elif isinstance(node, ast.AnnAssign):
-            named[""].add(ast.unparse(node.target))
-    imported = {"annotations", "NamedTuple", "native_error", "chunk_error"}
-    errors = {"ConnectError", "ProtocolError"}
-    public = {name for name in vars(module) if not name.startswith("_")} - imported - errors
-    assert public == named[""]
-    for cls in ("Transport",):
-        members = {name for name in vars(getattr(module, cls)) if not name.startswith("_")}
-        assert members == {name for name in named[cls] if not name.startswith("_")}

@@ -19,7 +19,7 @@ from pbs_push.formats.index import Index, open_index, write_dynamic_index, write
 from .h2_peer import LARGEST, ChunkFolder, Peer, Request, positions
 
 MIB = 1 << 20
-REAL_LIMIT = 524_287  # of a request body (spec 02), as a real server has it
+REAL_LIMIT = 524_287  # of a real server (protocol/rest.md, "Body limit")
 Digests = NDArray[np.uint8]
 
 
@@ -105,7 +105,10 @@ def test_a_list_holds_what_fits_and_no_more(
 @pytest.mark.parametrize("kind", ["fixed", "dynamic"])
 @pytest.mark.parametrize("spare", [0, 1, -1])
 def test_a_real_servers_limit_is_used_up(tmp_path: Path, kind: str, spare: int) -> None:
-    """68 N + the offsets' digits + 40 + the writer id's digits (spec 03) are at most 524,287."""
+    """68 N + the offsets' digits + 40 + the writer id's digits are at most 524,287.
+
+    See protocol/backup.md, "Entry lists".
+    """
     n = 8000
     rows = digests(n)
     starts = [i * 4 * MIB for i in range(n)]

@@ -1,4 +1,4 @@
-"""A server with the habits of one that imitates PBS (spec 03, "Who else speaks it").
+"""A server with the habits of one that imitates PBS (protocol/backup.md, "Other servers").
 
 It is the embedded target, which behaves otherwise where those differ; nothing of the client is in
 it.

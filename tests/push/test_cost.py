@@ -16,8 +16,8 @@ from pbs_push.formats.keys import CryptKey
 from pbs_push.names import Group, Namespace
 from pbs_push.push import negotiation
 from pbs_push.push.attempt import _by_inode
+from pbs_push.push.outcome import Result
 from pbs_push.push.plan import GroupPlan
-from pbs_push.push.report import Result
 from pbs_push.push.schedule import (
     BUFFERS_TOGETHER,
     LEAST_BUFFER,

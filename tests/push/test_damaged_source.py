@@ -1,4 +1,4 @@
-"""A source that is damaged or odd: nothing half-done at the target (spec 05, "Odd sources")."""
+"""A source that is damaged or odd: nothing is half done (protocol/push.md, "Odd sources")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encrypting on the way (spec 05, "With a key"): the values, and whole pushes with a key."""
+"""Encrypting on the way (protocol/push.md, "With a key"): the values, and whole pushes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from pbs_push.push.encryption import (
     is_ours,
     source_signature,
 )
-from pbs_push.push.report import Skip
+from pbs_push.push.outcome import Skip
 from pbs_push.push.transfer import Transfer
 from pbs_push.remote import target as target_module
 from pbs_push.remote.session import BackupSession, Call

@@ -1,4 +1,4 @@
-"""What cannot be normal is told on every run, and what is normal is not (spec 05, "Each group")."""
+"""What is told on every run (protocol/push.md, "What cannot be normal"), and what is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from pbs_push import Result, Skip
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import MANIFEST_NAME, Group, Namespace, Snapshot, placed, route
-from pbs_push.push.report import Finding
+from pbs_push.push.outcome import Finding
 from pbs_push.push.sameness import difference_in_list, difference_in_manifest
 from pbs_push.remote.models import SnapshotItem
 from pbs_push.source.datastore import Datastore

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pbs_push.formats.keys import CryptKey
-from pbs_push.push.report import Result
+from pbs_push.push.outcome import Result
 
 from .world import World
 

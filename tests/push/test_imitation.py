@@ -1,4 +1,4 @@
-"""A push to a server that only imitates PBS: it works, in the plain way, and says so (spec 03)."""
+"""A push to a server that only imitates PBS: it works (protocol/push.md, "Plainer ways")."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pbs_push import Push, PushOptions, Result
 from pbs_push.errors import AlreadyRunning, BusyError, Cancelled, NoSpaceError
 from pbs_push.push import run_lock
 from pbs_push.push.beginning import Patience
-from pbs_push.push.report import Finding, Skip
+from pbs_push.push.outcome import Finding, Skip
 from pbs_push.push.run_lock import only_one
 from pbs_push.target import Faults, TargetOptions
 from pbs_push.target.locks import try_lock
@@ -58,7 +58,7 @@ def test_pauses_grow_up_to_the_limit() -> None:
 
 
 def test_a_lock_kept_after_finish_is_waited_for(world: World) -> None:
-    """Servers before 4.0.16 keep it until their task has ended (spec 03)."""
+    """Servers before 4.0.16 keep it for a while (protocol/backup.md, "The group's lock")."""
     for name in ("vm/1", "vm/2", "vm/3", "vm/4"):
         world.source.add(name, 0, 1, 2, 3)
     world.serve(LINGERING)

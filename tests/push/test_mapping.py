@@ -1,4 +1,4 @@
-"""Depth limits of a push's namespaces (spec 04, "Namespaces and filters")."""
+"""Depth limits of a push's namespaces (protocol/access.md, "Depth")."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ import pytest
 
 from pbs_push import GroupFilter, GroupFilters, Namespace, PushOptions
 from pbs_push.errors import ConfigError
-from pbs_push.push.options import _CHECKS
+from pbs_push.push.options import OPTIONS
+from pbs_push.push.removal_limit import MaxRemovals
 
 WRONG: dict[str, list[object]] = {
     "source_namespace": [None, 7, "a//b", ("a",)],
@@ -22,8 +23,7 @@ WRONG: dict[str, list[object]] = {
     "parallel": [0, 65, "auto", True],
     "remove_vanished": ["false", 0],
     "allow_empty_source": [None],
-    "max_removals": [-1, "10%"],
-    "max_removals_percent": [-1, 101, "10", float("nan"), True],
+    "max_removals": [-1, "ten", "101%", "-1%", "%", True, 1.5, b"1"],
     "sync_metadata": [1],
     "sync_protected": [[]],
     "skip_damaged": ["x"],
@@ -42,14 +42,15 @@ WRONG: dict[str, list[object]] = {
 
 def test_every_option_has_a_check_and_a_test() -> None:
     names = {field.name for field in fields(PushOptions)}
-    assert names == set(_CHECKS) == set(WRONG)
+    assert names == set(OPTIONS) == set(WRONG)
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
 def test_wrong_values_are_refused_at_once(name: str, value: object) -> None:
-    more: dict[str, Any] = {"rate_out": 1} if name == "burst_out" else {}
+    needed = OPTIONS[name].needs
+    more: dict[str, Any] = {needed: True if needed == "remove_vanished" else 1} if needed else {}
     with pytest.raises(ConfigError):
         PushOptions(**{name: value, **more})
 
@@ -70,4 +71,7 @@ def test_texts_are_taken_where_they_are_plain() -> None:
     assert PushOptions(group_filters="type:vm").group_filters == GroupFilters(  # type: ignore[arg-type]
         (GroupFilter.parse("type:vm"),)
     )
-    assert PushOptions(max_removals_percent=10, lock_wait_s=0) is not None
+    assert PushOptions(max_removals="10%", remove_vanished=True).max_removals == MaxRemovals(
+        percent=10
+    )  # type: ignore[arg-type]
+    assert PushOptions(lock_wait_s=0) is not None

@@ -1,4 +1,4 @@
-"""What is decided about one group, as a table of rules (spec 05, "Each group")."""
+"""What is decided about one group, as a table of rules (protocol/push.md, "Which snapshots")."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pbs_push.names import AuthId, Group, Namespace, Snapshot
 from pbs_push.push import late_logs
 from pbs_push.push.group_rules import plan_group
 from pbs_push.push.options import PushOptions
+from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan, namespaces_to_create
-from pbs_push.push.report import Skip
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot

@@ -16,17 +16,17 @@ from pbs_push.errors import (
     TlsError,
 )
 from pbs_push.names import Group, Namespace, Snapshot
-from pbs_push.push.report import (
+from pbs_push.push.outcome import (
     Alert,
     Finding,
     HeldBack,
     Outcome,
     Problem,
-    Report,
     Result,
     Skip,
     TransferStats,
 )
+from pbs_push.push.report import Report
 
 from .world import time
 

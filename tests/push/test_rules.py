@@ -1,4 +1,4 @@
-"""Every rule of spec 04 and 05 that a push keeps, against an embedded target: what is pushed."""
+"""Every rule of protocol/access.md and protocol/push.md, on an embedded target: what is pushed."""
 
 from __future__ import annotations
 
@@ -455,7 +455,7 @@ def test_namespaces_are_handled_and_made_parents_first(world: World) -> None:
 
 
 def test_depths_are_those_of_all_namespaces_seen_or_not(world: World) -> None:
-    """Spec 05: before anything moves, and before the local user's rights count."""
+    """Before the local user's rights count (protocol/push.md, "Before anything moves")."""
     world.source.add("vm/1", 0)
     world.source.make_namespace("/".join("abcdefg"))
     text = MAY_ALL_AT_REMOTE + "acl:0:/datastore/source:alice@pbs:DatastoreReader\n"
@@ -534,8 +534,10 @@ def test_one_rate_limit_for_all_connections(world: World, monkeypatch: pytest.Mo
     "options",
     [
         {"transfer_last": 0},
-        {"max_removals": -1},
-        {"max_removals_percent": 101},
+        {"max_removals": -1, "remove_vanished": True},
+        {"max_removals": "101%", "remove_vanished": True},
+        {"max_removals": 5},
+        {"allow_empty_source": True},
         {"rate_out": 0},
         {"burst_out": 5},
         {"parallel": 0},

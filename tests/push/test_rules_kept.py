@@ -111,7 +111,7 @@ def test_a_percentage_is_of_what_could_be_removed(world: World) -> None:
     world.there.add("vm/2", 0, 1)
     world.there.add("vm/3", *range(20), owner="stranger@pbs")
     before = world.there.snapshots()
-    world.push(remove_vanished=True, max_removals_percent=10.0)
+    world.push(remove_vanished=True, max_removals="10%")
     assert before <= world.there.snapshots()
 
 

@@ -1,4 +1,4 @@
-"""What travels beside the archives: manifests, notes, protection (spec 05, "Each snapshot")."""
+"""What travels beside the archives: manifests, notes, protection (protocol/push.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rule of spec 05 for namespaces that vanished: which go, and all that keeps them."""
+"""Every rule of protocol/push.md, "Vanished namespaces": which go, and all that keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server may do to a backup session, and what is left of it then (spec 03)."""
+"""What a server may do to a backup session, and what is left of it then (protocol/backup.md)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 
 from pbs_push import Datastore, Result, Skip
 from pbs_push.formats.keys import CryptKey
-from pbs_push.push.report import Outcome
+from pbs_push.push.outcome import Outcome
 
 from .world import Pushed, World
 

@@ -11,8 +11,8 @@ import pytest
 from pbs_push import Datastore, Push, PushOptions, Result
 from pbs_push.errors import PbsPushError, SourceError
 from pbs_push.formats.index import Index
+from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import Plan
-from pbs_push.push.report import Skip
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.source.snapshot import OpenSnapshot
 
@@ -161,7 +161,7 @@ def test_an_error_that_may_pass_does_not_make_a_snapshot_unpushable(
 def test_an_io_error_that_comes_twice_is_damage(
     world: World, monkeypatch: pytest.MonkeyPatch, what: str, times: int
 ) -> None:
-    """Otherwise one bad sector would stop its group for ever (spec 05: the group goes on)."""
+    """Otherwise one bad sector would stop its group for ever (protocol/push.md, "Damage")."""
     world.source.add("vm/1", 0, client_log=b"log")
     world.source.add("vm/1", 1)
     failures = [OSError(errno.EIO, os.strerror(errno.EIO)) for _ in range(times)]

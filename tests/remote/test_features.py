@@ -1,4 +1,4 @@
-"""What a version can do, by table (spec 02, "Calls")."""
+"""What a version can do, by table (protocol/rest.md, "Versions")."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pbs_push import Target, push
-from pbs_push.push.report import Result
+from pbs_push.push.outcome import Result
 from pbs_push.target import Identities, TargetServer, create_datastore
 
 

@@ -677,7 +677,7 @@ def check_image(tmp_path: Path, backup_id: str, expected: list[str]) -> None:
 
 
 def without_verify(recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps but for the REST call verify, which spec 02 has not."""
+    """The steps but for the REST call verify, which protocol/rest.md has not."""
     return [step for step in recorded if not step["request"]["path"].endswith("/verify")]
 
 
@@ -905,7 +905,7 @@ def test_every_recording_is_replayed(recordings: Path) -> None:
 
 
 def test_the_manifest_is_completed_as_a_real_server_does(address: Address, tmp_path: Path) -> None:
-    """What a real server kept and added at finish (spec 01 and 03)."""
+    """What a real server kept and added (protocol/datastore.md, "What a server keeps")."""
     with session_of(address) as replay:
         session = replay.session
         send_dynamic(session, "a.pxar.didx", [content("a", 700)] * 2)

@@ -25,7 +25,7 @@ from .samples import blob
 pytestmark = pytest.mark.usefixtures("fixtures_dir")
 
 NOT_APPLICABLE = {
-    f"priv-{user}-datastore-list": "GET admin/datastore is none of the calls of spec 02"
+    f"priv-{user}-datastore-list": "GET admin/datastore is none of the calls of protocol/rest.md"
     for user in ("fixaudit", "fixbackup", "fixnone")
 }
 """Recordings that are not replayed, each with the reason."""

@@ -1,4 +1,4 @@
-"""Every check of spec 03 ("What the server checks", "Measured habits"), with data of our own.
+"""Every check of protocol/backup.md, with data of our own.
 
 A case is a short script in a new session; its last answer is compared.
 """
@@ -388,7 +388,7 @@ def test_check(target: TargetServer, status: int, text: str, script: Case) -> No
 
 
 def test_an_unanswered_unprotected_kills_the_request(target: TargetServer) -> None:
-    """A real server dies on an ``unprotected`` that is no object: reset, no answer (spec 01)."""
+    """A reset, and no answer (protocol/datastore.md, "What a server keeps")."""
     with open_session(target.address, PARAMS, token(ALICES_TOKEN)) as session:
         send_blob(session, "index.json.blob", manifest(PARAMS, unprotected=[1]))
         reply = session.call("POST", "/finish")
@@ -452,7 +452,7 @@ def refused(target: TargetServer, time: int) -> str:
 
 
 def test_the_stored_datastore_is_a_real_one(target: TargetServer, tmp_path: Path) -> None:
-    """Layout, CRC computed anew, index files, owner (spec 01)."""
+    """Layout, CRC computed anew, index files, owner (protocol/datastore.md)."""
     wrong_crc = packed(ZEROS)[:8] + bytes(4) + packed(ZEROS)[12:]
     with open_session(target.address, PARAMS, token(ALICES_TOKEN)) as session:
         fixed(session, CHUNK)

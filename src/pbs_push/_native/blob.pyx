@@ -10,6 +10,12 @@ cdef extern from "pbs_blob.h" nogil:
 
 
 def crc32(data, value=0):
+    """CRC-32 (IEEE, as ``zlib.crc32``) of contiguous ``data``; ``value`` is that of what precedes.
+
+    ``data`` must not change during the call: the GIL is released. Raises TypeError for an object
+    that lends no bytes, ValueError or BufferError for bytes that are not contiguous, OverflowError
+    for a ``value`` outside 32 bits.
+    """
     cdef Py_buffer buffer
     cdef uint32_t crc = value
     # Not a typed memoryview: for 200 bytes, making one takes longer than all the rest.
@@ -23,4 +29,5 @@ def crc32(data, value=0):
 
 
 def crc32_backend():
+    """How ``crc32`` works on this CPU: ``portable``, ``pclmul`` or ``vpclmul``."""
     return pbs_crc32_backend().decode("ascii")

@@ -11,7 +11,7 @@ from pbs_push.errors import ChunkError, os_reason
 
 
 def chunk_path(chunks_path: str, digest: bytes) -> str:
-    """Where the chunk of a digest (32 bytes) lies below the folder ``.chunks`` (spec 01)."""
+    """Where the chunk of a digest (32 bytes) lies (protocol/datastore.md, "Layout")."""
     digest_hex = digest.hex()
     return f"{chunks_path}/{digest_hex[:4]}/{digest_hex}"
 
@@ -34,7 +34,7 @@ def chunk_error(code: int, digest: bytes, chunks_path: str, errno: int) -> Excep
 
 
 def _why_missing(chunk: Path) -> str:
-    """A verification that finds a chunk corrupt sets it aside (spec 01)."""
+    """A verification that finds a chunk corrupt sets it aside (protocol/datastore.md, "Layout")."""
     set_aside = False
     with suppress(OSError):  # the chunk is missing, whatever keeps its folder from being read
         set_aside = any(chunk.parent.glob(f"{chunk.name}.*.bad"))

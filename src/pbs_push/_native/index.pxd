@@ -38,14 +38,7 @@ cdef class _Mapping:
 
 
 cdef class Index:
-    cdef readonly str path
-    cdef readonly str kind
-    cdef readonly bytes uuid
-    cdef readonly object ctime
-    cdef readonly object size
-    cdef readonly object chunk_size
-    cdef readonly object largest_chunk
-    cdef readonly bytes header_csum
+    cdef str name
     cdef pbs_index parsed  # points into the mapping
     cdef bytes csum_when_opened
     cdef _Mapping mapping

@@ -11,6 +11,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 
 from pbs_push._native.status import Status, native_error
 from pbs_push.errors import IndexFormatError, SourceError
+from pbs_push.names import why_not_a_path
 
 
 cdef extern from "<fcntl.h>" nogil:
@@ -82,43 +83,109 @@ cdef class _Mapping:
 @cython.final
 @cython.auto_pickle(False)
 cdef class Index:
+    """A checked ``.fidx`` or ``.didx`` file, mapped (protocol/datastore.md, "Index files").
+
+    Views stay valid, and the file mapped, as long as they are referenced, also after ``close``.
+    Bytes lost because the file shrinks meanwhile read as zeros: call ``check_unchanged`` after
+    reading what matters. May be used from several threads at once; ``close`` once.
+    Reading an attribute of a closed index other than the plain values raises ValueError.
+    """
+
     def __init__(self):
         raise TypeError("an Index is made by open_index() only")
 
     @property
+    def path(self):
+        """As it was given to ``open_index``."""
+        return self.name
+
+    @property
+    def kind(self):
+        """Which of the two formats: ``fixed`` or ``dynamic``."""
+        return "fixed" if self.parsed.kind == PBS_INDEX_FIXED else "dynamic"
+
+    @property
+    def uuid(self):
+        """The 16 bytes that the writer chose."""
+        return bytes(self.parsed.uuid[:16])
+
+    @property
+    def ctime(self):
+        """When it was written, seconds since 1970, as the header says."""
+        return self.parsed.ctime
+
+    @property
+    def size(self):
+        """Plain bytes of the archive."""
+        return self.parsed.size
+
+    @property
+    def chunk_size(self):
+        """Plain bytes of every chunk but the last, a power of two; 0 for a dynamic index."""
+        return self.parsed.chunk_size
+
+    @property
+    def largest_chunk(self):
+        """Plain bytes of the largest chunk; 0 without entries."""
+        return self.parsed.largest
+
+    @property
+    def header_csum(self):
+        """The csum that the header claims; not trusted, see ``csum``."""
+        return bytes(self.parsed.csum[:PBS_DIGEST_SIZE])
+
+    @property
     def entries(self):
+        """All entries as they lie in the file: n times 32 or 40 bytes, read-only, no copy."""
         self.opened()
         return self.entries_view
 
     @property
     def digests(self):
+        """The chunks' digests, shape (n, 32), read-only, no copy; rows are 32 or 40 bytes apart."""
         self.opened()
         return self.digest_view
 
     @property
     def end_offsets(self):
+        """Where each chunk ends in the archive, shape (n,), read-only.
+
+        A view of the file for a dynamic index; for a fixed one computed on each access, O(n).
+        """
         self.opened()
         if self.end_offset_view is not None:
             return self.end_offset_view
         ends = numpy.arange(1, len(self) + 1, dtype=numpy.uint64)
-        ends *= numpy.uint64(self.chunk_size)
-        ends[-1] = self.size
+        ends *= numpy.uint64(self.parsed.chunk_size)
+        ends[-1] = self.parsed.size
         ends.flags.writeable = False
         return ends
 
     def csum(self):
+        """SHA-256 over the entries as they lie in the file.
+
+        That of a dynamic file is computed when it is opened, all others on each call, with the GIL
+        released; the pages are given back to the kernel behind it, which brings them in again when
+        they are used. Raises IndexFormatError if the file shrank meanwhile.
+        """
         cdef _Mapping mapping = self.opened()
         if self.csum_when_opened is None:
-            return _checked_csum(self.path, mapping, &self.parsed)
+            return _checked_csum(self.name, mapping, &self.parsed)
         self.check_unchanged()
         return self.csum_when_opened
 
     def check_unchanged(self):
+        """Raise IndexFormatError if the file shrank, or a page of it could not be read."""
         cdef _Mapping mapping = self.opened()
         if mapping.is_open and pbs_map_shrunk(&mapping.map):
-            raise _error(Status.SHRUNK, self.path)
+            raise _error(Status.SHRUNK, self.name)
 
     def changed(self, Index previous not None):
+        """Positions at which this index differs from ``previous``, increasing, shape (m,).
+
+        The last one counts as different where it covers other bytes. Raises ValueError unless both
+        are fixed, and of the same length and chunk size. O(n), GIL released.
+        """
         cdef size_t first = 0, n = 0, count = 0
         cdef int status = PBS_OK
         # Both mappings stay while they are compared, whoever closes an index meanwhile.
@@ -141,6 +208,11 @@ cdef class Index:
                 return numpy.frombuffer(found, numpy.uint32)
 
     def inodes(self, int chunks_fd, const uint32_t[::1] positions not None):
+        """Inode numbers of the chunks at ``positions`` (uint32, contiguous), in the same order.
+
+        ``chunks_fd`` is the open folder ``.chunks``; 0 stands for a chunk that is not there. Raises
+        ValueError for a position outside of the index. One system call each, GIL released.
+        """
         cdef size_t n = positions.shape[0], i
         cdef _Mapping mapping = self.opened()
         for i in range(n):
@@ -160,6 +232,7 @@ cdef class Index:
             pbs_map_release(self.parsed.digests + first * stride, (n - 1) * stride + 1)
 
     def close(self):
+        """Give up the mapping; it goes when the last view does. May be called again."""
         self.mapping = None
         self.entries_view = None
         self.digest_view = None
@@ -167,7 +240,7 @@ cdef class Index:
 
     cdef _Mapping opened(self):
         if self.mapping is None:
-            raise ValueError(f"index '{self.path}' is closed")
+            raise ValueError(f"index '{self.name}' is closed")
         return self.mapping
 
     def __len__(self):
@@ -181,25 +254,38 @@ cdef class Index:
         self.close()
 
     def __repr__(self):
-        return f"<Index {self.path!r} {self.kind}, {len(self)} entries>"
+        return f"<Index {self.name!r} {self.kind}, {len(self)} entries>"
 
 
 def open_index(path, *, dir_fd=None):
-    cdef bytes raw_path = os.fsencode(path)
-    cdef const char *c_path = raw_path
+    """Map and check the index file ``path``, relative to the directory ``dir_fd`` if given.
+
+    Reads the header, and all of a dynamic index, whose csum is computed along with the check of its
+    end offsets; the GIL is released. A symbolic link as last component is not followed. The kind
+    comes from the file's magic, not from its name.
+    Raises SourceError where the file cannot be opened or is no regular file, IndexFormatError where
+    its bytes are not a valid index, PbsPushError with 32,768 files mapped already.
+    """
+    cdef const char *c_path
     cdef int c_dir_fd = AT_FDCWD if dir_fd is None else dir_fd
     cdef int status, saved_errno = 0
     cdef _Mapping mapping = _Mapping.__new__(_Mapping)
 
+    if why := why_not_a_path(path):
+        raise SourceError(f"cannot open index {path!r}: {why}")
     name = os.fsdecode(path)
-    if b"\0" in raw_path:
-        raise SourceError(f"cannot open index {name!r}: the name contains a NUL byte")
+    raw_path = os.fsencode(path)
+    c_path = raw_path
     with nogil:
         status = pbs_map_open(c_dir_fd, c_path, &mapping.map, &saved_errno)
     return _of_file(name, mapping, status, saved_errno)
 
 
 def open_index_again(int fd, str name not None):
+    """Map and check the index file that ``fd`` is open on; ``name`` is for messages.
+
+    The descriptor stays the caller's, and may be closed. Otherwise as ``open_index``.
+    """
     cdef int status, saved_errno = 0
     cdef _Mapping mapping = _Mapping.__new__(_Mapping)
 
@@ -224,6 +310,11 @@ cdef Index _of_file(str name, _Mapping mapping, int status, int saved_errno):
 
 
 def parse_index(content not None, str name not None):
+    """Check an index file that is in memory (downloaded, say); ``name`` is for messages.
+
+    The content is kept, not copied, and must not change. Raises IndexFormatError where it is not a
+    valid index.
+    """
     cdef const uint8_t[::1] view = content
     cdef int status
     cdef size_t bad_pos = 0
@@ -271,15 +362,7 @@ cdef int _raise_for(int status, str path, _Mapping mapping, size_t bad_pos=0) ex
 
 cdef Index _describe(str path, _Mapping mapping, const pbs_index *parsed, bytes csum):
     cdef Index index = Index.__new__(Index)
-    cdef bint fixed = parsed.kind == PBS_INDEX_FIXED
-    index.path = path
-    index.kind = "fixed" if fixed else "dynamic"
-    index.uuid = bytes(parsed.uuid[:16])
-    index.ctime = parsed.ctime
-    index.size = parsed.size
-    index.chunk_size = parsed.chunk_size
-    index.largest_chunk = parsed.largest
-    index.header_csum = bytes(parsed.csum[:32])
+    index.name = path
     index.parsed = parsed[0]
     index.csum_when_opened = csum
     index.mapping = mapping
@@ -287,7 +370,7 @@ cdef Index _describe(str path, _Mapping mapping, const pbs_index *parsed, bytes 
     index.entries_view = entries
     entries = entries.reshape(parsed.n, parsed.stride)
     index.digest_view = entries[:, parsed.stride - PBS_DIGEST_SIZE:]
-    if not fixed:
+    if parsed.kind != PBS_INDEX_FIXED:
         ends = entries[:, :sizeof(uint64_t)].view(numpy.dtype("<u8"))
         index.end_offset_view = ends.reshape(parsed.n)
     return index

@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""The wire side of a backup session: HTTP/2 and chunk uploads in C (csrc/pbs_http2.h, pbs_upload.h)."""
+"""The wire side of a backup session: HTTP/2 and uploads in C (csrc/pbs_http2.h, pbs_upload.h)."""
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -120,7 +120,7 @@ DOWNLOAD = PBS_H2_DOWNLOAD
 DISCARD = PBS_H2_DISCARD
 
 FRAME_SIZE = 256 << 10
-"""DATA payload of one frame: 256 KiB to 1 MiB cost both sides least (spec 06)."""
+"""DATA payload of one frame (protocol/performance.md, "Frame sizes")."""
 
 cdef enum:
     COPIED_BODY = 1 << 20
@@ -132,8 +132,10 @@ UPLOAD_TAG = -1
 class Answer(NamedTuple):
     """The answer to a call, or to a chunk upload that failed (then ``tag`` is UPLOAD_TAG).
 
-    ``status`` is of HTTP; 0 means that the stream was reset with ``reset_code``. ``part``: the body
-    goes on with the next answer of this tag.
+    ``status`` is of HTTP; 0 means that the stream was reset with ``reset_code``. ``too_large`` says
+    that ``body`` is cut at what was allowed; from 1 MiB on it is a view of memory of its own.
+    ``digest`` is the chunk's, where it is about one. ``part``: the body goes on with the next
+    answer of this tag.
     """
 
     tag: int
@@ -146,7 +148,13 @@ class Answer(NamedTuple):
 
 
 class TransportState(NamedTuple):
-    """Counts and limits of a connection."""
+    """Counts and limits of a connection.
+
+    ``sent_bytes`` are payload of DATA frames, ``received_bytes`` likewise, of what was wanted of
+    the answers' bodies; ``uploads_bytes`` the bodies of the uploads that were answered with
+    success, ``requests`` the streams opened, ``refused`` those of them that the target refused and
+    that were made again.
+    """
 
     sent_bytes: int
     received_bytes: int
@@ -220,6 +228,11 @@ cdef class Transport:
 
     def __cinit__(self, str authority not None, *, size_t frame_size=FRAME_SIZE,
                   size_t span_size=FRAME_SIZE) -> None:
+        """``authority`` is ``host:port``, in ASCII, for the requests.
+
+        DATA frames carry at most ``frame_size`` bytes, also where the target allows more; after
+        ``span_size`` bytes no more chunks are merged into one output; neither may be 0.
+        """
         cdef pbs_h2_options options
         options.frame_size = frame_size
         options.span_size = span_size
@@ -279,8 +292,8 @@ cdef class Transport:
         """Upload chunks from the folder ``.chunks`` that is open as ``chunks_fd``; once at most.
 
         ``readers`` threads read up to ``buffer_bytes`` ahead. The descriptor is borrowed for the
-        transport's life, until it is closed. ``open_delay_s`` makes every open slower: a slow disk, for tests and
-        benchmarks.
+        transport's life, until it is closed. ``open_delay_s`` makes every open slower: a slow disk,
+        for tests and benchmarks.
         """
         self._check_open()
         if self._upload is not NULL:

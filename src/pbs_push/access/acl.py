@@ -1,4 +1,4 @@
-"""``acl.cfg``: who may do what on which path (spec 04).
+"""``acl.cfg``: who may do what on which path (protocol/access.md, "acl.cfg").
 
 A line is an entry ``acl:PROPAGATE:PATH:WHO[,WHO…]:ROLE[,ROLE…]``.
 """

@@ -1,4 +1,4 @@
-"""``datastore.cfg``: where a datastore of this host lies, and whether it may be read (spec 04)."""
+"""``datastore.cfg``: where one lies, and if it may be read (protocol/access.md, "Datastores")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a configuration file of PBS: once, whole, as UTF-8 (spec 04)."""
+"""Reading a configuration file of PBS: once, whole, as UTF-8 (protocol/access.md, "Files")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group filters: which groups a push takes (spec 04, "Namespaces and filters").
+"""Group filters: which groups a push takes (protocol/access.md, "Group filters").
 
 A regular expression here is one of Rust's ``regex`` crate: no look-around, no back references,
 and the time to match is linear. RE2 has the same limits and nearly the same syntax, so it does the

@@ -1,4 +1,4 @@
-"""The configuration of the pushing host as a whole (spec 04)."""
+"""The configuration of the pushing host as a whole (protocol/access.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sync.cfg``: the sync jobs of this host, of which the push jobs can be run here (spec 04)."""
+"""``sync.cfg``: the sync jobs of this host (protocol/access.md, "Sync jobs")."""
 
 from __future__ import annotations
 

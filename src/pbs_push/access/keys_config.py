@@ -1,4 +1,4 @@
-"""``encryption-keys.cfg``: the keys that push jobs may encrypt with (spec 04)."""
+"""``encryption-keys.cfg``: keys for push jobs (protocol/access.md, "Encryption keys")."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pbs_push.errors import ConfigError
 class SyncKey(ConfigModel):
     """A key for sync jobs.
 
-    ``path`` is the key file (spec 01, without a password), ``fingerprint`` the key's 32 bytes,
+    ``path`` is the key file (protocol/datastore.md, "Key files"; without a password),
+    ``fingerprint`` the key's 32 bytes,
     ``archived_at`` the epoch second since which it is kept for restores only.
     """
 

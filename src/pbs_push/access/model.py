@@ -1,7 +1,8 @@
 """The base of the models that give a section its meaning, and the types of their fields.
 
 A model lists the keys that matter here; other keys are kept in ``unknown``, for files of PBS may
-hold keys of newer versions (spec 04). A field named ``remote_store`` is the key ``remote-store``.
+hold keys of newer versions (protocol/access.md, "Section config"). A field named
+``remote_store`` is the key ``remote-store``.
 """
 
 from __future__ import annotations

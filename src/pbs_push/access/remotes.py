@@ -1,4 +1,4 @@
-"""``remote.cfg``: the servers this host knows, with the secrets to log in there (spec 04)."""
+"""``remote.cfg``: the servers this host knows and their secrets (protocol/access.md, "Files")."""
 
 from __future__ import annotations
 

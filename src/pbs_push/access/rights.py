@@ -1,4 +1,4 @@
-"""What the local user may do in a push, asked of this host's access control list (spec 04)."""
+"""What the local user may do in a push (protocol/access.md, "What a push needs")."""
 
 from __future__ import annotations
 

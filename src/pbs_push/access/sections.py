@@ -1,4 +1,4 @@
-"""Section config, the format of all files of PBS but ``acl.cfg`` (spec 04).
+"""Section config, of all files but ``acl.cfg`` (protocol/access.md, "Section config").
 
 ::
 

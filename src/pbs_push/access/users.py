@@ -1,4 +1,4 @@
-"""``user.cfg``: which users and API tokens of this host may act (spec 04)."""
+"""``user.cfg``: which users and API tokens of this host may act (protocol/access.md, "Users")."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Users:
         """Check that this identity may act at all, at ``now`` (epoch seconds).
 
         A token may only if its user may. Raises ConfigError for an unknown, disabled or expired
-        one: a server would refuse its login (spec 04).
+        one: a server would refuse its login (protocol/access.md, "Users").
         """
         if auth_id.is_token:
             self.require_active(AuthId(auth_id.user), now)

@@ -46,7 +46,8 @@ def parse_number(text: str) -> int:
 def parse_size(text: str) -> int:
     """Bytes of a size such as ``10MiB``, ``1.5 GB``, ``20 Mi`` or ``4096``, rounded down.
 
-    K, M, G, T, P are powers of 1000, with an ``i`` of 1024; ``B`` may be left out (spec 04).
+    K, M, G, T, P are powers of 1000, with an ``i`` of 1024; ``B`` may be left out
+    (protocol/access.md, "Sizes").
     """
     matched = _SIZE.fullmatch(text.strip(" \t"))
     if matched is None:
@@ -68,7 +69,9 @@ def parse_duration(text: str) -> float:
 
 
 def parse_property_string(text: str, default_key: str | None = None) -> dict[str, str]:
-    r"""A property string ``key=value,…`` as a dictionary in the text's order (spec 04).
+    r"""A property string ``key=value,…`` as a dictionary in the text's order.
+
+    See protocol/access.md, "Property strings".
 
     ``default_key`` is the key that the first value may leave out. A value in double quotes may
     hold commas, and ``\"``, ``\\``, ``\n`` for a quote, a backslash, a newline.

@@ -1,7 +1,8 @@
 """The way to a target: how long a round trip takes, and how much it carries.
 
 Uploads go through ``POST /speedtest`` of backup sessions, over the same transport as pushes
-(spec 03). No session is finished, so the target removes what it made for them: the group
+(protocol/backup.md, "Requests"). No session is finished, so the target removes what it made for
+them: the group
 ``host/benchmark`` for one connection, and groups of other names for several at once, since a group
 has one writer and the protocol's benchmark flag is for that group alone.
 """
@@ -76,7 +77,8 @@ class LinkBench:
     def log_in(self) -> None:
         """Find out that the target can be measured in. Raises RemoteError.
 
-        Some versions tell what they are without a login (spec 02), so its groups are asked for.
+        Some versions tell what they are without a login (protocol/rest.md, "Calls"), so its
+        groups are asked for.
         """
         self._notify(f"target {self._target.repository.netloc}: login")
         self._target.features  # noqa: B018  (asked for here)

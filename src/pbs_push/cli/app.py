@@ -16,6 +16,7 @@ import click
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
 from pbs_push.cli.lines import PROGRAM, drop_output, error_line, say
 from pbs_push.errors import Cancelled, PbsPushError, os_reason
+from pbs_push.version import VERSION
 
 _COMMANDS: Final = {
     "push": ("pbs_push.cli.push_command", "Push a datastore to a remote Proxmox Backup Server."),
@@ -57,11 +58,7 @@ class LazyGroup(click.Group):
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    metadata = import_module("importlib.metadata")
-    try:
-        click.echo(f"{PROGRAM} {metadata.version(PROGRAM)}")
-    except metadata.PackageNotFoundError:
-        raise click.ClickException("the version is unknown: the package is not installed") from None
+    click.echo(f"{PROGRAM} {VERSION}")
     context.exit()
 
 

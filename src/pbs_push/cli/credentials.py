@@ -1,4 +1,6 @@
-"""Secrets for the target, from where PBS's own client takes them (spec 02); never from arguments.
+"""Secrets for the target, from where PBS's own client takes them; never from arguments.
+
+See protocol/rest.md, "Auth-ids and repositories".
 
 In this order: ``PBS_PASSWORD`` (the secret), ``PBS_PASSWORD_FD`` (an open file descriptor),
 ``PBS_PASSWORD_FILE`` (a file), ``PBS_PASSWORD_CMD`` (a command, split like a shell's words but run

@@ -17,7 +17,7 @@ from pbs_push.push.events import (
     SnapshotEnded,
     SnapshotStarted,
 )
-from pbs_push.push.report import Outcome, Result, Skip, TransferStats
+from pbs_push.push.outcome import Outcome, Result, Skip, TransferStats
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.units import counted, duration_text, rate_text, size_text
 
@@ -88,7 +88,7 @@ def _ended(outcome: Outcome, seconds: float) -> Line:
         return Line(Importance.LOG, f"pushed {outcome.label}: {figures}")
     if outcome.result is Result.ALREADY_THERE:
         return Line(Importance.DETAIL, f"already there: {outcome.label}")
-    text = f"skipped {outcome.label}: {reason_of(outcome)}"
+    text = f"skipped {outcome.label}: {outcome.reason}"
     if outcome.skip is Skip.PARTLY_ENCRYPTED:
         text = warning_line(text)
     return Line(_importance_of(outcome), text)
@@ -96,7 +96,7 @@ def _ended(outcome: Outcome, seconds: float) -> Line:
 
 def _importance_of(outcome: Outcome) -> Importance:
     if outcome.skip is Skip.PARTLY_ENCRYPTED:
-        return Importance.ALERT  # spec 05: refused with a warning
+        return Importance.ALERT  # protocol/push.md, "With a key"
     if outcome.skip in _KNOWN:
         return Importance.DETAIL
     if outcome.skip is Skip.NOT_NEWER:
@@ -104,11 +104,6 @@ def _importance_of(outcome: Outcome) -> Importance:
         # are known to be missing there.
         return Importance.LOG if outcome.detail else Importance.DETAIL
     return Importance.INFO
-
-
-def reason_of(outcome: Outcome) -> str:
-    """Why a snapshot was skipped, as exactly as it is known."""
-    return outcome.detail or (outcome.skip.value if outcome.skip is not None else "")
 
 
 def about(outcome: Outcome, error: PbsPushError) -> str:

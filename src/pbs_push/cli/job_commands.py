@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,22 @@ import click
 
 from pbs_push.access.host import HostConfig
 from pbs_push.access.jobs import SyncJob
-from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
-from pbs_push.cli.job_push import job_options
+from pbs_push.cli.job_push import options_of
 from pbs_push.cli.keys import configured_key
 from pbs_push.cli.lines import say, warning_line
 from pbs_push.cli.options import (
-    Safety,
     config_dir,
+    job_options,
     json_flag,
     make_output,
     output_options,
-    safety_options,
 )
 from pbs_push.cli.places import configured_source, remote_target
 from pbs_push.cli.pushing import Work, carry_out
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace
+from pbs_push.push.document import Sides
 from pbs_push.push.mapping import check_depths
 
 
@@ -62,7 +61,7 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
 )
 @click.argument("job_id", metavar="ID")
 @config_dir
-@safety_options
+@job_options
 @output_options
 def run_job(
     *,
@@ -72,7 +71,7 @@ def run_job(
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    **safety: Any,
+    **more: Any,
 ) -> int:
     """Run a job; the exit status is returned."""
     output = make_output(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
@@ -81,24 +80,23 @@ def run_job(
     def prepare() -> Work:
         host = HostConfig.load(config_dir)
         job = host.job(job_id)
-        given = Safety(**safety)
-        given.check(removing=job.remove_vanished, needed="'remove-vanished' in the job")
         for line in job.ignored:
             say(warning_line(line))
-        return _prepare(job, host, given)
+        return _prepare(job, host, more)
 
     return carry_out(asked, prepare, output)
 
 
-def _prepare(job: SyncJob, host: HostConfig, safety: Safety | None = None) -> Work:
-    """Open both sides of a job, without asking the target for anything. Raises PbsPushError."""
+def _prepare(job: SyncJob, host: HostConfig, more: Mapping[str, Any]) -> Work:
+    """Open both sides of a job, without asking the target for anything. Raises PbsPushError.
+
+    ``more`` are options that the job's file cannot say.
+    """
     access = host.access(job.owner)
     remote = job.require_push()
     named = job.active_encryption_key
     key = None if named is None else configured_key(named, host, access)
-    options = job_options(job, access, key)
-    if safety is not None:
-        options = replace(options, **safety.push_options)
+    options = options_of(job, access, key, more)
     check_depths(job.ns, job.remote_ns, job.max_depth, [job.ns])
     source = configured_source(job.store, host)
     place = remote_target(host, remote, job.remote_store)
@@ -121,7 +119,7 @@ class _Listed:
         job = None
         try:
             job = host.job(name)
-            _prepare(job, host).target.close()
+            _prepare(job, host, {}).target.close()
         except PbsPushError as error:
             return cls(name, job, str(error))
         return cls(name, job, None)

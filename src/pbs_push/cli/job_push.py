@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pbs_push.access.jobs import SyncJob
 from pbs_push.access.rights import Access
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
-from pbs_push.push.options import PushOptions
+from pbs_push.push.options import OPTIONS, PushOptions
 
 
-def job_options(job: SyncJob, access: Access, key: CryptKey | None = None) -> PushOptions:
+def options_of(
+    job: SyncJob, access: Access, key: CryptKey | None, more: Mapping[str, Any]
+) -> PushOptions:
     """The options that do what ``job`` says; ``access`` is that of its owner, ``key`` the one that
-    it encrypts with.
+    it encrypts with, ``more`` what its file cannot say.
 
-    Raises ConfigError for a job that is no push, and for settings that cannot be honoured: to
+    Raises ConfigError for a job that is not a push, and for settings that cannot be honoured: to
     ignore one could push, or remove, something else than the administrator meant.
     """
     remote = job.require_push()
+    said = {
+        name: getattr(job, option.job.replace("-", "_"))
+        for name, option in OPTIONS.items()
+        if option.job is not None
+    }
     try:
         return PushOptions(
-            source_namespace=job.ns,
-            target_namespace=job.remote_ns,
-            max_depth=job.max_depth,
-            group_filters=job.filters,
-            transfer_last=job.transfer_last,
-            encrypted_only=job.encrypted_only,
-            verified_only=job.verified_only,
-            parallel=job.worker_threads,
-            remove_vanished=job.remove_vanished,
-            rate_out=job.rate_out,
-            burst_out=job.burst_out,
+            **said,
+            **more,
             encryption_key=key,
             access=access,
             source_name=job.store,

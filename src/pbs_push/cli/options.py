@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from pbs_push.cli.pushing import Output
-from pbs_push.cli.values import DURATION, MAX_REMOVALS, MaxRemovals
-from pbs_push.push.options import DEFAULT_LOCK_WAIT_S
+from pbs_push.cli.values import Value
+from pbs_push.push.options import OPTIONS, Option, PushOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,73 +26,55 @@ json_flag: Final = click.option(
 )
 
 
-def safety_options(command: F) -> F:
-    """What is as well given to a job of ``sync.cfg``, whose file has no such settings."""
-    for option in (
-        click.option(
-            "--lock-wait",
-            type=DURATION,
-            default=DEFAULT_LOCK_WAIT_S,
-            help="How long to wait for a lock that is held: 90, 5m.  [default: 1m]",
-        ),
-        click.option(
-            "--skip-damaged",
-            is_flag=True,
-            help="Leave behind for good what is damaged here, and go on with newer snapshots.",
-        ),
-        click.option("--sync-protected", is_flag=True, help="Bring the protected flag too."),
-        click.option(
-            "--sync-metadata", is_flag=True, help="Update notes of what was pushed earlier."
-        ),
-        click.option(
-            "--max-removals",
-            type=MAX_REMOVALS,
-            help="Remove nothing if it would be more snapshots.",
-        ),
-        click.option(
-            "--allow-empty-source",
-            is_flag=True,
-            help="Remove even if nothing is left at the source.",
-        ),
-    ):
-        command = option(command)
+def push_options(command: F) -> F:
+    """All options of a push that are in the table: arguments by the names of PushOptions."""
+    return _with_options(command, lambda _option: True)
+
+
+def job_options(command: F) -> F:
+    """Those that a job of ``sync.cfg`` cannot say."""
+    return _with_options(command, lambda option: option.job is None)
+
+
+def _with_options(command: F, wanted: Callable[[Option], bool]) -> F:
+    for one in reversed(fields(PushOptions)):
+        option = OPTIONS[one.name]
+        if option.flag is None or not wanted(option):
+            continue
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        command = _click_option(option.flag, option, one.name, default)(command)
     return command
 
 
-@dataclass(frozen=True, slots=True)
-class Safety:
-    """The options of ``safety_options``, as they were given."""
+def _click_option(flag: str, option: Option, name: str, default: Any) -> Callable[[F], F]:
+    if option.read is not None:
+        read = option.read if option.many else _checked(option, name, option.read)
+        return click.option(
+            flag,
+            name,
+            type=Value(option.metavar.lower(), read),
+            metavar=option.metavar,
+            multiple=option.many,
+            default=() if option.many else default,
+            help=option.help,
+        )
+    if option.choices:
+        kind = click.Choice(option.choices)
+        return click.option(flag, name, type=kind, default=default, help=option.help)
+    return click.option(flag, name, is_flag=True, help=option.help)
 
-    allow_empty_source: bool
-    max_removals: MaxRemovals | None
-    sync_metadata: bool
-    sync_protected: bool
-    skip_damaged: bool
-    lock_wait: float
 
-    def check(self, *, removing: bool, needed: str) -> None:
-        """Raise UsageError for one that has no effect where nothing is removed.
+def _checked(option: Option, name: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: option.check(name, read(text))
 
-        ``needed`` is what would make it have one.
-        """
-        if removing or not (self.allow_empty_source or self.max_removals is not None):
-            return
-        option = "--allow-empty-source" if self.allow_empty_source else "--max-removals"
-        raise click.UsageError(f"{option} has no effect without {needed}")
 
-    @property
-    def push_options(self) -> dict[str, Any]:
-        """As parameters of PushOptions."""
-        removals = self.max_removals or MaxRemovals()
-        return {
-            "allow_empty_source": self.allow_empty_source,
-            "max_removals": removals.count,
-            "max_removals_percent": removals.percent,
-            "sync_metadata": self.sync_metadata,
-            "sync_protected": self.sync_protected,
-            "skip_damaged": self.skip_damaged,
-            "lock_wait_s": self.lock_wait,
-        }
+def require_needed(values: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option of a push that has no effect without another."""
+    for name in values:
+        option = OPTIONS[name]
+        if option.needs is not None and values[name] and not values[option.needs]:
+            needed = OPTIONS[option.needs].flag
+            raise click.UsageError(f"{option.flag} has no effect without {needed}")
 
 
 def output_options(command: F) -> F:

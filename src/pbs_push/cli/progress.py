@@ -19,7 +19,7 @@ from pbs_push.push.events import (
     SnapshotProgress,
     SnapshotStarted,
 )
-from pbs_push.push.report import Outcome, Result
+from pbs_push.push.outcome import Outcome, Result
 from pbs_push.source.items import SourceSnapshot
 
 _SMOOTHING_S: Final = 4.0

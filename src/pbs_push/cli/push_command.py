@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.access.host import HostConfig
 from pbs_push.access.rights import Access
-from pbs_push.cli.documents import Sides
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.keys import configured_key, key_of_file
 from pbs_push.cli.options import (
-    Safety,
     config_dir,
     make_output,
     output_options,
-    safety_options,
+    push_options,
+    require_needed,
 )
 from pbs_push.cli.places import TargetPlace, find_source, remote_target, repository_target
 from pbs_push.cli.pushing import Work, carry_out
-from pbs_push.cli.values import (
-    AUTH_ID,
-    FINGERPRINT,
-    GROUP_FILTER,
-    NAMESPACE,
-    PARALLEL,
-    REPOSITORY,
-    SIZE,
-    MaxRemovals,
-)
+from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY
 from pbs_push.formats.keys import CryptKey
-from pbs_push.names import MAX_NAMESPACE_DEPTH, ROOT, AuthId, Namespace, Repository
-from pbs_push.push.options import DEFAULT_READ_AHEAD, ChunkOrder, PushOptions
+from pbs_push.names import ROOT, AuthId, Repository
+from pbs_push.push.document import Sides
+from pbs_push.push.options import PushOptions
 
 _NO_TARGET: Final = "no target: give REPOSITORY, or set PBS_REPOSITORY, or use --remote"
 
@@ -51,22 +42,10 @@ class _Arguments:
     remote_store: str | None
     config_dir: Path | None
     local_user: AuthId
-    ns: Namespace
-    remote_ns: Namespace
-    max_depth: int | None
-    group_filter: tuple[GroupFilter, ...]
-    transfer_last: int | None
-    encrypted_only: bool
-    verified_only: bool
-    remove_vanished: bool
-    safety: Safety
-    rate_out: int | None
-    burst_out: int | None
-    parallel: int | None
-    read_ahead: int
-    chunk_order: ChunkOrder
     encryption_key: str | None
     keyfile: Path | None
+    options: Mapping[str, Any]
+    """Those of the table, by the names of PushOptions."""
 
     def check(self) -> None:
         """Raise UsageError for options that contradict each other or would have no effect."""
@@ -83,13 +62,14 @@ class _Arguments:
             raise click.UsageError(_NO_TARGET)
         if self.encryption_key is not None and self.keyfile is not None:
             raise click.UsageError("give either --encryption-key or --keyfile, not both")
-        self.safety.check(removing=self.remove_vanished, needed="--remove-vanished")
+        require_needed(self.options)
 
     @property
     def sides(self) -> Sides:
         """What is pushed where, as far as the command line tells."""
         repository = self.repository if self.remote is None else None
-        return Sides(self.source, self.ns, repository, self.remote_ns)
+        here, there = self.options["source_namespace"], self.options["target_namespace"]
+        return Sides(self.source, here, repository, there)
 
     def prepare(self) -> Work:
         """Open both sides. Raises PbsPushError."""
@@ -98,24 +78,11 @@ class _Arguments:
         source = find_source(self.source, host)
         place = self._target(host)
         options = PushOptions(
-            source_namespace=self.ns,
-            target_namespace=self.remote_ns,
-            max_depth=self.max_depth,
-            group_filters=GroupFilters(self.group_filter),
-            transfer_last=self.transfer_last,
-            encrypted_only=self.encrypted_only,
-            verified_only=self.verified_only,
-            parallel=self.parallel,
-            remove_vanished=self.remove_vanished,
-            rate_out=self.rate_out,
-            burst_out=self.burst_out,
-            read_ahead=self.read_ahead,
-            chunk_order=self.chunk_order,
+            **self.options,
             encryption_key=self._key(host, access),
             access=access,
             source_name=source.name,
             remote_name=place.remote_name,
-            **self.safety.push_options,
         )
         return Work(source.datastore, place.target, options)
 
@@ -165,26 +132,6 @@ def _is_given(parameter: str) -> bool:
     help="Whose rights on this host count.  [default: root@pam]",
 )
 @click.option(
-    "--ns", type=NAMESPACE, default=Namespace(), help="Namespace to push.  [default: root]"
-)
-@click.option(
-    "--remote-ns", type=NAMESPACE, default=Namespace(), help="Namespace there.  [default: root]"
-)
-@click.option(
-    "--max-depth",
-    type=click.IntRange(0, MAX_NAMESPACE_DEPTH),
-    help="Levels of namespaces below.  [default: all]",
-)
-@click.option(
-    "--group-filter",
-    type=GROUP_FILTER,
-    multiple=True,
-    help="[include:|exclude:]type:T, group:TYPE/ID or regex:RE; may be repeated.",
-)
-@click.option("--transfer-last", type=click.IntRange(1), help="Only a group's newest N snapshots.")
-@click.option("--encrypted-only", is_flag=True, help="Only snapshots that are all encrypted.")
-@click.option("--verified-only", is_flag=True, help="Only snapshots whose verification was ok.")
-@click.option(
     "--encryption-key",
     metavar="NAME",
     help="Encrypt what is not, with this key of encryption-keys.cfg.",
@@ -195,27 +142,7 @@ def _is_given(parameter: str) -> bool:
     type=click.Path(path_type=Path),
     help="Encrypt what is not, with the key in this file.",
 )
-@click.option("--remove-vanished", is_flag=True, help="Remove there what is no longer here.")
-@safety_options
-@click.option("--rate-out", type=SIZE, help="Limit of all connections, per second: 10MiB.")
-@click.option("--burst-out", type=SIZE, help="With --rate-out: size of bursts.")
-@click.option(
-    "--parallel", type=PARALLEL, default="auto", show_default=True, help="Groups at once."
-)
-@click.option(
-    "--read-ahead",
-    type=click.IntRange(1, 256),
-    default=DEFAULT_READ_AHEAD,
-    show_default=True,
-    help="Chunks read at once, for each group.",
-)
-@click.option(
-    "--chunk-order",
-    type=click.Choice(["index", "inode"]),
-    default="index",
-    show_default=True,
-    help="Order of reading; inode suits spinning disks.",
-)
+@push_options
 @output_options
 def command(
     *,
@@ -223,19 +150,30 @@ def command(
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    allow_empty_source: bool,
-    max_removals: MaxRemovals | None,
-    sync_metadata: bool,
-    sync_protected: bool,
-    skip_damaged: bool,
-    lock_wait: float,
-    **arguments: Any,
+    source: str,
+    repository: Repository | None,
+    fingerprint: bytes | None,
+    remote: str | None,
+    remote_store: str | None,
+    config_dir: Path | None,
+    local_user: AuthId,
+    encryption_key: str | None,
+    keyfile: Path | None,
+    **options: Any,
 ) -> int:
     """Push; the exit status is returned."""
     output = make_output(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
-    safety = Safety(
-        allow_empty_source, max_removals, sync_metadata, sync_protected, skip_damaged, lock_wait
+    asked = _Arguments(
+        source,
+        repository,
+        fingerprint,
+        remote,
+        remote_store,
+        config_dir,
+        local_user,
+        encryption_key,
+        keyfile,
+        options,
     )
-    asked = _Arguments(safety=safety, **arguments)
     asked.check()
     return carry_out(asked.sides, asked.prepare, output)

@@ -7,27 +7,21 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from pbs_push.cli.documents import Sides, plan_document, report_document
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, say
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.errors import PbsPushError
+from pbs_push.push.document import Sides
 from pbs_push.push.engine import Push
 from pbs_push.push.options import PushOptions
+from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import Plan
-from pbs_push.push.report import (
-    EXIT_NOTHING,
-    EXIT_PARTIAL,
-    TO_MEND,
-    HeldBack,
-    Problem,
-    Report,
-    Skip,
-)
+from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Report
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
@@ -58,26 +52,6 @@ class Work:
     target: Target
     options: PushOptions
 
-    @property
-    def sides(self) -> Sides:
-        """What is pushed where."""
-        return Sides(
-            str(self.source.path),
-            self.options.source_namespace,
-            self.target.repository,
-            self.options.target_namespace,
-        )
-
-
-@dataclass(slots=True)
-class _Results:
-    """What there is to show in the end; ``error`` ended all of it."""
-
-    sides: Sides
-    report: Report = field(default_factory=Report)
-    plan: Plan | None = None
-    error: PbsPushError | None = None
-
 
 def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     """Do what ``prepare`` gives, or say what it would do; show results, return the exit status.
@@ -85,84 +59,57 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     ``asked`` is what is known of both sides before. Raises PbsPushError for what ends all of it,
     after its JSON document, if that is asked for.
     """
-    results = _Results(asked)
+    if output.dry_run:
+        return _plan(asked, prepare, output)
+    report, failure = Report(asked), None
     try:
-        work = prepare()
-        results.sides = work.sides
-        with work.target:
-            _do(work, output, results)
+        with _pushing(prepare(), output) as push:
+            report = push.report
+            run_interruptibly(push.run, push.cancel)
     except PbsPushError as error:
-        results.error = error
-    status = _exit_status(results)
-    _show(results, output, status)
-    if results.error is not None:
-        raise results.error
-    if line := _closing_line(results, status):
+        report.error = failure = error
+    if output.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    elif not output.quiet and report.did_anything:
+        print("\n".join(summary_lines(report)))
+    return _ended(report, report.exit_status, failure)
+
+
+def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
+    plan, failure = Plan((), sides=asked), None
+    try:
+        with _pushing(prepare(), output) as push:
+            plan = replace(plan, sides=push.report.sides)
+            plan = run_interruptibly(push.plan, push.cancel)
+    except PbsPushError as error:
+        plan, failure = replace(plan, error=error), error
+    if output.json:
+        print(json.dumps(plan.to_dict(), indent=2))
+    elif failure is None:
+        print("\n".join(plan_lines(plan)))
+    return _ended(plan.settled(), plan.exit_status, failure)
+
+
+@contextmanager
+def _pushing(work: Work, output: Output) -> Iterator[Push]:
+    with work.target, _progress(output) as progress:
+        yield Push(work.source, work.target, work.options, progress)
+
+
+def _ended(report: Report, status: int, failure: PbsPushError | None) -> int:
+    if failure is not None:
+        raise failure
+    if line := _closing_line(report, status):
         say(error_line(line))
     return status
 
 
-def _do(work: Work, output: Output, results: _Results) -> None:
-    with _progress(output) as progress:
-        push = Push(work.source, work.target, work.options, progress)
-        results.report = push.report
-        if output.dry_run:
-            results.plan = run_interruptibly(push.plan, push.cancel)
-            _add_settled(results.report, results.plan)
-        else:
-            run_interruptibly(push.run, push.cancel)
-
-
-def _add_settled(report: Report, plan: Plan) -> None:
-    """A dry run's report: what the plan has settled, for the counts and the status."""
-    if plan.no_removals is not None:
-        refused = PbsPushError(f"{plan.no_removals}; none would be")
-        report.add_problem(Problem("removing what vanished", refused))
-    for item in plan.namespaces:
-        report.groups += item.looked_at
-        for outcome in item.outcomes():
-            report.add(outcome)
-        for held in item.all_held_back():
-            report.hold_back(held)
-        for alert in (alert for group in item.groups for alert in group.alerts):
-            report.add_alert(alert)
-    for gone in plan.vanished:
-        if gone.held_back:
-            what = f"vanished target {gone.namespace.label}"
-            report.hold_back(HeldBack(what, gone.keep or ""))
-
-
-def _exit_status(results: _Results) -> int:
-    """The status; of a dry run: what is in the way now would be in the way of a push too."""
-    if results.error is not None:
-        return results.error.exit_status
-    return results.report.status_with(0 if results.plan is None else results.plan.to_push)
-
-
-def _show(results: _Results, output: Output, status: int) -> None:
-    report, plan = results.report, results.plan
-    if output.json:
-        made = (
-            plan_document(results.sides, plan, report, status, results.error)
-            if output.dry_run
-            else report_document(results.sides, report, status, results.error)
-        )
-        print(json.dumps(made, indent=2))
-    elif plan is not None:
-        print("\n".join(plan_lines(plan)))
-    elif not output.quiet and (report.groups or report.held_back):
-        print("\n".join(summary_lines(report)))
-
-
-def _closing_line(results: _Results, status: int) -> str | None:
+def _closing_line(report: Report, status: int) -> str | None:
     """What explains the status, where no line before does."""
-    report, plan = results.report, results.plan
     if status == EXIT_NOTHING:
         return f"nothing can be pushed: {_reasons(report.skips)}"
     if status == EXIT_PARTIAL and not report.failed:
         return f"somebody has to look at this: {'; '.join(_to_look_at(report))}"
-    if plan is not None and plan.no_removals is not None:
-        return f"nothing would be removed: {plan.no_removals}"
     return None
 
 
@@ -173,8 +120,9 @@ def _to_look_at(report: Report) -> Iterator[str]:
     groups = {(alert.finding, alert.namespace, alert.group) for alert in report.alerts}
     for finding, count in Counter(finding for finding, _, _ in groups).items():
         yield f"{finding.value} ({counted(count, 'group')})"
-    if report.held_back:
-        yield f"{counted(len(report.held_back), 'removal')} held back"
+    if held := report.held_back:
+        more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+        yield f"removals held back: {held[0]}{more}"
 
 
 def _reasons(skips: Mapping[Skip, int]) -> str:

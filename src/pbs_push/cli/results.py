@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pbs_push.cli.event_lines import reason_of, snapshot_label
+from pbs_push.cli.event_lines import snapshot_label
 from pbs_push.cli.lines import one_line
 from pbs_push.names import Namespace
+from pbs_push.push.outcome import Alert, Outcome, Result
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
-from pbs_push.push.report import Alert, Outcome, Report, Result
+from pbs_push.push.report import Report
 from pbs_push.push.vanished import VanishedNamespace
 from pbs_push.units import counted, duration_text, rate_text, size_text
 
@@ -113,7 +114,7 @@ def _group_lines(group: GroupPlan) -> Iterator[str]:
 def _settled_line(outcome: Outcome) -> str:
     if outcome.result is Result.ALREADY_THERE:
         return f"there    {outcome.label}"
-    return f"skip     {outcome.label}: {one_line(reason_of(outcome))}"
+    return f"skip     {outcome.label}: {one_line(outcome.reason)}"
 
 
 def _vanished_lines(item: NamespacePlan, verb: str) -> Iterator[str]:

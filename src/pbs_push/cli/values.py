@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import click
 
 from pbs_push.access.filters import GroupFilter
-from pbs_push.access.values import parse_duration, parse_number, parse_size
+from pbs_push.access.values import parse_duration, parse_size
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId, Namespace, Repository, parse_fingerprint
 
@@ -33,29 +32,6 @@ class Value(click.ParamType, Generic[T]):  # type: ignore[type-arg]  # generic i
             self.fail(str(error), param, ctx)
 
 
-@dataclass(frozen=True, slots=True)
-class MaxRemovals:
-    """A limit of removals: a number of snapshots, or a percentage of those at the target."""
-
-    count: int | None = None
-    percent: float | None = None
-
-
-def parse_max_removals(text: str) -> MaxRemovals:
-    """Read ``N`` or ``P%``. Raises ConfigError."""
-    if not text.endswith("%"):
-        return MaxRemovals(count=parse_number(text))
-    digits = text.removesuffix("%").strip()
-    if not digits.replace(".", "", 1).isdecimal() or not 0 <= float(digits) <= 100:  # noqa: PLR2004
-        raise ConfigError(f"'{text}' is no percentage between 0% and 100%")
-    return MaxRemovals(percent=float(digits))
-
-
-def parse_parallel(text: str) -> int | None:
-    """Read a number of groups, or ``auto`` (None). Raises ConfigError."""
-    return None if text == "auto" else parse_number(text)
-
-
 NAMESPACE: Final = Value("namespace", Namespace.parse)
 REPOSITORY: Final = Value("repository", Repository.parse)
 FINGERPRINT: Final = Value("fingerprint", parse_fingerprint)
@@ -63,5 +39,3 @@ AUTH_ID: Final = Value("auth-id", AuthId.parse)
 GROUP_FILTER: Final = Value("filter", GroupFilter.parse)
 DURATION: Final = Value("time", parse_duration)
 SIZE: Final = Value("size", parse_size)
-MAX_REMOVALS: Final = Value("n|p%", parse_max_removals)
-PARALLEL: Final = Value("n|auto", parse_parallel)

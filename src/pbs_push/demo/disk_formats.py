@@ -1,4 +1,4 @@
-"""A second, independent reading of PBS's formats (spec 01), for ``verify``.
+"""A second, independent reading of PBS's formats (protocol/datastore.md), for ``verify``.
 
 Shares nothing with ``formats`` or the native code, so that an error there shows. Plain and slow,
 and easy to compare with the specification. ValueError for whatever is not as it should be.
@@ -65,7 +65,7 @@ class DiskBlob:
 
 def read_blob(data: bytes, key: DiskKey | None = None) -> DiskBlob:
     """Check and decode a data blob."""
-    if len(data) < 12:  # noqa: PLR2004 - the header of spec 01
+    if len(data) < 12:  # noqa: PLR2004 - protocol/datastore.md, "Data blob"
         raise ValueError(f"blob of {len(data)} bytes")
     magic, crc = data[:8], struct.unpack("<I", data[8:12])[0]
     encrypted = magic in (_ENCRYPTED_MAGIC, _ZSTD_ENCRYPTED_MAGIC)
@@ -112,7 +112,7 @@ class DiskIndex:
 
 def read_index(data: bytes) -> DiskIndex:
     """Check and read a fixed or dynamic index."""
-    if len(data) < 4096:  # noqa: PLR2004 - the header of spec 01
+    if len(data) < 4096:  # noqa: PLR2004 - protocol/datastore.md, "Index files"
         raise ValueError(f"index of {len(data)} bytes")
     body, header_csum = data[4096:], data[32:64]
     csum = hashlib.sha256(body).digest()

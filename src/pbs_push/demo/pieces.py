@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 FIXED_PIECE_SIZE: Final = 4 << 20
-"""Plain bytes of a chunk of an image (spec 01)."""
+"""Plain bytes of a chunk of an image (protocol/datastore.md, "Sizes")."""
 _MIN_DYNAMIC_SIZE: Final = 64 << 10
 _MAX_MEAN_DYNAMIC_SIZE: Final = 4 << 20
 _MEAN_NOISE: Final = 5 << 19

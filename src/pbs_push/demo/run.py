@@ -14,7 +14,8 @@ from pbs_push.demo.sample import add_snapshot, sample_enc_key, write_sample
 from pbs_push.demo.verify import verify_target
 from pbs_push.errors import PbsPushError
 from pbs_push.push.engine import push
-from pbs_push.push.report import Report, Result
+from pbs_push.push.outcome import Result
+from pbs_push.push.report import Report
 from pbs_push.remote.target import Target
 from pbs_push.target import CounterValues, Identities, TargetServer, create_datastore
 

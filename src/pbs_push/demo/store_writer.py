@@ -1,4 +1,4 @@
-"""Writing chunks and snapshots of a datastore to disk (spec 01), for samples."""
+"""Writing chunks and snapshots of a datastore to disk (protocol/datastore.md), for samples."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _MANIFEST: Final = "index.json.blob"
 _LOG: Final = "client.log.blob"
 _FILE_KEYS: Final = ("filename", "crypt-mode", "size", "csum")
 _OF_THE_SOURCE: Final = ("verify_state", "chunk_upload_stats")
-"""What a push must not copy from the source's manifest (spec 05)."""
+"""What a push must not copy (protocol/push.md, "The pushed manifest")."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The data blob: the container of chunks, manifests, logs and configuration files (spec 01).
+"""The data blob, which holds chunks and small files (protocol/datastore.md, "Data blob").
 
 ::
 

@@ -1,4 +1,4 @@
-"""The files of a chunk store, each a data blob named by its digest (spec 01, "Layout")."""
+"""The files of a chunk store, named by digest (protocol/datastore.md, "Layout")."""
 
 from pbs_push._native.chunk_errors import chunk_path
 from pbs_push._native.chunks import read_chunk

@@ -1,4 +1,4 @@
-"""Index files, the lists of chunks that archives consist of (spec 01, "Index files").
+"""Index files, the chunk lists of archives (protocol/datastore.md, "Index files").
 
 Reading maps the file and gives views into it; that part is native. Making them is for copies
 encrypted on the way, samples, tests and the embedded target.

@@ -1,4 +1,7 @@
-"""Making whole index files (spec 01): of encrypted copies, samples, tests, the embedded target."""
+"""Making whole index files: of encrypted copies, samples, tests, the embedded target.
+
+See protocol/datastore.md, "Index files".
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ FIXED_MAGIC: Final = bytes((47, 127, 65, 237, 145, 253, 15, 205))
 DYNAMIC_MAGIC: Final = bytes((28, 145, 78, 165, 25, 186, 179, 205))
 HEADER_SIZE: Final = 4096
 FIXED_CHUNK_SIZE: Final = 4 << 20
-"""Plain bytes of each chunk of an image but the last: the protocol writes no other (spec 01)."""
+"""Plain bytes of each chunk of an image but the last (protocol/datastore.md, "Sizes")."""
 
 _DIGEST_SIZE: Final = 32
 _HEADER: Final = struct.Struct("<8s16sq32sQQ")

@@ -1,4 +1,4 @@
-"""Encryption keys of PBS clients: what a key does, and the files it is kept in (spec 01).
+"""Encryption keys of PBS clients (protocol/datastore.md, "Keys", "Key files").
 
 Sizes are in bytes. Nothing here prints, logs or puts into an error a key or a password.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import BlobFormatError, InvalidName, KeyFileError
 from pbs_push.formats.strict_json import JsonValue, load_object
-from pbs_push.names import format_fingerprint, parse_fingerprint
+from pbs_push.names import format_fingerprint, parse_fingerprint, why_not_a_path
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import Cipher
@@ -138,6 +138,8 @@ def load_key_file(path: str | os.PathLike[str], password: PasswordSource | None 
     not this key's. Deriving the key of a password takes about a second, and 64 MiB for scrypt.
     """
     where = f"encryption key file {os.fspath(path)}"
+    if why := why_not_a_path(path):
+        raise KeyFileError(f"encryption key file {path!r}: {why}")
     try:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_KEY_FILE + 1)

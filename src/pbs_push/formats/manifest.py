@@ -1,4 +1,4 @@
-"""The manifest of a snapshot, ``index.json.blob`` (spec 01, "Manifest")."""
+"""The manifest of a snapshot, ``index.json.blob`` (protocol/datastore.md, "Manifest")."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ class Manifest:
     def without_source_state(self) -> Manifest:
         """The manifest without what only the datastore that it lay in can vouch for.
 
-        ``verify_state`` and ``chunk_upload_stats`` go (spec 05); all else in ``unprotected`` stays.
+        ``verify_state`` and ``chunk_upload_stats`` go (protocol/push.md, "The pushed manifest");
+        all else in ``unprotected`` stays.
         """
         kept = {
             name: value for name, value in self.unprotected.items() if name not in _SOURCE_STATE
@@ -240,7 +241,7 @@ def _unprotected(top: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        # A real server dies on such a manifest when the snapshot is finished (spec 01).
+        # A server dies on such a one at finish (protocol/datastore.md, "What a server keeps").
         raise ManifestError("the manifest's 'unprotected' is neither an object nor null")
     return value
 

@@ -1,4 +1,4 @@
-"""The archives of a source snapshot, opened and checked before anything of it is sent (spec 05)."""
+"""The archives of a snapshot, opened and checked (protocol/push.md, "Opening a snapshot")."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pbs_push.source.snapshot import OpenSnapshot
 
 FIXED_CHUNK_SIZE: Final = 4 << 20
-"""The only one that the protocol can write (spec 01)."""
+"""The only one that the protocol can write (protocol/datastore.md, "Sizes")."""
 MAX_INDEXES: Final = 256
-"""Writer ids that requests take (spec 03)."""
+"""Writer ids that requests take (protocol/backup.md, "Writer ids")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _check_number(indexes: int) -> None:
 
 
 def _check_protocol_limits(index: Index, info: FileInfo) -> None:
-    """Refuse what the backup protocol cannot carry (spec 05, "Odd sources")."""
+    """Refuse what the backup protocol cannot carry (protocol/push.md, "Odd sources")."""
     if not len(index) or not index.size:
         raise FormatError(f"{info.filename}: an index without entries cannot be uploaded")
     if index.kind == "fixed":

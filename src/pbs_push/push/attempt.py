@@ -15,7 +15,7 @@ from pbs_push.push.events import SnapshotProgress
 from pbs_push.push.keyed_chunks import KeyedChunks
 from pbs_push.push.negotiation import Negotiation, Terms, Witness
 from pbs_push.push.opening import opened
-from pbs_push.push.report import TransferStats
+from pbs_push.push.outcome import TransferStats
 from pbs_push.push.stored_chunks import StoredChunks
 from pbs_push.push.transfer import ReuseRefused, Transfer
 
@@ -112,7 +112,7 @@ class Attempt:
         except (ConnectError, ProtocolError) as error:
             if session.answered or paused:
                 raise
-            # Some servers lose the first byte that comes at once (spec 03).
+            # Some servers lose the first byte (protocol/backup.md, "Other servers").
             self._target.pauses = True
             text = f"{label}: {error}; trying again with a pause before the first byte"
             self._run.note("info", text)

@@ -17,7 +17,7 @@ from pbs_push.errors import (
     StatusError,
 )
 from pbs_push.push.findings import about_snapshot
-from pbs_push.push.report import Finding, Skip
+from pbs_push.push.outcome import Finding, Skip
 from pbs_push.push.sameness import difference_in_list
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pbs_push.source.items import SourceSnapshot
 
 _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
-"""What a broken connection leaves is removed about 10 ms later (spec 03)."""
+"""What is left is removed in 10 ms (protocol/backup.md, "When a connection breaks")."""
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _GROWTH: Final = 1.5

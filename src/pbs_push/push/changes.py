@@ -1,4 +1,4 @@
-"""Changes of metadata that a plan holds: notes, and protection (spec 05)."""
+"""Changes of metadata that a plan holds (protocol/push.md, "Notes and protection")."""
 
 from __future__ import annotations
 

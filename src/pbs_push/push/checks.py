@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.errors import ConfigError
 from pbs_push.names import Namespace
+from pbs_push.push.removal_limit import MaxRemovals
 
 T = TypeVar("T")
 
@@ -106,6 +107,17 @@ def filters(name: str, value: object) -> GroupFilters:
     return GroupFilters(tuple(made))
 
 
+def removals(name: str, value: object) -> MaxRemovals:
+    """A MaxRemovals, or what it can be read from: a number, or a text like ``10%``."""
+    if isinstance(value, str):
+        return MaxRemovals.parse(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return MaxRemovals(count=value)
+    if not isinstance(value, MaxRemovals):
+        raise _wrong(name, value, "a number, or a text like '10%'")
+    return value
+
+
 N = TypeVar("N", int, float)
 
 
@@ -113,13 +125,14 @@ def _in_range(name: str, value: N, least: float, most: float | None) -> N:
     if value >= least and (most is None or value <= most):
         return value
     limits = f"at least {least}" if most is None else f"between {least} and {most}"
-    raise ConfigError(f"{_spoken(name)} {value}: must be {limits}")
+    raise ConfigError(f"{spoken(name)} {value}: must be {limits}")
 
 
 def _wrong(name: str, value: object, wanted: str) -> ConfigError:
     # The type alone: a value may be a secret that was given in a wrong place.
-    return ConfigError(f"{_spoken(name)}: must be {wanted}, and not of type {type(value).__name__}")
+    return ConfigError(f"{spoken(name)}: must be {wanted}, and not of type {type(value).__name__}")
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
+    """An option's name as messages, jobs and the command line have it."""
     return name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Encrypting on the way: what a snapshot becomes under a key (spec 05, "With a key").
+"""Encrypting on the way: what a snapshot becomes under a key (protocol/push.md, "With a key").
 
 Values in, values out; push/content.py and push/keyed_chunks.py use it.
 """

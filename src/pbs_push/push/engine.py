@@ -5,32 +5,41 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import PbsPushError
+from pbs_push.push.checks import an
 from pbs_push.push.events import NamespaceCreated, Planned
 from pbs_push.push.metadata import MetadataSync
 from pbs_push.push.options import PushOptions
+from pbs_push.push.outcome import HeldBack, Result
+from pbs_push.push.plan import ALL_VANISHED
 from pbs_push.push.planner import Planner
 from pbs_push.push.removal import Remover
-from pbs_push.push.report import LEFT_OUT, HeldBack, Report, Result
+from pbs_push.push.report import LEFT_OUT, Report
 from pbs_push.push.run import Run
 from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
 from pbs_push.push.worker import GroupResult, GroupWorker
+from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
 
 if TYPE_CHECKING:
     from pbs_push.push.events import Listener
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
-    from pbs_push.remote.target import Target
+
+
+_SOURCE: Final = an(Datastore, "a Datastore")
+_TARGET: Final = an(Target, "a Target")
+_OPTIONS: Final = an(PushOptions, "PushOptions")
 
 
 class Push:
     """One push of ``source`` to ``target``: ``run`` it once, or ``plan`` it and ``run`` that plan.
 
     ``listener`` is given events, one at a time, from several threads. ``cancel`` may be called from
-    any thread, or a signal handler: what is under way is dropped, and the target removes it.
+    any thread, or a signal handler: what is under way is dropped, and the target removes it. Raises
+    ConfigError for arguments of a wrong type.
     """
 
     def __init__(
@@ -40,7 +49,10 @@ class Push:
         options: PushOptions | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self._run = Run(source, target, options or PushOptions(), listener)
+        source = _SOURCE("source", source)
+        target = _TARGET("target", target)
+        options = PushOptions() if options is None else _OPTIONS("options", options)
+        self._run = Run(source, target, options, listener)
         self._remover = Remover(self._run)
         self._metadata = MetadataSync(self._run)
 
@@ -78,8 +90,10 @@ class Push:
                     plan = self.plan()
                 run.recognise(plan.source_identity)
                 self._run_plan(plan)
-        except BaseException:
+        except BaseException as error:
             self.cancel()  # nobody waits for connections that are still being opened
+            if isinstance(error, PbsPushError):
+                run.report.error = error
             raise
         finally:
             run.supply.close()
@@ -89,8 +103,12 @@ class Push:
     def _run_plan(self, plan: Plan) -> None:
         run = self._run
         self._tell_of_old_version()
+        told = set(map(id, run.report.problems))
+        for problem in plan.problems:
+            if id(problem) not in told:  # planned by another
+                run.report.add_problem(problem)
         if plan.no_removals is not None:
-            run.problem("removing what vanished", PbsPushError(f"{plan.no_removals}; none was"))
+            run.hold_back(HeldBack(ALL_VANISHED, plan.no_removals))
         namespaces = [item for item in plan.namespaces if self._begin_namespace(item)]
         groups = [group for item in namespaces for group in item.groups]
         for note in plan.notes:
@@ -151,7 +169,7 @@ class Push:
             self._remover.namespace(item, why_not=why)
 
     def _tell_of_old_version(self) -> None:
-        """Once, and where it matters (spec 05): deletes of groups are all that differs."""
+        """Once, for deletes of groups (protocol/push.md, "Before anything moves")."""
         features = self._run.target.features
         if self._run.options.remove_vanished and not features.delete_statistics:
             self._run.note(
@@ -226,6 +244,6 @@ def push(
     ``source`` is a Datastore or the path of one. Raises PbsPushError where the push cannot begin;
     later failures are in the report (``report.exit_status``).
     """
-    if not isinstance(source, Datastore):
+    if isinstance(source, str | os.PathLike):
         source = Datastore(source)
     return Push(source, target, options, listener).run()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pbs_push.names import Namespace
-from pbs_push.push.report import Outcome
+from pbs_push.push.outcome import Outcome
 from pbs_push.source.items import SourceSnapshot
 
 

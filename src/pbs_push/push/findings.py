@@ -1,4 +1,4 @@
-"""What the lists of both sides tell of a group that cannot be normal (spec 05, "Each group").
+"""What the lists of both sides tell of a group (protocol/push.md, "What cannot be normal").
 
 Nothing is asked for here: whoever calls it has the lists that a plan needs anyway.
 """
@@ -12,7 +12,7 @@ from typing import Final
 from pbs_push.errors import PbsPushError
 from pbs_push.formats.manifest import Manifest
 from pbs_push.names import Group, Namespace, format_backup_time, placed
-from pbs_push.push.report import Alert, Finding
+from pbs_push.push.outcome import Alert, Finding
 from pbs_push.push.sameness import difference_in_list, missing_files
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SourceGroup, SourceSnapshot

@@ -1,4 +1,4 @@
-"""The rules for one group (spec 05, "Each group"): what is pushed, and why the rest is not."""
+"""The rules for one group (protocol/push.md, "Which snapshots"): what is pushed, and why not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pbs_push.names import AuthId, Namespace, placed
 from pbs_push.push import late_logs
 from pbs_push.push.findings import NO_FINDINGS, Findings, ManifestReader
 from pbs_push.push.options import PushOptions
+from pbs_push.push.outcome import Finding, HeldBack, Outcome, Skip
 from pbs_push.push.plan import GroupPlan, outcomes_of
-from pbs_push.push.report import Finding, HeldBack, Outcome, Skip
 from pbs_push.push.vanished import VanishedSnapshot, dead_snapshots, vanished_snapshots
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
@@ -30,7 +30,7 @@ def plan_group(
     listed: Sequence[SnapshotItem] = (),
     findings: Findings = NO_FINDINGS,
 ) -> GroupPlan:
-    """Decide about one group of the source (spec 05, "Each group").
+    """Decide about one group of the source (protocol/push.md, "Which snapshots").
 
     ``listed`` are the target's snapshots of the group, where they were asked for at all, and
     ``findings`` what was found by comparing both sides. ``read_manifest`` is called only where a
@@ -188,7 +188,8 @@ def _choose(
         else:
             candidates.append(item)
     # What is newer than the target's newest is also the newest of the source's list, so counting
-    # among the candidates is counting in the filtered list (spec 05: before the cut).
+    # among the candidates is counting in the filtered list
+    # (protocol/push.md, "Which snapshots").
     if options.transfer_last is not None and len(candidates) > options.transfer_last:
         old = candidates[: -options.transfer_last]
         settled.setdefault(Skip.TRANSFER_LAST, []).extend(old)

@@ -1,4 +1,4 @@
-"""Chunks that are encrypted on the way (spec 05, "With a key").
+"""Chunks that are encrypted on the way (protocol/push.md, "With a key").
 
 Digests change with the key, so each chunk must be read to know its new one, unless it was in the
 source's previous snapshot too: then it stands at the same place in the target's. What is to be

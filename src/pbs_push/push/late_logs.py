@@ -1,4 +1,4 @@
-"""Client logs that came after their snapshot was pushed (spec 05): which are added, and how.
+"""Client logs that came late (protocol/push.md, "Late logs"): which are added, and how.
 
 Only the newest snapshot that both sides have is looked at.
 """

@@ -1,4 +1,4 @@
-"""Whether the source's namespaces find room below the target anchor (spec 04)."""
+"""Whether the source's namespaces fit below the target anchor (protocol/access.md, "Depth")."""
 
 from __future__ import annotations
 

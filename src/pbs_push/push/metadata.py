@@ -66,7 +66,9 @@ class MetadataComparison:
     def _notes(
         self, plan: GroupPlan, here: SourceSnapshot, first_line: str | None
     ) -> MetadataChange | None:
-        """Lists show the first line only, which may be empty, so the whole is asked for (spec 05).
+        """Lists show the first line only, which may be empty, so the whole is asked for.
+
+        See protocol/push.md, "Notes and protection".
 
         Without any line there are no notes.
         """

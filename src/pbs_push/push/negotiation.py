@@ -1,4 +1,4 @@
-"""What the target has already, and the writers of what it is to get (spec 03, spec 05).
+"""What the target has already, and the writers of what it is to get (protocol/backup.md).
 
 One flight where the source has the target's previous snapshot too: it is taken for what the target
 has while the target's manifest comes along. Two where not: then that snapshot's indexes are

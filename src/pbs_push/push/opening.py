@@ -22,7 +22,7 @@ from pbs_push.push.archives import Archives
 from pbs_push.push.beginning import Settled
 from pbs_push.push.content import AsItIs, Content, UnderKey
 from pbs_push.push.encryption import encrypt_log
-from pbs_push.push.report import Skip
+from pbs_push.push.outcome import Skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable

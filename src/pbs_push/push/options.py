@@ -1,71 +1,203 @@
-"""What a push is asked to do (spec 05, "Parameters")."""
+"""What a push is asked to do (protocol/push.md, "Parameters"): each option declared once.
+
+The command line, jobs of ``sync.cfg`` and callers of the library go by this one table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
-from pbs_push.access.filters import GroupFilters
+from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.access.rights import Access
+from pbs_push.access.values import parse_duration, parse_number, parse_size
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
-from pbs_push.names import Namespace
-from pbs_push.push.checks import (
-    Check,
-    an,
-    filters,
-    flag,
-    namespace,
-    number,
-    one_of,
-    optional,
-    text,
-    whole,
-)
+from pbs_push.names import MAX_NAMESPACE_DEPTH, Namespace
+from pbs_push.push import checks
+from pbs_push.push.checks import Check
+from pbs_push.push.removal_limit import MaxRemovals
 
+MAX_PARALLEL: Final = 64
 DEFAULT_READ_AHEAD: Final = 8
 DEFAULT_LOCK_WAIT_S: Final = 60.0
 ChunkOrder = Literal["index", "inode"]
-MAX_PARALLEL: Final = 64
+_ORDERS: Final = ("index", "inode")
 
 
-_CHECKS: Final[Mapping[str, Check]] = {
-    "source_namespace": namespace,
-    "target_namespace": namespace,
-    "max_depth": optional(whole(0, 7)),
-    "group_filters": filters,
-    "transfer_last": optional(whole(1)),
-    "encrypted_only": flag,
-    "verified_only": flag,
-    "parallel": optional(whole(1, MAX_PARALLEL)),
-    "remove_vanished": flag,
-    "allow_empty_source": flag,
-    "max_removals": optional(whole(0)),
-    "max_removals_percent": optional(number(0, 100)),
-    "sync_metadata": flag,
-    "sync_protected": flag,
-    "skip_damaged": flag,
-    "rate_out": optional(whole(1)),
-    "burst_out": optional(whole(1)),
-    "read_ahead": whole(1, 256),
-    "buffer_bytes": optional(whole(1)),
-    "chunk_order": one_of("index", "inode"),
-    "lock_wait_s": number(0),
-    "encryption_key": optional(an(CryptKey, "a CryptKey")),
-    "access": an(Access, "an Access"),
-    "source_name": optional(text),
-    "remote_name": optional(text),
-}
-"""What each option may be; a test holds them together."""
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, wherever it is given.
+
+    ``check`` says which values it may have. On the command line it is ``flag``, with ``help``, a
+    value that is shown as ``metavar`` and ``read`` from text (None: a switch); ``choices`` are all
+    values there are, ``many``: it may be repeated. ``job`` is its name in ``sync.cfg``, None if
+    that has no such setting. ``needs`` is another option without which it has no effect.
+    """
+
+    check: Check
+    flag: str | None = None
+    help: str = ""
+    metavar: str = ""
+    read: Callable[[str], Any] | None = None
+    choices: tuple[str, ...] = ()
+    many: bool = False
+    job: str | None = None
+    needs: str | None = None
+
+
+def _parallel(text: str) -> int | None:
+    return None if text == "auto" else parse_number(text)
+
+
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
+    {
+        "source_namespace": Option(
+            checks.namespace,
+            "--ns",
+            "Namespace to push.  [default: root]",
+            "NAMESPACE",
+            Namespace.parse,
+            job="ns",
+        ),
+        "target_namespace": Option(
+            checks.namespace,
+            "--remote-ns",
+            "Namespace there.  [default: root]",
+            "NAMESPACE",
+            Namespace.parse,
+            job="remote-ns",
+        ),
+        "max_depth": Option(
+            checks.optional(checks.whole(0, MAX_NAMESPACE_DEPTH)),
+            "--max-depth",
+            "Levels of namespaces below, 0 to 7.  [default: all]",
+            "N",
+            parse_number,
+            job="max-depth",
+        ),
+        "group_filters": Option(
+            checks.filters,
+            "--group-filter",
+            "[include:|exclude:]type:T, group:TYPE/ID or regex:RE; may be repeated.",
+            "FILTER",
+            GroupFilter.parse,
+            many=True,
+            job="group-filter",
+        ),
+        "transfer_last": Option(
+            checks.optional(checks.whole(1)),
+            "--transfer-last",
+            "Only a group's newest N snapshots.",
+            "N",
+            parse_number,
+            job="transfer-last",
+        ),
+        "encrypted_only": Option(
+            checks.flag,
+            "--encrypted-only",
+            "Only snapshots that are all encrypted.",
+            job="encrypted-only",
+        ),
+        "verified_only": Option(
+            checks.flag,
+            "--verified-only",
+            "Only snapshots whose verification was ok.",
+            job="verified-only",
+        ),
+        "remove_vanished": Option(
+            checks.flag,
+            "--remove-vanished",
+            "Remove there what is no longer here.",
+            job="remove-vanished",
+        ),
+        "allow_empty_source": Option(
+            checks.flag,
+            "--allow-empty-source",
+            "Remove even if nothing is left at the source.",
+            needs="remove_vanished",
+        ),
+        "max_removals": Option(
+            checks.optional(checks.removals),
+            "--max-removals",
+            "Remove nothing if it would be more snapshots.",
+            "N|P%",
+            MaxRemovals.parse,
+            needs="remove_vanished",
+        ),
+        "sync_metadata": Option(
+            checks.flag, "--sync-metadata", "Update notes of what was pushed earlier."
+        ),
+        "sync_protected": Option(checks.flag, "--sync-protected", "Bring the protected flag too."),
+        "skip_damaged": Option(
+            checks.flag,
+            "--skip-damaged",
+            "Leave behind for good what is damaged here, and go on with newer snapshots.",
+        ),
+        "lock_wait_s": Option(
+            checks.number(0),
+            "--lock-wait",
+            "How long to wait for a lock that is held: 90, 5m.  [default: 1m]",
+            "TIME",
+            parse_duration,
+        ),
+        "rate_out": Option(
+            checks.optional(checks.whole(1)),
+            "--rate-out",
+            "Limit of all connections, per second: 10MiB.",
+            "SIZE",
+            parse_size,
+            job="rate-out",
+        ),
+        "burst_out": Option(
+            checks.optional(checks.whole(1)),
+            "--burst-out",
+            "With --rate-out: size of bursts.",
+            "SIZE",
+            parse_size,
+            job="burst-out",
+            needs="rate_out",
+        ),
+        "parallel": Option(
+            checks.optional(checks.whole(1, MAX_PARALLEL)),
+            "--parallel",
+            "Groups at once.  [default: auto]",
+            "N|auto",
+            _parallel,
+            job="worker-threads",
+        ),
+        "read_ahead": Option(
+            checks.whole(1, 256),
+            "--read-ahead",
+            f"Chunks read at once, for each group.  [default: {DEFAULT_READ_AHEAD}]",
+            "N",
+            parse_number,
+        ),
+        "chunk_order": Option(
+            checks.one_of(*_ORDERS),
+            "--chunk-order",
+            "Order of reading; inode suits spinning disks.  [default: index]",
+            choices=_ORDERS,
+        ),
+        "buffer_bytes": Option(checks.optional(checks.whole(1))),
+        "encryption_key": Option(checks.optional(checks.an(CryptKey, "a CryptKey"))),
+        "access": Option(checks.an(Access, "an Access")),
+        "source_name": Option(checks.optional(checks.text)),
+        "remote_name": Option(checks.optional(checks.text)),
+    }
+)
+"""All options by the names of PushOptions; a test holds them together."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
     """Parameters of one push.
 
-    Raises ConfigError on construction for values of a wrong type or out of range; texts are taken
-    for namespaces and group filters.
+    Raises ConfigError on construction for values of a wrong type or out of range, and for an option
+    that has no effect without another; texts are taken for namespaces, group filters and
+    ``max_removals``.
 
     ``source_namespace`` is mapped to ``target_namespace``; ``max_depth`` levels below go along (0
     to 7, None: all). ``transfer_last``: only the newest N snapshots of a group. ``parallel``: how
@@ -75,10 +207,11 @@ class PushOptions:
     spinning disks and some network file systems.
 
     ``remove_vanished`` forgets at the target what the source no longer has; not where the source is
-    empty, unless ``allow_empty_source``, and not more than ``max_removals`` snapshots, or that
-    percentage of those at the target. ``sync_metadata`` also brings notes, ``sync_protected`` the
-    protected flag, of snapshots that were pushed before. ``rate_out`` limits all connections
-    together, in bytes a second, with bursts of up to ``burst_out`` bytes.
+    empty, unless ``allow_empty_source``, and nothing at all where it would be more than
+    ``max_removals``: a number of snapshots, or ``"10%"`` of those at the target. ``sync_metadata``
+    also brings notes, ``sync_protected`` the protected flag, of snapshots that were pushed before.
+    ``rate_out`` limits all connections together, in bytes a second, with bursts of up to
+    ``burst_out`` bytes.
 
     ``lock_wait_s``: for so many seconds a lock is waited for: of a group at the target, and the one
     that keeps the same push from running twice at once. ``skip_damaged``: a snapshot that is
@@ -86,7 +219,9 @@ class PushOptions:
     ones of its group are pushed; without it the group stops there.
 
     ``encryption_key``: snapshots without an encrypted file are encrypted with it on the way; those
-    that are all encrypted go as they are, those that are partly are left out.
+    that are all encrypted go as they are, those that are partly are left out. ``access``: whose
+    rights on this host count; ``source_name`` is the source datastore's name in its access control
+    list (None: a directory), ``remote_name`` the remote's in ``remote.cfg`` (None: given directly).
     """
 
     source_namespace: Namespace = field(default_factory=Namespace)
@@ -96,29 +231,28 @@ class PushOptions:
     transfer_last: int | None = None
     encrypted_only: bool = False
     verified_only: bool = False
-    parallel: int | None = None
     remove_vanished: bool = False
     allow_empty_source: bool = False
-    max_removals: int | None = None
-    max_removals_percent: float | None = None
+    max_removals: MaxRemovals | None = None
     sync_metadata: bool = False
     sync_protected: bool = False
     skip_damaged: bool = False
+    lock_wait_s: float = DEFAULT_LOCK_WAIT_S
     rate_out: int | None = None
     burst_out: int | None = None
+    parallel: int | None = None
     read_ahead: int = DEFAULT_READ_AHEAD
-    buffer_bytes: int | None = None
     chunk_order: ChunkOrder = "index"
-    lock_wait_s: float = DEFAULT_LOCK_WAIT_S
+    buffer_bytes: int | None = None
     encryption_key: CryptKey | None = None
     access: Access = field(default_factory=Access)
     source_name: str | None = None
-    """The source datastore's name in the access control list; None for a directory."""
     remote_name: str | None = None
-    """The remote's name in ``remote.cfg``; None for one given directly."""
 
     def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
-        if self.burst_out is not None and self.rate_out is None:
-            raise ConfigError("burst-out has no effect without rate-out")
+        for name, option in OPTIONS.items():
+            object.__setattr__(self, name, option.check(name, getattr(self, name)))
+        for name, option in OPTIONS.items():
+            if option.needs is not None and getattr(self, name) and not getattr(self, option.needs):
+                needed = checks.spoken(option.needs)
+                raise ConfigError(f"{checks.spoken(name)} has no effect without {needed}")

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
+from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace, placed, route_label
 from pbs_push.push.changes import MetadataChange
-from pbs_push.push.report import Alert, HeldBack, Outcome, Result, Skip
+from pbs_push.push.document import Json, Sides, head, key_of
+from pbs_push.push.outcome import Alert, HeldBack, Outcome, Problem, Result, Skip
+from pbs_push.push.report import Report
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
 from pbs_push.source.datastore import SourceIdentity
 from pbs_push.source.items import SourceGroup, SourceSnapshot
+
+ALL_VANISHED: Final = "all that vanished from the source"
+"""What ``no_removals`` holds back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,29 @@ class GroupPlan:
     """Whether symbolic links lie in the place of snapshots, which may have vanished or not."""
     leave_alone: bool = False
     """Whether nothing that is at the target may be changed: it may not be the source's."""
+
+    def to_dict(self) -> Json:
+        """As in documents (docs/json.md)."""
+        return {
+            "group": str(self.source.group),
+            "newest-at-target": self.newest_at_target,
+            "push": [item.snapshot.backup_time for item in self.snapshots],
+            "settled": [outcome.to_dict() for outcome in self.outcomes],
+            "vanished": [
+                {"backup-time": gone.snapshot.backup_time, "protected": gone.protected}
+                for gone in self.vanished
+            ],
+            "add-log": None if self.log_for is None else self.log_for.snapshot.backup_time,
+            "dead": [gone.snapshot.backup_time for gone in self.dead],
+            "set": [
+                {
+                    "what": key_of(change.kind),
+                    "backup-time": change.snapshot and change.snapshot.snapshot.backup_time,
+                }
+                for change in self.changes
+            ],
+            "notes": list(self.notes),
+        }
 
     @property
     def newest_is_there(self) -> bool:
@@ -104,6 +134,25 @@ class NamespacePlan:
     finished: int = 0
     target_snapshots: int = 0
 
+    def to_dict(self) -> Json:
+        """As in documents (docs/json.md)."""
+        return {
+            "ns": str(self.source),
+            "target-ns": str(self.target),
+            "create": [str(namespace) for namespace in self.create],
+            "notes": list(self.notes),
+            "groups": [group.to_dict() for group in self.groups],
+            "settled": [outcome.to_dict() for outcome in self.settled],
+            "vanished-groups": [
+                {
+                    "group": str(gone.group),
+                    "snapshots": gone.snapshots,
+                    "protected": gone.protected,
+                }
+                for gone in self.vanished
+            ],
+        }
+
     def outcomes(self) -> Iterator[Outcome]:
         """All that is settled before anything is pushed."""
         for group in self.groups:
@@ -148,7 +197,8 @@ class Plan:
 
     ``source_identity`` is what was looked at: from another source nothing has vanished.
     ``vanished`` namespaces are in the order of their removal, children first; those that stay say
-    why. ``notes`` are lines to show about all of it.
+    why. ``notes`` are lines to show about all of it. ``problems`` are what could not be planned,
+    ``error`` is one that kept all of it from being planned; ``sides`` say what is pushed where.
     """
 
     namespaces: tuple[NamespacePlan, ...]
@@ -156,6 +206,51 @@ class Plan:
     no_removals: str | None = None
     notes: tuple[str, ...] = ()
     source_identity: SourceIdentity | None = None
+    problems: tuple[Problem, ...] = ()
+    sides: Sides | None = None
+    error: PbsPushError | None = None
+
+    def settled(self) -> Report:
+        """What is certain before anything is pushed, as the report of a push would have it."""
+        report = Report(self.sides)
+        report.error = self.error
+        for problem in self.problems:
+            report.add_problem(problem)
+        if self.no_removals is not None:
+            report.hold_back(HeldBack(ALL_VANISHED, self.no_removals))
+        for item in self.namespaces:
+            report.groups += item.looked_at
+            for outcome in item.outcomes():
+                report.add(outcome)
+            for held in item.all_held_back():
+                report.hold_back(held)
+            for alert in (alert for group in item.groups for alert in group.alerts):
+                report.add_alert(alert)
+        for gone in self.vanished:
+            if gone.held_back:
+                what = f"vanished target {gone.namespace.label}"
+                report.hold_back(HeldBack(what, gone.keep or ""))
+        return report
+
+    @property
+    def exit_status(self) -> int:
+        """That of a push of it, as far as it is known: what is in the way now is so then, too."""
+        return self.settled().status_with(self.to_push)
+
+    def to_dict(self) -> Json:
+        """The document that ``pbs-push push --dry-run --json`` prints (docs/json.md)."""
+        settled = self.settled()
+        return {
+            **head("plan", self.sides, settled.status_with(self.to_push), self.error),
+            "to-push": self.to_push,
+            "to-remove": self.removals,
+            "removals-refused": self.no_removals,
+            "notes": list(self.notes),
+            **settled.counts_to_dict(),
+            "namespaces": [item.to_dict() for item in self.namespaces],
+            "vanished-namespaces": [item.to_dict() for item in self.vanished],
+            **settled.findings_to_dict(),
+        }
 
     @property
     def to_push(self) -> int:
@@ -181,7 +276,7 @@ class Plan:
 
 
 def namespaces_to_create(wanted: Namespace, existing: set[Namespace]) -> tuple[Namespace, ...]:
-    """Which namespaces must be created for ``wanted`` to exist, parents first (spec 05).
+    """What to create for ``wanted``, parents first (protocol/push.md, "Target namespaces").
 
     Starts below the deepest ancestor that is known to exist: those above it may exist unseen, and
     creating them is refused.

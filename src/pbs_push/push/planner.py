@@ -19,6 +19,7 @@ from pbs_push.push.group_rules import plan_group
 from pbs_push.push.mapping import check_depths
 from pbs_push.push.metadata import MetadataComparison
 from pbs_push.push.namespace_survey import NamespaceSurvey
+from pbs_push.push.outcome import HeldBack, Skip
 from pbs_push.push.plan import (
     GroupPlan,
     NamespacePlan,
@@ -26,8 +27,7 @@ from pbs_push.push.plan import (
     namespaces_to_create,
     outcomes_of,
 )
-from pbs_push.push.report import HeldBack, Skip
-from pbs_push.push.vanished import too_many, vanished_groups
+from pbs_push.push.vanished import vanished_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pbs_push.formats.manifest import Manifest
     from pbs_push.names import Group
     from pbs_push.push.findings import Findings
-    from pbs_push.push.report import Outcome
+    from pbs_push.push.outcome import Outcome
     from pbs_push.push.run import Run
     from pbs_push.push.vanished import VanishedNamespace
     from pbs_push.remote.api import TargetApi
@@ -92,8 +92,16 @@ class Planner:
         notes = []
         if len(plans) == len(visible) and not self._failed and not any(p.finished for p in plans):
             notes.append("the source holds no finished snapshot to push")
+        report = self._run.report
         return self._limited(
-            Plan(tuple(_created_once(plans)), vanished, None, tuple(notes), identity)
+            Plan(
+                tuple(_created_once(plans)),
+                vanished,
+                notes=tuple(notes),
+                source_identity=identity,
+                problems=tuple(report.problems),
+                sides=report.sides,
+            )
         )
 
     def _visible(self, found: list[Namespace]) -> list[Namespace]:
@@ -109,7 +117,10 @@ class Planner:
     def _existing(
         self, listed: Callable[[], list[Namespace]], wanted: list[Namespace]
     ) -> set[Namespace]:
-        """The target's namespaces. A server that cannot list any still has its root (spec 03)."""
+        """The target's namespaces. A server that cannot list any still has its root.
+
+        See protocol/push.md, "Target namespaces".
+        """
         try:
             return set(listed())
         except ProtocolError:
@@ -361,8 +372,10 @@ class Planner:
         """Forbid all removals where they are more than was allowed."""
         at_target = sum(ns.target_snapshots for ns in plan.namespaces)
         at_target += sum(item.snapshots + item.protected for item in plan.vanished)
-        reason = too_many(plan.removals, at_target, self._options) if plan.removals else None
-        return replace(plan, no_removals=reason)
+        limit = self._options.max_removals
+        if limit is None or not plan.removals:
+            return plan
+        return replace(plan, no_removals=limit.exceeded_by(plan.removals, at_target))
 
 
 class _Draft:

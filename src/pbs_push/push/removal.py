@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import PbsPushError, SnapshotVanished, StatusError
-from pbs_push.push.report import HeldBack
+from pbs_push.push.outcome import HeldBack
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ class Remover:
         It is held back if the plan says so, or ``why_not``, unless a rule keeps it anyway.
 
         Its groups are removed by themselves, and then the namespace only if it is empty: the target
-        would remove with it what we were never shown (spec 05: whoever owns it).
+        would remove with it what we were never shown
+        (protocol/push.md, "Vanished namespaces").
         """
         self._check_cancelled()
         where = f"target {item.namespace.label}"
@@ -259,7 +260,7 @@ class Remover:
     def _group_stays(
         self, namespace: Namespace, item: VanishedGroup, where: str, error: StatusError
     ) -> int:
-        """A refused removal has removed what was not protected (spec 02): look what is left."""
+        """A refused removal removed others (protocol/rest.md, "Deleting"): look what is left."""
         left = self._left(namespace, item.group, error)
         if not left:
             self._info(f"{where}: gone meanwhile at the target")

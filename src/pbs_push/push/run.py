@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import Cancelled, PbsPushError
+from pbs_push.push.document import Sides
 from pbs_push.push.events import Note, SnapshotEnded
-from pbs_push.push.report import Problem, Report
+from pbs_push.push.outcome import Problem
+from pbs_push.push.report import Report
 from pbs_push.push.run_lock import only_one
 from pbs_push.push.schedule import buffer_share
 from pbs_push.remote.pacing import Pacer
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from pbs_push.push.events import Event, Level, Listener
     from pbs_push.push.options import PushOptions
-    from pbs_push.push.report import Alert, HeldBack, Outcome
+    from pbs_push.push.outcome import Alert, HeldBack, Outcome
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore, SourceIdentity
 
@@ -41,7 +43,14 @@ class Run:
         self.source: Final = source
         self.target: Final = target
         self.options: Final = options
-        self.report: Final = Report()
+        self.report: Final = Report(
+            Sides(
+                str(source.path),
+                options.source_namespace,
+                target.repository,
+                options.target_namespace,
+            )
+        )
         self.cancelled: Final = threading.Event()
         self.supply: Final = ConnectionSupply(target, self.cancelled)
         rate = options.rate_out

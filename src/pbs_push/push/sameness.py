@@ -1,4 +1,4 @@
-"""Whether the target's snapshot of a time is the source's (spec 05, "Each group").
+"""Whether the target's snapshot of a time is the source's (protocol/push.md, "There already").
 
 Two sites may push the same id into one group, or somebody may have written the target's snapshot
 anew: the same time says little. Values in, and a line about the first difference out; None where

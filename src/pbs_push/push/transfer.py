@@ -4,11 +4,11 @@
     2  chunks that the target does not have                            (a ChunkSender)
     3  entry lists, each as soon as the target acknowledged its chunks
     4  closes
-    5  manifest, alone: a folder that has one counts as finished (spec 03)
+    5  manifest, alone: it makes a folder count (protocol/backup.md, "Manifest last")
     6  finish
 
 A digest is known only once the target acknowledged it on this connection: registered through
-``GET previous``, or uploaded with the answer received (spec 03).
+``GET previous``, or uploaded with the answer received (protocol/backup.md, "Known chunks").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pbs_push.errors import ChunkError, RemoteError, StatusError
 from pbs_push.names import MANIFEST_NAME
-from pbs_push.push.report import TransferStats
+from pbs_push.push.outcome import TransferStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,6 @@
-"""What the target has and the source no longer does (spec 05): decided here, removed elsewhere.
+"""What the target has and the source no longer does (protocol/push.md, "Vanished snapshots").
+
+It is decided here, and removed elsewhere.
 
 Every rule that keeps something says why, in a line for people. When in doubt, it stays.
 """
@@ -12,6 +14,7 @@ from http import HTTPStatus
 from pbs_push.access.filters import GroupFilters
 from pbs_push.errors import PbsPushError, StatusError
 from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Snapshot
+from pbs_push.push.document import Json
 from pbs_push.push.options import PushOptions
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SnapshotList, SourceSnapshot
@@ -58,6 +61,17 @@ class VanishedNamespace:
     held_back: bool = False
     """Whether it stays for a reason that no rule gives: it should go, and somebody has to look."""
 
+    def to_dict(self) -> Json:
+        """As in documents (docs/json.md)."""
+        return {
+            "ns": str(self.namespace),
+            "groups": self.groups,
+            "snapshots": self.snapshots,
+            "protected": self.protected,
+            "keep": self.keep,
+            "held-back": self.held_back,
+        }
+
 
 def vanished_snapshots(
     found: SnapshotList, at_target: Iterable[SnapshotItem]
@@ -80,7 +94,8 @@ def dead_snapshots(
 ) -> tuple[VanishedSnapshot, ...]:
     """Folders without a manifest at the target, in the way of snapshots that are to be pushed.
 
-    A server refuses a backup whose folder exists (spec 05, "Odd sources"). One that another push
+    A server refuses a backup whose folder exists (protocol/push.md, "Dead folders"). One that
+    another push
     writes just now looks the same; removing that is refused.
     """
     times = {item.snapshot.backup_time for item in pushed}
@@ -149,7 +164,7 @@ def why_not_to_look(
     """Why a candidate stays, as the list of the target's namespaces alone tells; None: look at it.
 
     A server that does not show the parent would not let us remove what is in it either. (One that
-    has no namespaces, but lists one, does not show the root: spec 03.)
+    has no namespaces, but lists one, does not show the root: protocol/backup.md, "Other servers".)
     """
     if namespace.parent not in at_target:
         return f"the target does not show the {namespace.parent.label} above it"
@@ -205,18 +220,3 @@ def is_gone(error: PbsPushError) -> bool:
         and error.status == HTTPStatus.BAD_REQUEST
         and "ENOENT" in error.text
     )
-
-
-def too_many(planned: int, at_target: int, options: PushOptions) -> str | None:
-    """Why so many removals are too many, None if they are not; then nothing at all is removed."""
-    if options.max_removals is not None and planned > options.max_removals:
-        return (
-            f"{planned} snapshots would be removed, more than max-removals {options.max_removals}"
-        )
-    percent = options.max_removals_percent
-    if percent is not None and planned * 100 > at_target * percent:
-        return (
-            f"{planned} of {at_target} snapshots at the target would be removed, "
-            f"more than max-removals {percent:g} %"
-        )
-    return None

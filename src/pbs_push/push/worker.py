@@ -20,8 +20,8 @@ from pbs_push.push.events import SnapshotStarted
 from pbs_push.push.findings import about_snapshot
 from pbs_push.push.negotiation import Witness
 from pbs_push.push.newest import Newest
+from pbs_push.push.outcome import Finding, Outcome, Result, Skip
 from pbs_push.push.plan import outcomes_of
-from pbs_push.push.report import Finding, Outcome, Result, Skip
 from pbs_push.push.sameness import difference_in_manifest
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pbs_push.formats.manifest import Manifest
     from pbs_push.push.attempt import Pushed
     from pbs_push.push.metadata import MetadataSync
+    from pbs_push.push.outcome import TransferStats
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.removal import Remover
-    from pbs_push.push.report import TransferStats
     from pbs_push.push.run import Run
     from pbs_push.source.items import SourceSnapshot
 
@@ -160,7 +160,8 @@ class GroupWorker:
         """A snapshot that failed. Returns why the later ones stay, None if they go on.
 
         Only what will not mend itself at the source lets the group go on: an unreadable manifest
-        (spec 05), and other damage where that was asked for. Whatever else failed may pass, and
+        (protocol/push.md, "Order and failures"), and other damage where that was asked for.
+        Whatever else failed may pass, and
         pushing a newer snapshot would make this one impossible to push.
         """
         self._result.failed = True

@@ -1,4 +1,4 @@
-"""Index writers at the target: their entry lists, and closing them (spec 03)."""
+"""Index writers at the target (protocol/backup.md, "Entry lists", "Closing")."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def needed_digests(writers: Iterable[IndexWriter]) -> DigestSet:
 
 
 def alike(new: Index, old: Index) -> bool:
-    """Whether an index can start as a copy of another (spec 03, "reuse-csum")."""
+    """Whether an index can start as a copy of another (protocol/backup.md, "reuse-csum")."""
     return (
         old.kind == new.kind == "fixed"
         and len(old) == len(new)
@@ -147,7 +147,7 @@ def _create(session: BackupSession, archive: IndexArchive, reuse_csum: bytes | N
 
 
 def _opened_no_writer(call: Call) -> bool:
-    """Whether the target opened no writer; some say so with an empty answer (spec 03)."""
+    """Whether no writer was opened; some say nothing (protocol/backup.md, "Other servers")."""
     if call.refused or call.answer is None or call.answer.status == 0:
         return call.refused
     try:

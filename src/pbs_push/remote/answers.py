@@ -1,4 +1,4 @@
-"""What the answers of a target mean: which status and text is which error (spec 02, 03).
+"""What the answers of a target mean: which errors they are (protocol/rest.md, "Statuses").
 
 Statuses decide where they can. Nearly all that a server refuses is a 400, though: what tells a
 reason to wait, or to leave a group alone, is its text alone. A text that is not known is an

@@ -1,4 +1,4 @@
-"""The REST calls of one datastore at the target, typed (spec 02, "Calls")."""
+"""The REST calls of one datastore at the target, typed (protocol/rest.md, "Calls")."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class TargetApi:
     def namespaces(self, parent: Namespace, max_depth: int | None = None) -> list[Namespace]:
         """The namespaces at and below ``parent`` that the identity may see, in no order.
 
-        ``parent`` itself stands in the answer also where it does not exist (spec 02).
+        ``parent`` itself stands in the answer also where it does not exist
+        (protocol/rest.md, "Namespace list").
         """
         params: Params = {
             "parent": None if parent.is_root else str(parent),

@@ -1,4 +1,7 @@
-"""Who we are to the target: an API token, or a user with a password and its tickets (spec 02)."""
+"""Who we are to the target: an API token, or a user with a password and its tickets.
+
+See protocol/rest.md, "API tokens", "Tickets".
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from pbs_push.names import AuthId
 
 TICKET_LIFETIME_S = 2 * 3600
-"""Tickets live two hours; they are renewed at half that (spec 02)."""
+"""Tickets live two hours; they are renewed at half that (protocol/rest.md, "Tickets")."""
 
 PLAIN_COOKIE = "PBSAuthCookie"
 HOST_COOKIE = "__Host-PBSAuthCookie"

@@ -184,7 +184,7 @@ def upgrade(
     transport: Transport,
     pacer: Pacer | None = None,
 ) -> Upgraded:
-    """Ask for the backup protocol on a fresh connection (spec 03).
+    """Ask for the backup protocol on a fresh connection (protocol/backup.md, "Upgrade").
 
     ``path`` holds the query, ``what`` says for messages what is begun. Raises StatusError and its
     kin with the server's reason, ConnectError, ProtocolError.

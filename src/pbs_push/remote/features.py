@@ -1,4 +1,4 @@
-"""What a target can do, by its version: decided once, asked everywhere (spec 02, 03, 05)."""
+"""What a target can do, by its version: decided once (protocol/rest.md, "Versions")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of the REST API as values (spec 02, "Calls"): what a push needs of them, checked."""
+"""Answers of the REST API as checked values (protocol/rest.md, "Calls"): what a push needs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class GroupItem:
         """Time of the newest finished snapshot, None if there is none.
 
         A group that holds just an unfinished snapshot shows that one's time; only ``files`` tells
-        (spec 02).
+        (protocol/rest.md, "Group list").
         """
         return self.last_backup if self.last_backup and MANIFEST_NAME in self.files else None
 
@@ -131,7 +131,7 @@ class SnapshotItem(_Answer):
 
     @property
     def finished(self) -> bool:
-        """Whether it is whole: a running or dead one is listed without a size (spec 02)."""
+        """Whether it is whole: others have no size (protocol/rest.md, "Snapshot list")."""
         return self.size is not None
 
     def has_file(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""One backup at the target: the calls of the backup protocol (spec 03), many in flight at once.
+"""One backup at the target: the protocol's calls (protocol/backup.md), many in flight at once.
 
 Calls are queued, and answered while ``wait`` pumps the connection. Nothing here decides what to
 send: that is the push engine's (push/transfer.py).
@@ -184,7 +184,8 @@ class BackupSession:
     def register_previous(self, archive_name: str) -> Call:
         """Make the chunks of the previous snapshot's index known, and drop its body.
 
-        A server registers them before it answers (spec 03), so the stream is reset at its headers.
+        A server registers them before it answers (protocol/backup.md, "GET previous"), so the
+        stream is reset at its headers.
         """
         return self._previous(archive_name, mode=DISCARD)
 

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from pbs_push.remote.pacing import Pacer
 
 UPGRADE_PATH: Final = "//api2/json/backup"
-"""With two slashes, as PBS's own client sends it: some servers know no other form (spec 03)."""
+"""With two slashes, as PBS's own client sends it (protocol/backup.md, "Other servers")."""
 
 
 PREFACE_PAUSE_S: Final = 0.1
-"""Some servers lose the first byte that follows their 101 at once (spec 03)."""
+"""Some servers lose a byte right behind the 101 (protocol/backup.md, "Other servers")."""
 
 
 class Target:

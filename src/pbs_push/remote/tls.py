@@ -1,7 +1,7 @@
 """Trust: which certificate of a target is accepted, checked before a byte of credentials is sent.
 
 With a fingerprint, exactly that certificate is trusted, whatever its name or chain; without one,
-the system's CAs and the host name decide (spec 02, "TLS").
+the system's CAs and the host name decide (protocol/rest.md, "TLS").
 """
 
 from __future__ import annotations

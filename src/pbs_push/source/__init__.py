@@ -1,4 +1,4 @@
-"""A datastore on disk, read only (spec 01): namespaces, groups, snapshots, chunks, locks.
+"""A datastore on disk, read only (protocol/datastore.md): what it holds, and locks.
 
 Names that do not match PBS's patterns are skipped; symbolic links below the datastore are never
 followed; nothing is ever written below it.

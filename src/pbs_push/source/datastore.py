@@ -1,4 +1,4 @@
-"""A datastore on disk, read only: what it holds, and its chunks (spec 01)."""
+"""A datastore on disk, read only: what it holds, and its chunks (protocol/datastore.md)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from pbs_push.names import (
     is_safe_id,
     looks_like_backup_time,
     parse_backup_time,
+    why_not_a_path,
 )
 from pbs_push.source.directories import (
     directory,
@@ -72,20 +73,25 @@ class Datastore:
         lock_root: Path = Path("/run/proxmox-backup"),
     ) -> None:
         """Raises SourceError where ``path`` is not a datastore's base directory."""
+        if why := why_not_a_path(path):
+            raise SourceError(f"source {path!r} is not a directory: {why}")
         self.path: Final = Path(path).absolute()
-        self.name: Final = self.path.resolve().name if name is None else name
         self.chunk_path: Final = self.path / ".chunks"
         self._lock_root = lock_root
         self.identity()
+        self.name: Final = self.path.resolve().name if name is None else name
 
     def identity(self) -> SourceIdentity:
         """What lies at the path now, to be recognised later.
 
         Raises SourceError where it is not a datastore's base directory.
         """
-        if not self.path.is_dir():
+        with os_errors_as_source_errors(f"look for source {self.path}"):
+            is_directory = self.path.is_dir()
+            is_store = self.chunk_path.is_dir() and not self.chunk_path.is_symlink()
+        if not is_directory:
             raise SourceError(f"source {self.path} is no directory: is the datastore mounted?")
-        if self.chunk_path.is_symlink() or not self.chunk_path.is_dir():
+        if not is_store:
             raise SourceError(f"source {self.path} is not a datastore: it has no folder '.chunks'")
         return self._seen()
 
@@ -152,7 +158,8 @@ class Datastore:
         One pass over the disk: twice as fast as both calls. Folders are open between the steps.
         ``links`` is filled with the paths, in the namespace, of symbolic links where groups or
         namespaces should be, and of what is no folder where one of types or of namespaces should
-        be: they are not followed (spec 01), so what they lead to seems not to be there.
+        be: they are not followed (protocol/datastore.md, "Names that do not match"),
+        so what they lead to seems not to be there.
         """
         links = [] if links is None else links
         with (

@@ -9,7 +9,7 @@ from pbs_push.names import AuthId, Group, Namespace, Snapshot
 
 
 def group_disk_path(namespace: Namespace, group: Group) -> str:
-    """Path of a group below the datastore: ``ns/a/vm/100`` (spec 01)."""
+    """Path of a group below the datastore: ``ns/a/vm/100`` (protocol/datastore.md, "Layout")."""
     return f"{namespace.disk_path}/{group}".lstrip("/")
 
 
@@ -17,7 +17,8 @@ def group_disk_path(namespace: Namespace, group: Group) -> str:
 class SourceGroup:
     """A group found in a source namespace; ``owner`` is None if its owner file is unreadable.
 
-    PBS hides a group without a readable owner, so the caller warns and skips it (spec 05).
+    PBS hides a group without a readable owner, so the caller warns and skips it
+    (protocol/push.md, "Odd sources").
     """
 
     namespace: Namespace
@@ -65,7 +66,8 @@ class SnapshotList:
     """The snapshots of a group, oldest first, and what looks like one but cannot be.
 
     ``odd`` holds pairs of a folder's name and the reason why it is left out: a time that is no
-    date makes a real PBS fail on the whole group (spec 01). ``links`` are names of symbolic links
+    date makes a real PBS fail on the whole group
+    (protocol/datastore.md, "Names that do not match"). ``links`` are names of symbolic links
     in the place of snapshots, which are not followed.
     """
 

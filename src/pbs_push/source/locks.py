@@ -1,4 +1,4 @@
-"""The shared lock on a source snapshot, so that nobody removes it meanwhile (spec 01, "Locks").
+"""The shared lock on a source snapshot against its removal (protocol/datastore.md, "Locks").
 
 PBS 4 locks files below ``/run/proxmox-backup/locks``; PBS 3 and older, PBS 4 between upgrade and
 reboot, and hosts without PBS lock the snapshot's folder itself.

@@ -199,7 +199,7 @@ def _read_manifest(item: SourceSnapshot, directory_fd: int) -> Manifest:
 
 
 def check_manifest(manifest: Manifest, snapshot: Snapshot) -> None:
-    """Check what a manifest says against the snapshot it was found in (spec 05, "Odd sources").
+    """Check what a manifest says against its snapshot (protocol/push.md, "Odd sources").
 
     Raises ManifestError if it is another snapshot's, or names a file that cannot be an archive: no
     such name ever becomes a path.

@@ -1,7 +1,9 @@
 """An embedded Proxmox Backup Server, as strict as a real one, for tests, demos and `serve`.
 
-It speaks the REST API (spec 02) and the backup protocol (spec 03) over TLS, and stores a datastore
-that a real server could serve (spec 01). It is built on `h11` and `h2` and shares no wire code with
+It speaks the REST API (protocol/rest.md) and the backup protocol (protocol/backup.md) over
+TLS, and stores a datastore
+that a real server could serve (protocol/datastore.md). It is built on `h11` and `h2` and
+shares no wire code with
 `pbs_push.remote`.
 
 >>> from pathlib import Path

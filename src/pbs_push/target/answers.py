@@ -1,6 +1,6 @@
 """What the target says: answers, and the refusals that become error answers.
 
-Sources: spec 02 (first paragraph) and the recordings: `{"data": …}` with status 200, an error
+Sources: protocol/rest.md, "Requests", and the recordings: `{"data": …}` with status 200, an error
 status with the reason as plain text although its content-type says JSON.
 """
 

@@ -1,4 +1,7 @@
-"""What a server checks about an uploaded blob or chunk (spec 03; texts as in the recordings)."""
+"""What a server checks about an uploaded blob or chunk; texts as in the recordings.
+
+See protocol/backup.md, "Uploading chunks", "Blobs".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The requests of the backup protocol: a table of parameters and functions (spec 03).
+"""The requests of the backup protocol as a table (protocol/backup.md, "Requests").
 
 HTTP/2 is not seen here: a function gets the session, checked parameters, the body and the turn.
 """

@@ -1,4 +1,4 @@
-"""What a server of some version does otherwise than others (spec 02, 03)."""
+"""What a server of some version does otherwise than others (protocol/rest.md, "Versions")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backup protocol over HTTP/2, built on the `h2` library (spec 03).
+"""The backup protocol over HTTP/2, built on the `h2` library (protocol/backup.md).
 
 Requests are handled one after the other, in the order in which they are complete. What only a
 server that handles them side by side would refuse is refused because of `order`.

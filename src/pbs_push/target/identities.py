@@ -12,7 +12,7 @@ from pbs_push.names import AuthId
 DATASTORE_PRIVILEGES: Final = frozenset(
     f"Datastore.{name}" for name in ("Audit", "Modify", "Read", "Verify", "Backup", "Prune")
 )
-"""All that matter on a datastore (spec 04)."""
+"""All that matter on a datastore (protocol/access.md, "Roles")."""
 
 Privileges = Callable[[AuthId, str], frozenset[str]]
 """The privileges of an identity at an ACL path such as ``/datastore/S/a/b``."""
@@ -41,7 +41,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Users and tokens with their logins. A token acts only while its user could (spec 04)."""
+    """Users and tokens with their logins. A token acts only while its user could.
+
+    See protocol/access.md, "Users".
+    """
 
     users: Mapping[AuthId, Login]
     tokens: Mapping[AuthId, Login] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The lists of groups and snapshots as the REST API tells them (spec 02, "Calls")."""
+"""The lists of groups and snapshots as the REST API tells them (protocol/rest.md, "Group list")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks on groups and snapshots: `flock` on the directory, as a PBS without /run uses (spec 01).
+"""Locks on groups and snapshots: `flock` on the folder (protocol/datastore.md, "Locks").
 
 Two open file descriptions of one process exclude each other too, so the same lock serves between
 the threads of a server and between processes.

@@ -1,4 +1,4 @@
-"""Who sends a request: API tokens, ticket cookies, and the login that issues tickets (spec 02)."""
+"""Who sends a request: API tokens, ticket cookies, and logins (protocol/rest.md, "Tickets")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Manifests as a server treats them: what it asks for, and what it keeps when it writes one anew.
 
 Not `formats.manifest`, which is the careful reader of a client: a server looks only whether the
-manifest parses, and loses unknown keys (spec 01, "Manifest"; recordings ``finish-manifest-*``).
+manifest parses, and loses unknown keys (protocol/datastore.md, "What a server keeps";
+recordings ``finish-manifest-*``).
 """
 
 from __future__ import annotations

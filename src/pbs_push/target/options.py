@@ -18,7 +18,7 @@ SMALLEST_CONNECTION_WINDOW: Final = 65_535
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """HTTP/2 settings of the backup protocol; the defaults are a real server's (spec 03).
+    """HTTP/2 settings; the defaults are a real server's (protocol/backup.md, "HTTP/2 settings").
 
     Sizes in bytes. ``connection_window`` is no setting but granted by WINDOW_UPDATE at the start.
     """
@@ -46,7 +46,8 @@ class TargetOptions:
     ``version``: (version, release) as `GET version` tells; what servers of that version do
     otherwise than newer ones (`habits`), it does too. ``bad_login_delay_s``: how late a 401 comes.
     ``compares_manifest``: `finish` asks that each file of the manifest was uploaded in this
-    session, with the csum that it says: 4.2.5 and 3.4.9 do, 4.2.3 does not (spec 03).
+    session, with the csum that it says: 4.2.5 and 3.4.9 do, 4.2.3 does not
+    (protocol/backup.md, "Finish").
     ``lock_linger_s``: how long the group's lock is kept after the answer to `finish`, as servers
     before 4.0.16 do.
     ``hold_answers_s``: all answers of a session wait until nothing has come from the client for so
@@ -75,7 +76,10 @@ class TargetOptions:
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
-    """A datastore's maintenance mode (spec 02): ``read-only`` refuses writes, ``offline`` all."""
+    """A datastore's maintenance mode: ``read-only`` refuses writes, ``offline`` all.
+
+    See protocol/rest.md, "Maintenance".
+    """
 
     mode: Literal["read-only", "offline"]
     message: str = ""

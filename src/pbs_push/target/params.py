@@ -1,7 +1,8 @@
 """Strict checking of request parameters, for REST and for the backup protocol alike.
 
 A table of rules for each call, and the two ways in which values arrive: as texts (query string,
-form) and as JSON. Every breach is a 400 "parameter verification failed …" (spec 02; texts as in the
+form) and as JSON. Every breach is a 400 "parameter verification failed …"
+(protocol/rest.md, "Parameters"; texts as in the
 recordings).
 """
 

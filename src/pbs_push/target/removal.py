@@ -1,4 +1,4 @@
-"""Deleting snapshots, groups and namespaces, with the statistics that a server tells (spec 02)."""
+"""Deleting snapshots, groups and namespaces, with statistics (protocol/rest.md, "Deleting")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The REST calls of spec 02 on a datastore: a table of parameters and functions.
+"""The REST calls on a datastore (protocol/rest.md, "Calls"): a table of parameters and functions.
 
 A function gets a `RestCall` and returns what stands under ``data``; it raises Refusal for the rest.
 Rights are checked before existence, but for the list of namespaces.

@@ -1,4 +1,4 @@
-"""What an identity may do at the target (spec 02, "Rights on the server").
+"""What an identity may do at the target (protocol/rest.md, "Rights on the server").
 
 Rights are checked before existence. Owning counts only where the text says so, and a failed owner
 check is a 400.

@@ -1,4 +1,4 @@
-"""One backup session: the state behind the backup protocol, without HTTP (spec 03).
+"""One backup session: the state behind the backup protocol, without HTTP (protocol/backup.md).
 
 A session owns the locks, the new snapshot's folder, the writers and the chunks known on this
 connection. Whoever owns the session calls `end` when the connection is over: an unfinished snapshot

@@ -1,4 +1,4 @@
-"""A datastore on disk as a target writes it (layout: spec 01); no protocol, no rights."""
+"""A datastore on disk as a target writes it (protocol/datastore.md); no protocol, no rights."""
 
 from __future__ import annotations
 

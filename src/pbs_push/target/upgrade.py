@@ -1,4 +1,4 @@
-"""From an HTTP/1.1 request to a backup session: all that is checked before the 101 (spec 03)."""
+"""From an HTTP/1.1 request to a backup session (protocol/backup.md, "Before the 101")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Index writers of one backup session: what was appended, and whether it may be closed.
 
 Entries are collected in memory and written by `formats.index_writer` when the writer is closed.
-Checks, their order and their texts are those of a real server (spec 03; recordings
+Checks, their order and their texts are those of a real server (protocol/backup.md; recordings
 ``put-fixed-index-*``, ``fixed-close-*``, ``dynamic-*``).
 """
 

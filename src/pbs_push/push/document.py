@@ -1,0 +1,61 @@
+"""What JSON documents have in common (docs/json.md).
+
+Keys are written as PBS writes them. A change that could break a reader raises ``FORMAT_VERSION``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pbs_push.errors import PbsPushError
+from pbs_push.names import Namespace, Repository
+
+FORMAT_VERSION: Final = 1
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is pushed where, as far as it is known: an error may come before.
+
+    ``source`` is the datastore's directory, or what it was called by.
+    """
+
+    source: str
+    source_namespace: Namespace
+    target: Repository | None
+    target_namespace: Namespace
+
+    def to_dict(self) -> Json:
+        """As ``source`` and ``target`` of a document."""
+        return {
+            "source": {"datastore": self.source, "ns": str(self.source_namespace)},
+            "target": {
+                "repository": None if self.target is None else str(self.target),
+                "ns": str(self.target_namespace),
+            },
+        }
+
+
+def head(kind: str, sides: Sides | None, exit_status: int, error: PbsPushError | None) -> Json:
+    """How a document begins."""
+    return {
+        "format": f"pbs-push-{kind}",
+        "format-version": FORMAT_VERSION,
+        "exit-status": exit_status,
+        "error": None if error is None else error.to_dict(),
+        **({"source": None, "target": None} if sides is None else sides.to_dict()),
+    }
+
+
+def key_of(member: enum.Enum) -> str:
+    """How a member of an enumeration is named: ``not-newer``."""
+    return member.name.lower().replace("_", "-")
+
+
+def dashed(values: Json) -> Json:
+    """The same with keys written as PBS writes them."""
+    return {key.replace("_", "-"): value for key, value in values.items()}
