@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from pbs_push.demo.sample import write_sample
+from pbs_push.push import run_lock
 
 _FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 
@@ -44,6 +45,15 @@ def sample_datastore(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "store1"
     write_sample(folder, total_bytes=6 << 20)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def run_locks_of_our_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that runs on this host has to do with a test."""
+    monkeypatch.setattr(run_lock, "OF_ROOT", tmp_path_factory.getbasetemp())
+    monkeypatch.setattr(run_lock, "OF_OTHERS", tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def full_report() -> Report:
     report.count_removed(namespaces=1, groups=2, snapshots=3, protected=4)
     report.count_kept(namespaces=1, groups=2)
     report.hold_back(HeldBack("3 vanished groups of target x", "the push had errors"))
-    report.add_alert(Alert(Finding.FUTURE, A.namespace, A.snapshot.group, "in full"))
+    report.add_alert(Alert(Finding.FUTURE, A.namespace, A.namespace, A.snapshot.group, "in full"))
     report.count(logs_added=1, metadata_updates=2)
     report.seconds = 4.0
     report.groups = 5
@@ -111,7 +111,9 @@ def full_plan(*, refused: str | None = None) -> Plan:
             MetadataChange(MetadataKind.GROUP_NOTES, notes="of the group"),
         ),
         notes=("look\nout",),
-        alerts=(Alert(Finding.FUTURE, A.namespace, A.snapshot.group, "mind the\nfuture"),),
+        alerts=(
+            Alert(Finding.FUTURE, A.namespace, A.namespace, A.snapshot.group, "mind the\nfuture"),
+        ),
         held_back=(HeldBack("2 vanished snapshots", "because"),),
     )
     namespace = NamespacePlan(
@@ -202,7 +204,14 @@ def test_report_document() -> None:
         {"what": "3 vanished groups of target x", "why": "the push had errors"}
     ]
     assert document["alerts"] == [
-        {"finding": "future", "ns": "", "group": "vm/100", "text": "in full"}
+        {
+            "finding": "future",
+            "ns": "",
+            "target-ns": "",
+            "group": "vm/100",
+            "backup-time": None,
+            "text": "in full",
+        }
     ]
     (failed,) = (o for o in document["outcomes"] if o["result"] == "failed")
     assert failed["error"]["kind"] == "ChunkError"

@@ -135,6 +135,20 @@ def test_settings_that_are_ignored_are_told(cli: Cli, place: Place, config_dir: 
     assert "'new-thing' is ignored" in cli("job", "list", "--config-dir", config_dir).out
 
 
+def test_a_setting_that_chooses_is_not_ignored_by_a_job_that_removes(
+    cli: Cli, place: Place, config_dir: Path
+) -> None:
+    path = config_dir / "sync.cfg"
+    text = path.read_text().replace("max-depth 0\n", "max-depth 0\n\tnew-filter x\n")
+    path.write_text(text)
+    cli("job", "run", "flat", "--config-dir", config_dir).succeeded()
+    removing = text.replace("new-filter x\n", "new-filter x\n\tremove-vanished true\n")
+    path.write_text(removing)
+    cli("job", "run", "flat", "--config-dir", config_dir).failed(2, "new-filter")
+    path.write_text(removing.replace("new-filter", "new-mail"))
+    cli("job", "run", "flat", "--config-dir", config_dir).succeeded()
+
+
 # -- lines --
 
 

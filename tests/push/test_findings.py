@@ -193,6 +193,79 @@ def test_nothing_of_a_group_with_other_content_is_changed(world: World) -> None:
     assert done.report.logs_added == done.report.metadata_updates == 0
 
 
+def test_what_is_found_while_pushing_keeps_notes_and_flags_from_the_group(world: World) -> None:
+    """Csums are seen with the previous manifest, long after the lists."""
+    folder = world.source.add("vm/1", 0)
+    (folder / ".protected").touch()
+    (folder.parent / "notes").write_text("ours")
+    world.there.add("vm/1", 0, archives=SAME_SIZES)
+    world.source.add("vm/1", 1)
+    done = world.push(sync_metadata=True, sync_protected=True)
+    assert findings(done) == [Finding.OTHER_CONTENT]
+    assert done.report.metadata_updates == 0
+    assert not (world.there.path / "vm/1/notes").exists()
+    assert not (world.there.folder("vm/1", 0) / ".protected").exists()
+
+
+def test_nothing_dead_is_removed_from_a_group_with_other_content(world: World) -> None:
+    world.source.add("vm/1", 0, 1)
+    world.there.add("vm/1", 0, archives=OTHER)
+    world.there.folder("vm/1", 1).mkdir()
+    plan, _ = world.plan(remove_vanished=True)
+    (group,) = plan.namespaces[0].groups
+    assert group.dead == ()
+    world.push(remove_vanished=True)
+    assert world.there.folder("vm/1", 1).is_dir()
+
+
+def test_a_late_log_does_not_go_to_other_content(world: World) -> None:
+    """The list that tells whether there is a log tells of the files, too."""
+    world.source.add("vm/1", 0, client_log=b"ours")
+    world.there.add("vm/1", 0, archives=OTHER)
+    done = world.push()
+    assert findings(done) == [Finding.OTHER_CONTENT]
+    assert done.report.logs_added == 0
+    assert not (world.there.folder("vm/1", 0) / "client.log.blob").exists()
+    assert done.report.exit_status == 3
+
+
+def test_nothing_goes_to_a_broken_snapshot(world: World) -> None:
+    folder = world.source.add("vm/1", 0, 1, client_log=b"ours")
+    world.push()
+    there = world.there.folder("vm/1", 1)
+    (there / "disk.img.fidx").unlink()
+    (there / "client.log.blob").unlink()
+    world.source.rewrite_manifest(folder, notes="ours")
+    done = world.push(sync_metadata=True)
+    assert findings(done) == [Finding.BROKEN]
+    assert done.report.logs_added == 0
+    assert "notes" not in world.there.unprotected(there)
+
+
+def test_a_broken_newest_one_is_told_of_once_and_that_it_is_buried(world: World) -> None:
+    world.source.add("vm/1", 0, 1)
+    world.push()
+    (world.there.folder("vm/1", 1) / "disk.img.fidx").unlink()
+    world.source.add("vm/1", 2)
+    done = world.push()
+    assert findings(done) == [Finding.BROKEN]
+    assert done.told("vm/1: 1 snapshot is pushed on top of the broken one, which no push") == 1
+    assert world.there.times("vm/1") == [0, 1, 2]
+    assert done.report.exit_status == 3
+
+
+def test_a_newest_one_without_a_readable_manifest_is_named(world: World) -> None:
+    """A server reads it before it begins another backup, and says no more than that it cannot."""
+    world.source.add("vm/1", 0, 1)
+    world.push()
+    (world.there.folder("vm/1", 1) / MANIFEST_NAME).write_bytes(b"rubbish")
+    world.source.add("vm/1", 2)
+    done = world.push()
+    (error,) = done.errors
+    assert "the manifest of vm/1/2026-05-29" in error
+    assert "remove that snapshot there" in error
+
+
 def test_nothing_is_removed_where_only_csums_differ(world: World) -> None:
     world.source.add("vm/1", 0)
     world.there.add("vm/1", -1)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 
 from pbs_push import Push, PushOptions, Result
 from pbs_push.errors import AlreadyRunning, BusyError, Cancelled, NoSpaceError
-from pbs_push.push import run_lock
-from pbs_push.push.beginning import Patience
+from pbs_push.push import beginning, run_lock
 from pbs_push.push.outcome import Finding, Skip
+from pbs_push.push.patience import Patience
 from pbs_push.push.run_lock import only_one
 from pbs_push.target import Faults, TargetOptions
 from pbs_push.target.locks import try_lock
@@ -281,13 +283,71 @@ def test_a_folder_in_anybodys_hand_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 12345)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(run_lock, "OF_OTHERS", tmp_path)
     if kind == "link":
-        (tmp_path / "pbs-push").symlink_to(tmp_path)
+        (tmp_path / "pbs-push-12345").symlink_to(tmp_path)
     else:
-        (tmp_path / "pbs-push").mkdir()
+        (tmp_path / "pbs-push-12345").mkdir()
     with pytest.raises(PermissionError):
         run_lock._folder()
+
+
+def test_cron_and_a_login_share_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "OF_OTHERS", tmp_path)
+    me = os.getuid()
+    monkeypatch.setattr("os.geteuid", lambda: me or 4711)
+    monkeypatch.setattr(run_lock.stat, "S_ISDIR", lambda _mode: True)
+    places = set()
+    for value in (None, "", "/run/user/1"):
+        monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+        if value is not None:
+            monkeypatch.setenv("XDG_RUNTIME_DIR", value)
+        with suppress(PermissionError):  # the folder is root's, where root runs this
+            run_lock._folder()
+        places |= set(tmp_path.iterdir())
+    assert len(places) == 1
+
+
+def test_a_file_that_its_holder_removed_is_not_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking: the lock of a file without a name keeps nobody out."""
+    path = tmp_path / "lock"
+    flock = run_lock.fcntl.flock
+
+    def removed(lock_fd: int, operation: int) -> None:
+        path.unlink()
+        path.touch()
+        flock(lock_fd, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_lock.fcntl, "flock", removed)
+        assert run_lock._try(path) is None
+    lock_fd = run_lock._try(path)
+    assert lock_fd is not None
+    os.close(lock_fd)
+
+
+def test_waiting_counts_anew_when_whoever_holds_the_lock_gets_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is held for much longer than the limit, and something comes there again and again."""
+    monkeypatch.setattr(beginning, "_LOOK_AFTER_S", 0.1)
+    world.source.add("vm/1", 50)
+    world.there.add("vm/1", 0)
+
+    def pushing() -> None:
+        with held(world.there.path / "vm" / "1"):
+            for number in range(1, 12):
+                sleep(0.2)
+                world.there.add("vm/1", number)
+
+    other = threading.Thread(target=pushing)
+    other.start()
+    sleep(0.1)
+    done = world.push(lock_wait_s=1.0)
+    other.join()
+    assert done.report.counts == {Result.PUSHED: 1}
 
 
 def test_a_full_disk_at_the_target_can_be_tried_again(world: World) -> None:

@@ -95,7 +95,7 @@ def test_exit_status(case: str) -> None:
 @pytest.mark.parametrize("there", [[], [PUSHED], [skipped(Skip.NOT_NEWER)]])
 def test_what_somebody_has_to_look_at_is_never_0(there: list[Outcome]) -> None:
     for note in (
-        lambda report: report.add_alert(Alert(Finding.FUTURE, ROOT, SNAPSHOT.group, "why")),
+        lambda report: report.add_alert(Alert(Finding.FUTURE, ROOT, ROOT, SNAPSHOT.group, "why")),
         lambda report: report.hold_back(HeldBack("vanished groups", "why")),
     ):
         report = Report()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pbs_push import Datastore, Result
-from pbs_push.errors import SourceError
-from pbs_push.names import AuthId, Namespace
+from pbs_push.errors import SourceError, StatusError
+from pbs_push.names import AuthId, Namespace, Snapshot
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.models import DeleteStatistics
 from pbs_push.source.items import SnapshotList, SourceGroup
@@ -29,6 +29,7 @@ from .world import (
     access,
     hold_lock,
     only,
+    time,
 )
 
 # -- remove-vanished: snapshots --
@@ -87,14 +88,60 @@ def test_one_that_runs_at_the_target_stays(world: World) -> None:
     assert done.report.exit_status == 0
 
 
-def test_one_that_cannot_be_removed_is_a_problem_and_not_counted(world: World) -> None:
+def test_one_that_cannot_be_removed_is_a_problem_and_not_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = TargetApi.delete_snapshot
+
+    def failing(self: TargetApi, namespace: Namespace, snapshot: Snapshot) -> None:
+        if str(snapshot.group) == "vm/1" and snapshot.backup_time == time(0):
+            raise StatusError("DELETE", 400, "EIO: input/output error")
+        delete(self, namespace, snapshot)
+
+    monkeypatch.setattr(TargetApi, "delete_snapshot", failing)
     vanishing(world)
-    with hold_lock(world.there.folder("vm/1", 0)):
-        done = world.push(remove_vanished=True)
+    done = world.push(remove_vanished=True)
     assert done.report.removed.snapshots == 1
     assert world.there.times("vm/1") == [0, 2, 3]
     assert done.report.exit_status == 3
     assert any("removing target vm/1" in text for text in done.errors)
+
+
+def test_one_that_is_in_use_stays_for_now(world: World) -> None:
+    """A restore or a verification reads it: that is normal life."""
+    vanishing(world)
+    with hold_lock(world.there.folder("vm/1", 0)):
+        done = world.push(remove_vanished=True, lock_wait_s=0.2)
+    assert done.report.removed.snapshots == 1
+    assert world.there.times("vm/1") == [0, 2, 3]
+    assert done.told("vanished, but stays: it is in use at the target") == 1
+    assert done.report.exit_status == 0
+    assert world.push(remove_vanished=True).report.removed.snapshots == 1
+
+
+def test_what_was_just_pushed_lets_its_predecessor_go(world: World) -> None:
+    """Servers before 4.0.16 keep the lock of the previous snapshot for a while after `finish`."""
+    world.serve(TargetOptions(bad_login_delay_s=0, version=("3.4", "1"), lock_linger_s=0.6))
+    world.source.add("vm/1", 0)
+    world.push()
+    world.source.add("vm/1", 1)
+    shutil.rmtree(world.source.folder("vm/1", 0))
+    done = world.push(remove_vanished=True, allow_empty_source=True)
+    assert world.there.times("vm/1") == [1]
+    assert done.report.removed.snapshots == 1
+    assert done.told("waiting, it is in use at the target") == 1
+
+
+def test_a_vanished_group_into_which_a_backup_runs_stays_for_now(world: World) -> None:
+    world.source.add("vm/1", 0)
+    world.there.add("vm/2", 0)
+    with hold_lock(world.there.path / "vm" / "2"):
+        done = world.push(remove_vanished=True, lock_wait_s=0.2)
+    assert world.there.has("vm/2")
+    assert done.report.exit_status == 0
+    assert done.report.removed.kept_groups == 1
+    assert done.told("in use at the target: while destroying group ':vm/2'") >= 1
+    assert world.push(remove_vanished=True).report.removed.groups == 1
 
 
 def test_an_error_in_the_group_keeps_its_vanished_snapshots(world: World) -> None:

@@ -7,8 +7,9 @@ import shutil
 import pytest
 
 from pbs_push import Datastore
-from pbs_push.errors import SourceError
+from pbs_push.errors import SourceError, StatusError
 from pbs_push.names import Namespace
+from pbs_push.remote.api import TargetApi
 
 from .world import (
     MAY_ALL_AT_REMOTE,
@@ -72,12 +73,28 @@ def test_each_group_that_keeps_a_namespace_is_told_of(world: World) -> None:
         hold_lock(world.there.folder("vm/2", 1, ns="gone")),
         hold_lock(world.there.folder("vm/4", 1, ns="gone")),
     ):
-        pushed = world.push(remove_vanished=True)
-    told = sorted(problem.what for problem in pushed.report.problems)
-    assert told == [f"removing group target vm/{n} in namespace gone" for n in (2, 4)]
-    assert (pushed.report.removed.groups, pushed.report.exit_status) == (2, 3)
-    assert pushed.told("not all of it could be removed") == 1
+        pushed = world.push(remove_vanished=True, lock_wait_s=0.2)
+    for number in (2, 4):
+        assert pushed.told(f"target vm/{number} in namespace gone: vanished, 0 snapshots") == 1
+    assert (pushed.report.removed.groups, pushed.report.exit_status) == (2, 0)
+    assert pushed.told("it holds 2 snapshots, protected or in use") == 1
     assert world.there.has("vm/2", ns="gone")
+
+
+def test_what_cannot_be_removed_keeps_a_namespace_and_is_a_problem(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_arguments: object) -> None:
+        raise StatusError("DELETE", 400, "EIO: input/output error")
+
+    monkeypatch.setattr(TargetApi, "delete_group", failing)
+    world.source.add("vm/1", 1)
+    world.there.add("vm/2", 1, ns="gone")
+    pushed = world.push(remove_vanished=True)
+    told = [problem.what for problem in pushed.report.problems]
+    assert told == ["removing group target vm/2 in namespace gone"]
+    assert pushed.report.exit_status == 3
+    assert pushed.told("not all of it could be removed") == 1
 
 
 def test_protected_snapshots_keep_a_namespace(world: World) -> None:
@@ -90,7 +107,7 @@ def test_protected_snapshots_keep_a_namespace(world: World) -> None:
     assert world.there.has("vm/1", ns="gone"), "one below stays"
     removed = done.report.removed
     assert (removed.namespaces, removed.snapshots, removed.protected) == (0, 1, 1)
-    assert done.told("it holds 1 protected snapshots") == 1
+    assert done.told("it holds 1 snapshot, protected or in use") == 1
     assert done.report.exit_status == 0
 
 

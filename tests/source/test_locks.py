@@ -227,6 +227,7 @@ def test_a_file_system_without_locks(
     lock_root = tmp_path / "run"
     if pbs:
         lock_root.mkdir()
+        (lock_root / "old-locking").touch()  # then folders are locked, as here
     opened = Datastore(store.path, lock_root=lock_root)
     if pbs:
         with pytest.raises(SourceError) as caught:

@@ -29,6 +29,11 @@ MAX_WORKER_THREADS: Final = 64
 _TELLING = re.compile(r"remov|vanish|delet|prune|forget|keep|crypt|key", re.IGNORECASE)
 """In the name of a setting that is not known: it may change what is removed, or encrypted."""
 
+_CHOOSING = re.compile(
+    r"filter|exclu|inclu|group|namesp|depth|last|only|owner|since|newer|older", re.IGNORECASE
+)
+"""Likewise: it may change what is pushed, and so, where a job removes, what counts as vanished."""
+
 
 class SyncDirection(enum.Enum):
     """Which way a job copies, as the file says it."""
@@ -116,7 +121,7 @@ class SyncJob(ConfigModel):
             raise self.refused("it has no 'remote'; a push needs one")
         if self.burst_out is not None and self.rate_out is None:
             raise self.refused("'burst-out' has no effect without 'rate-out'", "burst-out")
-        unsupported = [key for key in self._unknown_keys() if _TELLING.search(key)]
+        unsupported = [key for key in self._unknown_keys() if self._must_be_honoured(key)]
         if self.unmount_on_done:
             unsupported.append("unmount-on-done")
         if unsupported:
@@ -130,7 +135,7 @@ class SyncJob(ConfigModel):
     @property
     def ignored(self) -> list[str]:
         """Lines about the settings that have no effect on a push of this version."""
-        keys = [key for key in self._unknown_keys() if not _TELLING.search(key)]
+        keys = [key for key in self._unknown_keys() if not self._must_be_honoured(key)]
         if self.resync_corrupt:
             keys.append("resync-corrupt")
         return [
@@ -138,6 +143,10 @@ class SyncJob(ConfigModel):
             "does not have it"
             for key in keys
         ]
+
+    def _must_be_honoured(self, key: str) -> bool:
+        chooses = self.remove_vanished and _CHOOSING.search(key) is not None
+        return chooses or _TELLING.search(key) is not None
 
     def _unknown_keys(self) -> list[str]:
         return list(dict.fromkeys(key for key, _ in self.unknown))

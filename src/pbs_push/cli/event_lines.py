@@ -107,9 +107,13 @@ def _importance_of(outcome: Outcome) -> Importance:
 
 
 def about(outcome: Outcome, error: PbsPushError) -> str:
-    """An error's message, headed by the snapshot unless it names that itself."""
+    """An error's message, headed by the snapshot unless it names that itself.
+
+    It names one side; where the other has another name for it, both are shown.
+    """
     text = str(error)
-    return text if f"{outcome.group}/" in text else f"{outcome.label}: {text}"
+    is_same = outcome.target is None or outcome.target == outcome.namespace
+    return text if is_same and f"{outcome.group}/" in text else f"{outcome.label}: {text}"
 
 
 def _figures(stats: TransferStats, seconds: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pbs_push.cli.event_lines import snapshot_label
 from pbs_push.cli.lines import one_line
 from pbs_push.names import Namespace
-from pbs_push.push.outcome import Alert, Outcome, Result
+from pbs_push.push.outcome import Outcome, Result
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
 from pbs_push.push.report import Report
 from pbs_push.push.vanished import VanishedNamespace
@@ -30,7 +30,7 @@ def summary_lines(report: Report) -> Iterator[str]:
         ("removed", _removed(report)),
         ("kept", _kept(report)),
         *(("held back", one_line(str(held))) for held in report.held_back),
-        *(("look at", _found(alert)) for alert in report.alerts),
+        *(("look at", f"{alert.label}: {alert.finding.value}") for alert in report.alerts),
         ("logs added", _unless_zero(report.logs_added, "snapshot")),
         ("metadata set", _unless_zero(report.metadata_updates, "time")),
         ("chunks", f"{stats.sent_chunks} sent, {stats.reused_entries} times reused"),
@@ -63,11 +63,6 @@ def _kept(report: Report) -> str:
         _unless_zero(removed.protected, "protected snapshot"),
     ]
     return ", ".join(filter(None, words))
-
-
-def _found(alert: Alert) -> str:
-    where = str(alert.group) if alert.namespace.is_root else f"{alert.namespace}: {alert.group}"
-    return f"{where}: {alert.finding.value}"
 
 
 def _time(report: Report) -> str:

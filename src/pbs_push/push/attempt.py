@@ -71,18 +71,19 @@ class Attempt:
         self._newest = newest
         self._witness = witness
 
-    def push(self, item: SourceSnapshot, label: str) -> Pushed:
+    def push(self, item: SourceSnapshot, label: str, *, again: bool = False) -> Pushed:
         """Push one snapshot, which messages call ``label``.
 
+        ``again`` after a session of ours for it broke, of which the target may not have noticed.
         Raises Settled where there is nothing to push, PbsPushError, Cancelled.
         """
         with opened(self._run, item) as source:
-            stats = self._pushed(source, label)
+            stats = self._pushed(source, label, again=again)
             source.keep_archives = True
         self._newest.is_now(item.snapshot.backup_time, source.archives)
         return Pushed(stats, source.log_error, source.log_left)
 
-    def _pushed(self, source: Opened, label: str) -> TransferStats:
+    def _pushed(self, source: Opened, label: str, *, again: bool) -> TransferStats:
         """Transfer with all shortcuts; where the target refuses them, in a way with fewer.
 
         That is the way from then on, unless it was damage in the target's previous snapshot.
@@ -90,7 +91,7 @@ class Attempt:
         way = first = _Way.PLAIN if self._target.plain_only else _Way.SHORT
         while True:
             try:
-                stats = self._transferred(source, way, label, again=way is not first)
+                stats = self._transferred(source, way, label, again=again or way is not first)
             except ReuseRefused as error:
                 way = _Way(way + 1)
                 text = f"{label}: {error}; trying again without {_LEFT_OUT[way]}"

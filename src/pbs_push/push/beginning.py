@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -16,8 +15,10 @@ from pbs_push.errors import (
     ProtocolError,
     StatusError,
 )
+from pbs_push.names import MANIFEST_NAME
 from pbs_push.push.findings import about_snapshot
 from pbs_push.push.outcome import Finding, Skip
+from pbs_push.push.patience import Patience
 from pbs_push.push.sameness import difference_in_list
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
 """What is left is removed in 10 ms (protocol/backup.md, "When a connection breaks")."""
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 5.0
-_GROWTH: Final = 1.5
 _LOOK_AFTER_S: Final = 2.0
 """How long a lock is held before it is looked what whoever holds it has done."""
 
@@ -51,33 +49,6 @@ class Settled(Exception):
         self.skip = skip
         self.detail = detail
         self.newest = newest
-
-
-class Patience:
-    """How long a held lock is waited for: pauses grow up to some seconds, ``limit_s`` in all.
-
-    What was waited for counts anew when ``moved`` says that whoever holds it gets on.
-    """
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._pause_s = _FIRST_PAUSE_S
-        self.waited_s = 0.0
-
-    def pause(self) -> float | None:
-        """How long to wait now, in seconds; None if it was enough."""
-        if self.waited_s >= self._limit_s:
-            return None
-        # Several that wait for the same lock should not come at the same moments.
-        pause_s = self._pause_s * random.uniform(0.8, 1.2)  # noqa: S311
-        pause_s = min(pause_s, self._limit_s - self.waited_s)
-        self._pause_s = min(self._pause_s * _GROWTH, _LONGEST_PAUSE_S)
-        self.waited_s += pause_s
-        return pause_s
-
-    def moved(self) -> None:
-        """The lock is held, but something happens behind it."""
-        self.waited_s = 0.0
 
 
 @dataclass(slots=True)
@@ -209,11 +180,13 @@ class Beginning:
         Raises Settled, or ``error``, with advice where there is any.
         """
         try:
-            left = self._look_again(item, manifest)
+            listed = self._look_again(item, manifest)
         except PbsPushError:
             raise error from None
+        wanted = item.snapshot.backup_time
+        left = next((one for one in listed if one.backup_time == wanted), None)
         if left is None or left.finished:
-            raise error
+            raise _with_advice(error, listed)
         dead = self._dead.pop(item.snapshot, None)
         if dead is not None:
             self._remover.dead(self._plan, dead)
@@ -225,10 +198,10 @@ class Beginning:
             "there, or push with --remove-vanished",
         )
 
-    def _look_again(self, item: SourceSnapshot, manifest: Manifest) -> SnapshotItem | None:
-        """The target's entry of the same time, if it is not whole.
+    def _look_again(self, item: SourceSnapshot, manifest: Manifest) -> list[SnapshotItem]:
+        """What the target has of the group.
 
-        Raises Settled if it is, or if the target has a newer one by now; PbsPushError.
+        Raises Settled if this snapshot is there, or a newer one by now; PbsPushError.
         """
         listed = self._target.api.snapshots(self._plan.target_namespace, item.snapshot.group)
         newest = max((one.backup_time for one in listed if one.finished), default=None)
@@ -240,7 +213,7 @@ class Beginning:
             raise Settled(None, newest=newest)
         if newest is not None and newest > wanted:
             raise Settled(Skip.NOT_NEWER, "a newer one came to the target meanwhile", newest)
-        return same
+        return listed
 
     def _compare(
         self, item: SourceSnapshot, manifest: Manifest, there: SnapshotItem, newest: int | None
@@ -258,3 +231,18 @@ class Beginning:
             )
             self._run.alert(alert)
             raise Settled(Skip.OTHER_CONTENT, f"{Skip.OTHER_CONTENT.value}: {why}", newest)
+
+
+def _with_advice(error: StatusError, listed: list[SnapshotItem]) -> StatusError:
+    """A refusal, with what to do where a snapshot at the target seems to be its reason.
+
+    A server reads the manifest of the newest one before it begins another.
+    """
+    newest = max(listed, key=lambda one: one.backup_time, default=None)
+    if newest is None or newest.finished or not newest.has_file(MANIFEST_NAME):
+        return error
+    text = (
+        f"{error.text}; the manifest of {newest.snapshot} there cannot be read: remove that "
+        "snapshot there"
+    )
+    return StatusError(error.request, error.status, text)

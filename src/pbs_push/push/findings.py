@@ -41,6 +41,11 @@ class Findings:
         return bool(self.other)
 
     @property
+    def unfit(self) -> frozenset[int]:
+        """Times of which the target has something else than the source, or not all of it."""
+        return frozenset((*self.broken, *self.other))
+
+    @property
     def unrelated(self) -> bool:
         """Whether nothing that is there is the source's."""
         return any(alert.finding is Finding.UNRELATED for alert in self.alerts)
@@ -75,10 +80,10 @@ class BothSides:
         other = dict(self._other(finished, broken, read_manifest))
         alerts += (self._about(Finding.BROKEN, time, why) for time, why in broken.items())
         alerts += (self._about(Finding.OTHER_CONTENT, time, why) for time, why in other.items())
-        # Where all that the source has is newer, it just keeps less than the target, and is about
-        # to be pushed.
         if newest > self.now + FUTURE_S:
             alerts.append(self._alert(Finding.FUTURE, _future(newest)))
+        # Where all that the source has is newer, it just keeps less than the target, and is about
+        # to be pushed.
         if finished and max(finished) < newest and self._nothing_in_common():
             alerts.append(self._alert(Finding.UNRELATED, _UNRELATED))
         return Findings(broken, other, tuple(alerts))
@@ -130,14 +135,15 @@ class BothSides:
         )
 
     def _alert(self, finding: Finding, text: str) -> Alert:
-        name = placed(self.group.namespace, self.target_namespace, str(self.group.group))
-        return Alert(finding, self.group.namespace, self.group.group, f"{name}: {text}")
+        source, target, group = self.group.namespace, self.target_namespace, self.group.group
+        name = placed(source, target, str(group))
+        return Alert(finding, source, target, group, f"{name}: {text}")
 
 
 _ADVICE: Final = {
     Finding.BROKEN: (
-        "does not count as there; a push or a server died in it, or lost files. Remove it there: "
-        "the next push sends it again, if it is newer than all others there"
+        "does not count as there; a push or a server died in it, or lost files. While it is the "
+        "newest there, the next push sends it again if it is removed there; later no push can"
     ),
     Finding.OTHER_CONTENT: (
         "is left alone; do two sources push into one group? No log, note or removal is applied to "
@@ -152,7 +158,7 @@ def about_snapshot(
     """An alert about the target's snapshot of a time: BROKEN or OTHER_CONTENT."""
     name = placed(source, target, f"{group}/{format_backup_time(time)}")
     text = f"{name}: {finding.value}: {why}; it {_ADVICE[finding]}"
-    return Alert(finding, source, group, text)
+    return Alert(finding, source, target, group, text, time)
 
 
 _UNRELATED: Final = (

@@ -53,8 +53,8 @@ def plan_group(
             finished=finished,
             has_links=bool(found.links),
         )
-    if not finished:
-        notes.append(f"{name}: the group is empty at the source: no finished snapshot")
+    if not found.snapshots:
+        notes.append(f"{name}: the group is empty at the source")
     chosen, settled = _choose(found.snapshots, at_target, listed, options, read_manifest, findings)
     if early := settled.get(Skip.UNSUPPORTED):
         notes.append(f"{name}: {_too_early(early)}")
@@ -67,7 +67,9 @@ def plan_group(
         vanished = ()
     leave_alone = findings.leave_alone
     dead = dead_snapshots(chosen, listed) if options.remove_vanished and not leave_alone else ()
-    log_for = late_logs.candidate(found.snapshots, at_target, listed, has_log)
+    log_for = late_logs.candidate(found.snapshots, at_target, listed, has_log, findings.unfit)
+    if chosen and newest in findings.broken:
+        notes.append(f"{name}: {_buried(len(chosen))}")
     return GroupPlan(
         group,
         target_namespace,
@@ -84,6 +86,11 @@ def plan_group(
         has_links=bool(found.links),
         leave_alone=leave_alone,
     )
+
+
+def _buried(newer: int) -> str:
+    which = "1 snapshot is" if newer == 1 else f"{newer} snapshots are"
+    return f"{which} pushed on top of the broken one, which no push can mend then"
 
 
 def _vanished_of(
@@ -109,9 +116,9 @@ def _why_none_vanished(
 ) -> str | None:
     """Why all that vanished from a group stays at the target, None where it may go.
 
-    ``lasting``: a snapshot of the source is at the target, or is about to be pushed. Removing the
-    target's newest one would make room for older ones, but not before the next push: until then the
-    target would have nothing.
+    ``lasting``: a snapshot of the source is at the target, or is about to be pushed there. Removing
+    the target's newest one would make room for older ones, but not before the next push: until then
+    the target would have nothing.
     """
     if findings.leave_alone:
         return Finding.OTHER_CONTENT.value

@@ -5,7 +5,7 @@ Only the newest snapshot that both sides have is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pbs_push.errors import InvalidName
 from pbs_push.formats.keys import CryptKey
@@ -22,8 +22,11 @@ def candidate(
     at_target: GroupItem | None,
     listed: Sequence[SnapshotItem],
     has_log: LogFinder,
+    unfit: Collection[int] = (),
 ) -> SourceSnapshot | None:
     """The newest snapshot that both sides have, if it has a log here and none there.
+
+    ``unfit`` are times of which the target has something else, or not all.
 
     Where the target's snapshots are not listed, that is its newest one or none: the list of groups
     tells the files of that one, so that nothing has to be asked for.
@@ -31,11 +34,11 @@ def candidate(
     if at_target is None:
         return None
     if listed:
-        common = in_common(snapshots, listed)
+        common = in_common(snapshots, listed, unfit)
         if not common or common[-1][1].has_file(CLIENT_LOG_NAME):
             return None
         return common[-1][0] if has_log(common[-1][0]) else None
-    if CLIENT_LOG_NAME in at_target.files:
+    if CLIENT_LOG_NAME in at_target.files or at_target.newest_finished in unfit:
         return None
     for item in snapshots:
         if item.finished and item.snapshot.backup_time == at_target.newest_finished:
@@ -44,10 +47,14 @@ def candidate(
 
 
 def in_common(
-    snapshots: Sequence[SourceSnapshot], listed: Sequence[SnapshotItem]
+    snapshots: Sequence[SourceSnapshot],
+    listed: Sequence[SnapshotItem],
+    unfit: Collection[int] = (),
 ) -> tuple[tuple[SourceSnapshot, SnapshotItem], ...]:
-    """Finished snapshots that both sides have."""
-    at_target = {item.backup_time: item for item in listed if item.finished}
+    """Finished snapshots that both sides have, but those of ``unfit`` times."""
+    at_target = {
+        item.backup_time: item for item in listed if item.finished and item.backup_time not in unfit
+    }
     return tuple(
         (item, at_target[item.snapshot.backup_time])
         for item in snapshots

@@ -9,6 +9,9 @@ from pbs_push.errors import PbsPushError, SnapshotVanished
 from pbs_push.push import late_logs
 from pbs_push.push.changes import MetadataChange, MetadataKind
 from pbs_push.push.encryption import encrypt_log
+from pbs_push.push.findings import about_snapshot
+from pbs_push.push.outcome import Finding
+from pbs_push.push.sameness import difference_in_list
 from pbs_push.remote.pacing import Paced
 
 if TYPE_CHECKING:
@@ -146,6 +149,18 @@ class MetadataSync:
             log = opened.client_log()
             manifest = opened.manifest
         if log is None:
+            return
+        if why := difference_in_list(manifest, copy):
+            self._run.alert(
+                about_snapshot(
+                    Finding.OTHER_CONTENT,
+                    item.namespace,
+                    namespace,
+                    item.snapshot.group,
+                    item.snapshot.backup_time,
+                    why,
+                )
+            )
             return
         if why := late_logs.why_not(manifest, copy, self._key):
             self._run.note("warning", f"{label}: its client log is not added: {why}")

@@ -172,20 +172,33 @@ class Finding(enum.Enum):
 class Alert:
     """Something that was found about a group and cannot be normal: somebody has to look.
 
-    ``text`` tells all of it, and what to do.
+    ``target`` is the target namespace, ``time`` that of the snapshot that it is about, if it is
+    about one. ``text`` tells all of it, and what to do.
     """
 
     finding: Finding
     namespace: Namespace
+    target: Namespace
     group: Group
     text: str
+    time: int | None = None
+
+    @property
+    def label(self) -> str:
+        """For messages: which group or snapshot, and where it lands."""
+        name = str(self.group)
+        if self.time is not None:
+            name = f"{name}/{format_backup_time(self.time)}"
+        return placed(self.namespace, self.target, name)
 
     def to_dict(self) -> Json:
         """As in documents (docs/json.md)."""
         return {
             "finding": key_of(self.finding),
             "ns": str(self.namespace),
+            "target-ns": str(self.target),
             "group": str(self.group),
+            "backup-time": self.time,
             "text": self.text,
         }
 

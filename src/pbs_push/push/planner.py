@@ -11,8 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.access.paths import datastore_path
-from pbs_push.errors import AccessError, InvalidName, PbsPushError, ProtocolError, SourceError
-from pbs_push.names import CLIENT_LOG_NAME, Namespace, placed, route_label
+from pbs_push.errors import (
+    AccessError,
+    InvalidName,
+    PbsPushError,
+    ProtocolError,
+    SnapshotVanished,
+    SourceError,
+)
+from pbs_push.names import CLIENT_LOG_NAME, Group, Namespace, placed, route_label
 from pbs_push.push import late_logs
 from pbs_push.push.findings import NO_FINDINGS, BothSides
 from pbs_push.push.group_rules import plan_group
@@ -33,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pbs_push.formats.manifest import Manifest
-    from pbs_push.names import Group
     from pbs_push.push.findings import Findings
     from pbs_push.push.outcome import Outcome
     from pbs_push.push.run import Run
@@ -162,6 +168,7 @@ class Planner:
         draft = _Draft()
         for group in made:
             draft.add(group)
+        links = [path for path in links if self._is_pushed(namespace, path)]
         notes = [f"source {namespace.label}: {path}: {_NOT_FOLLOWED}" for path in links]
         plan = NamespacePlan(
             namespace,
@@ -179,6 +186,17 @@ class Planner:
             return plan
         plan = self._with_vanished(plan, at_target, draft)
         return plan.without_removals(_LINKS) if links or draft.links else plan
+
+    def _is_pushed(self, namespace: Namespace, path: str) -> bool:
+        """Whether what lies at a path of a namespace (``vm/100``, ``ns/a``) would be pushed."""
+        options = self._options
+        kind, _, name = path.partition("/")
+        if kind == "ns":
+            depth = len(namespace.components) - len(options.source_namespace.components)
+            return options.max_depth is None or depth < options.max_depth
+        with suppress(InvalidName):
+            return not name or options.group_filters.accepts(Group(kind, name))
+        return True
 
     def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
         if self._anchor is not None and namespace == self._options.target_namespace:
@@ -231,6 +249,9 @@ class Planner:
         at_target: _AtTarget,
     ) -> GroupPlan | None:
         group, found = content
+        if isinstance(found, SnapshotVanished):
+            self._run.note("info", str(found))
+            return GroupPlan(group, target, None)
         if isinstance(found, SourceError):
             self._failed = True
             name = placed(group.namespace, target, str(group.group))
@@ -242,6 +263,8 @@ class Planner:
             return self._skipped(group, found, target, Skip.NO_RIGHT)
         item = at_target.groups.get(group.group)
         listed = self._listed(group, found, item, at_target)
+        if listed is None and late_logs.candidate(found.snapshots, item, (), self._has_log):
+            listed = at_target.snapshots.get(group.group, [])  # is it the same, and without a log?
         findings = self._findings(group, found, item, listed, target)
         plan = plan_group(
             group,
@@ -260,7 +283,7 @@ class Planner:
         wants_metadata = self._options.sync_metadata or self._options.sync_protected
         foreign = findings.leave_alone or findings.unrelated
         if plan.finished and wants_metadata and not foreign:
-            common = late_logs.in_common(found.snapshots, listed or ())
+            common = late_logs.in_common(found.snapshots, listed or (), findings.unfit)
             plan = replace(plan, changes=self._comparison.changes(plan, item, common))
         return plan
 

@@ -7,9 +7,11 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from pbs_push.errors import PbsPushError, SnapshotVanished, StatusError
+from pbs_push.errors import BusyError, PbsPushError, SnapshotVanished, StatusError
 from pbs_push.push.outcome import HeldBack
+from pbs_push.push.patience import Patience
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
+from pbs_push.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -94,7 +96,11 @@ class Remover:
             self._check_cancelled()
             where = _place(plan.target, str(item.group))
             try:
-                keep = self._why_to_keep_group(plan.target, item, there.get(item.group), here)
+                now = there.get(item.group)
+                if now is None:
+                    self._info(f"{where}: gone meanwhile at the target")
+                    return
+                keep = self._why_to_keep_group(plan.target, item, now, here)
                 if keep is None:
                     self._group(plan.target, item, where)
                 else:
@@ -131,9 +137,9 @@ class Remover:
                 text = f"{where}: vanished, but stays: not all of it could be removed"
                 self._stays(item.namespace, text)
                 return
-            protected = sum(filter(None, left))
-            if protected:
-                text = f"{where}: vanished, but stays: it holds {protected} protected snapshots"
+            if staying := sum(filter(None, left)):
+                held = counted(staying, "snapshot")
+                text = f"{where}: vanished, but stays: it holds {held}, protected or in use"
                 self._stays(item.namespace, text)
                 return
             self._api.delete_empty_namespace(item.namespace)
@@ -152,7 +158,7 @@ class Remover:
         self._info(f"{where}: removed, it vanished from the source")
 
     def _group_of_vanished(self, namespace: Namespace, item: GroupItem) -> int | None:
-        """Remove a group of a vanished namespace; how many protected snapshots stay.
+        """Remove a group of a vanished namespace; how many snapshots stay, protected or in use.
 
         None: it stays, and that is a problem.
         """
@@ -183,8 +189,12 @@ class Remover:
             self._report.count_removed(protected=1)
             self._info(f"{where}: vanished, but protected at the target: it stays")
             return
+        delete = partial(self._api.delete_snapshot, namespace, item.snapshot)
         try:
-            self._api.delete_snapshot(namespace, item.snapshot)
+            if item.finished:
+                self._patiently(where, delete)
+            else:
+                delete()  # whoever writes it holds its lock for as long as that takes
         except PbsPushError as error:
             self._snapshot_stays(namespace, item, where, error)
         else:
@@ -212,10 +222,26 @@ class Remover:
         elif now.protected:
             self._report.count_removed(protected=1)
             self._info(f"{where}: vanished, but protected at the target: it stays")
-        elif item.finished:
-            self._on_problem(f"removing {where}", error)
-        else:
+        elif not item.finished:
             self._info(f"{where}: stays; it is unfinished and may be in use: {error}")
+        elif isinstance(error, BusyError):
+            self._info(f"{where}: vanished, but stays: it is in use at the target: {error.text}")
+        else:
+            self._on_problem(f"removing {where}", error)
+
+    def _patiently(self, where: str, remove: Callable[[], R]) -> R:
+        """Remove; what is locked is waited for. Raises BusyError when it was enough."""
+        patience = Patience(self._options.lock_wait_s)
+        while True:
+            try:
+                return remove()
+            except BusyError as error:
+                pause_s = patience.pause()
+                if pause_s is None:
+                    raise
+                if patience.waited_s == pause_s:
+                    self._info(f"{where}: waiting, it is in use at the target: {error.text}")
+                self._run.pause(pause_s)
 
     # -- groups --
 
@@ -226,22 +252,21 @@ class Remover:
             return list(pool.map(work, groups))
 
     def _why_to_keep_group(
-        self, namespace: Namespace, item: VanishedGroup, now: GroupItem | None, here: set[Group]
+        self, namespace: Namespace, item: VanishedGroup, now: GroupItem, here: set[Group]
     ) -> str | None:
         """A push takes hours: look again, on both sides, at what would be deleted."""
         if item.group in here:
             return "the source has it again"
-        if now is None:
-            return "it is gone meanwhile at the target"
         if keep := why_to_keep([now], self._filters, self._target.auth_id):
             return keep
         listed = self._api.snapshots(namespace, item.group)
         return None if item.seen.issuperset(one.backup_time for one in listed) else _GREW
 
     def _group(self, namespace: Namespace, item: VanishedGroup, where: str) -> int:
-        """Remove a group; how many protected snapshots stay, and the group with them."""
+        """Remove a group; how many snapshots stay, protected or in use, and the group with them."""
+        delete = partial(self._api.delete_group, namespace, item.group, self._target.features)
         try:
-            statistics = self._api.delete_group(namespace, item.group, self._target.features)
+            statistics = self._patiently(where, delete)
         except StatusError as error:
             return self._group_stays(namespace, item, where, error)
         protected = statistics.protected_snapshots
@@ -260,7 +285,10 @@ class Remover:
     def _group_stays(
         self, namespace: Namespace, item: VanishedGroup, where: str, error: StatusError
     ) -> int:
-        """A refused removal removed others (protocol/rest.md, "Deleting"): look what is left."""
+        """A refused removal removed others (protocol/rest.md, "Deleting"): look what is left.
+
+        Returns how many snapshots there are. Raises ``error`` if it is no rule that they stay.
+        """
         left = self._left(namespace, item.group, error)
         if not left:
             self._info(f"{where}: gone meanwhile at the target")
@@ -268,11 +296,15 @@ class Remover:
         protected = sum(snapshot.protected for snapshot in left)
         gone = max(0, item.snapshots + item.protected - len(left))
         self._report.count_removed(snapshots=gone, protected=protected)
-        if protected < len(left):
+        in_use = len(left) - protected
+        if in_use and not isinstance(error, BusyError):
             raise error
         self._report.count_kept(groups=1)
-        self._info(f"{where}: vanished, {gone} snapshots removed, {protected} protected ones stay")
-        return protected
+        stays = f"{counted(protected, 'protected snapshot')} stay" if protected else ""
+        if in_use:
+            stays = f"it is in use at the target: {error.text}"
+        self._info(f"{where}: vanished, {counted(gone, 'snapshot')} removed, but stays: {stays}")
+        return len(left)
 
     def _left(self, namespace: Namespace, group: Group, error: StatusError) -> list[SnapshotItem]:
         """What is left after a removal was refused; raises that error where it cannot be asked."""

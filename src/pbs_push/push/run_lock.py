@@ -19,6 +19,10 @@ from pbs_push.errors import AlreadyRunning
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+OF_ROOT = Path("/run/lock")
+OF_OTHERS = Path("/tmp")  # noqa: S108
+"""Where locks lie: for root, and for other users."""
+
 _PAUSE_S: Final = 0.25
 _NAME: Final = "pbs-push"
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -95,12 +99,8 @@ def _folder() -> Path:
     A folder that is somebody else's is not used: what lies there could be in anybody's hand.
     """
     user = os.geteuid()
-    if user == 0:
-        place = Path("/run/lock") / _NAME
-    elif "XDG_RUNTIME_DIR" in os.environ:
-        place = Path(os.environ["XDG_RUNTIME_DIR"]) / _NAME
-    else:
-        place = Path("/tmp") / f"{_NAME}-{user}"  # noqa: S108
+    # Nothing of the environment: cron has another one than a login.
+    place = OF_ROOT / _NAME if user == 0 else OF_OTHERS / f"{_NAME}-{user}"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:

@@ -73,7 +73,7 @@ class GroupWorker:
         self._result = GroupResult(plan, leave_alone=plan.leave_alone)
         self._newest = Newest(run.source, plan.source, plan.newest_at_target)
         beginning = Beginning(run, plan, remover, removing=removing)
-        self._broken: set[int] = set()
+        self._broken = {one.time for one in plan.alerts if one.finding is Finding.BROKEN}
         witness = Witness(self._compare_previous, self._note_broken)
         self._attempt = Attempt(run, beginning, self._newest, witness)
 
@@ -130,7 +130,7 @@ class GroupWorker:
         except PbsPushError as error:
             if not (error.damage and self._run.options.skip_damaged) or self._is_lasting(error):
                 raise
-        return self._attempt.push(item, label)
+        return self._attempt.push(item, label, again=True)
 
     def _is_lasting(self, error: PbsPushError) -> bool:
         """Whether a second look finds the same: of a chunk, without sending all of it again."""

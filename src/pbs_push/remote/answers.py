@@ -8,6 +8,7 @@ ordinary refusal.
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
 MAX_REASON: Final = 500
 """Characters of a server's error text that are shown."""
 
-_REFUSALS: Final[tuple[tuple[tuple[str, ...], type[StatusError]], ...]] = (
-    (("unable to acquire", "lock"), BusyError),
-    (("owner check failed",), NotOwnerError),
-    (("no space left on device",), NoSpaceError),
-    (("enospc",), NoSpaceError),
+_REFUSALS: Final[tuple[tuple[re.Pattern[str], type[StatusError]], ...]] = tuple(
+    (re.compile(pattern, re.IGNORECASE), kind)
+    for pattern, kind in (
+        ("unable to acquire .*lock", BusyError),
+        ("while destroying group '[^']*'$", BusyError),  # it says no more of the group's lock
+        ("owner check failed", NotOwnerError),
+        ("no space left on device|enospc", NoSpaceError),
+    )
 )
-"""Words of a 400's text, in lower case, all of which it holds; and the error that this is."""
+"""What the text of a 400 holds, and the error that this is."""
 
 
 def shown_reason(body: bytes) -> str:
@@ -69,9 +73,8 @@ def raise_for_status(
 
 
 def _refusal(status: int, reason: str) -> type[StatusError]:
-    text = reason.lower()
-    for words, kind in _REFUSALS if status == HTTPStatus.BAD_REQUEST else ():
-        if all(word in text for word in words):
+    for pattern, kind in _REFUSALS if status == HTTPStatus.BAD_REQUEST else ():
+        if pattern.search(reason):
             return kind
     return StatusError
 

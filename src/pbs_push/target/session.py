@@ -88,8 +88,9 @@ class Place:
             (self.path / MANIFEST_NAME).unlink()
         shutil.rmtree(self.path, ignore_errors=True)
         group = self.store.group_path(self.namespace, self.snapshot.group)
-        if group.is_dir() and all(entry.name == "owner" for entry in group.iterdir()):
-            shutil.rmtree(group, ignore_errors=True)
+        with self.store.creating_group:  # nobody is about to lock it
+            if group.is_dir() and all(entry.name == "owner" for entry in group.iterdir()):
+                shutil.rmtree(group, ignore_errors=True)
         self.release()
 
 
