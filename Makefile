@@ -23,6 +23,7 @@ native-test:
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/tests/*.[ch]
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest pbs_push._native --allowlist tests/stubtest.allow
 

@@ -42,9 +42,8 @@ static uint32_t raw_portable(uint32_t crc, const uint8_t *data, size_t length)
     for (; length >= 8; data += 8, length -= 8) {
         uint32_t low = pbs_load_le32(data) ^ crc;
         uint32_t high = pbs_load_le32(data + 4);
-        crc = tables[7][low & 0xff] ^ tables[6][low >> 8 & 0xff] ^
-              tables[5][low >> 16 & 0xff] ^ tables[4][low >> 24] ^
-              tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^
+        crc = tables[7][low & 0xff] ^ tables[6][low >> 8 & 0xff] ^ tables[5][low >> 16 & 0xff] ^
+              tables[4][low >> 24] ^ tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^
               tables[1][high >> 16 & 0xff] ^ tables[0][high >> 24];
     }
     for (; length > 0; data++, length--)
@@ -216,8 +215,7 @@ static const struct {
     {{66, 171, 56, 7, 190, 131, 112, 161}, PBS_BLOB_PLAIN, PBS_BLOB_HEADER_SIZE},
     {{49, 185, 88, 66, 111, 182, 163, 127}, PBS_BLOB_ZSTD, PBS_BLOB_HEADER_SIZE},
     {{123, 103, 133, 190, 34, 45, 76, 240}, PBS_BLOB_ENCRYPTED, PBS_BLOB_ENCRYPTED_HEADER_SIZE},
-    {{230, 89, 27, 191, 11, 191, 216, 11}, PBS_BLOB_ZSTD_ENCRYPTED,
-     PBS_BLOB_ENCRYPTED_HEADER_SIZE},
+    {{230, 89, 27, 191, 11, 191, 216, 11}, PBS_BLOB_ZSTD_ENCRYPTED, PBS_BLOB_ENCRYPTED_HEADER_SIZE},
 };
 
 int pbs_blob_read_header(const uint8_t *data, size_t length, struct pbs_blob_header *out)

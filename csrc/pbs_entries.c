@@ -18,7 +18,8 @@ int pbs_entries_changed(const struct pbs_index *index, const struct pbs_index *p
         index->chunk_size != previous->chunk_size)
         return PBS_E_INVALID;
     for (size_t pos = first; pos < first + n; pos++)
-        if (memcmp(pbs_index_digest(index, pos), pbs_index_digest(previous, pos), PBS_DIGEST_SIZE) != 0)
+        if (memcmp(pbs_index_digest(index, pos), pbs_index_digest(previous, pos),
+                   PBS_DIGEST_SIZE) != 0)
             out[changed++] = (uint32_t)pos;
     /* Only the last entry's size can differ where all chunks but the last are of one size. */
     size_t last = index->n - 1;

@@ -64,8 +64,7 @@ static int answered(struct pbs_h2 *h2, struct pbs_h2_stream *stream, uint32_t at
 }
 
 /* The peer ended the stream: no RST_STREAM in return. */
-static int ended(struct pbs_h2 *h2, struct pbs_h2_stream *stream, uint32_t at,
-                 uint32_t reset_code)
+static int ended(struct pbs_h2 *h2, struct pbs_h2_stream *stream, uint32_t at, uint32_t reset_code)
 {
     pbs_h2_streams_drop_body(&h2->streams, stream);
     return answered(h2, stream, at, reset_code);

@@ -39,8 +39,7 @@ void pbs_h2_message_free(struct pbs_h2_message *message)
 
 struct pbs_h2_message *pbs_h2_message_drop_body(struct pbs_h2_message *message)
 {
-    struct pbs_h2_message *smaller =
-        realloc(message, sizeof *message + message->message.head_len);
+    struct pbs_h2_message *smaller = realloc(message, sizeof *message + message->message.head_len);
 
     if (!smaller) /* then it keeps the memory */
         smaller = message;

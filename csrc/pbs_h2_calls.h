@@ -76,14 +76,14 @@ size_t pbs_h2_calls_bytes(const struct pbs_h2_calls *calls);
 
 struct pbs_h2_answer {
     uint32_t tag;
-    int is_upload;       /* a chunk upload that failed; job tells which (successes are not told) */
+    int is_upload; /* a chunk upload that failed; job tells which (successes are not told) */
     uint64_t job;
-    unsigned status;     /* of HTTP; 0: the stream was reset, reset_code says how (a GOAWAY that
-                          * leaves a stream out counts as REFUSED_STREAM, 7) */
+    unsigned status; /* of HTTP; 0: the stream was reset, reset_code says how (a GOAWAY that
+                      * leaves a stream out counts as REFUSED_STREAM, 7) */
     uint32_t reset_code;
-    int is_part;         /* body is part of a body that goes on with the next answer of this tag */
-    int body_too_large;  /* the body was longer than max_body, and is cut there */
-    uint8_t *body;       /* to be freed with free(); may be NULL */
+    int is_part;        /* body is part of a body that goes on with the next answer of this tag */
+    int body_too_large; /* the body was longer than max_body, and is cut there */
+    uint8_t *body;      /* to be freed with free(); may be NULL */
     size_t body_len;
 };
 

@@ -22,15 +22,13 @@ int pbs_h2_put(struct pbs_h2 *h2, enum pbs_h2_frame_type type, unsigned flags, u
     uint8_t header[PBS_FRAME_HEADER];
 
     if (h2->control.len > MAX_CONTROL)
-        return pbs_h2_broken(h2, PBS_E_TOO_LARGE,
-                             "the target makes us answer more than it reads");
+        return pbs_h2_broken(h2, PBS_E_TOO_LARGE, "the target makes us answer more than it reads");
     pbs_h2_put_frame_header(header, len, type, flags, stream);
     int status = pbs_buffer_append(&h2->control, header, sizeof header);
     return status ? status : pbs_buffer_append(&h2->control, payload, len);
 }
 
-int pbs_h2_put_u32(struct pbs_h2 *h2, enum pbs_h2_frame_type type, uint32_t stream,
-                   uint32_t value)
+int pbs_h2_put_u32(struct pbs_h2 *h2, enum pbs_h2_frame_type type, uint32_t stream, uint32_t value)
 {
     uint8_t payload[4];
 

@@ -68,8 +68,7 @@ int pbs_h2_broken(struct pbs_h2 *h2, int status, const char *why);
  * peer reads none of those we sent. */
 int pbs_h2_put(struct pbs_h2 *h2, enum pbs_h2_frame_type type, unsigned flags, uint32_t stream,
                const void *payload, size_t len);
-int pbs_h2_put_u32(struct pbs_h2 *h2, enum pbs_h2_frame_type type, uint32_t stream,
-                   uint32_t value);
+int pbs_h2_put_u32(struct pbs_h2 *h2, enum pbs_h2_frame_type type, uint32_t stream, uint32_t value);
 
 /* Queue what a client has to begin with. */
 int pbs_h2_put_preface(struct pbs_h2 *h2);

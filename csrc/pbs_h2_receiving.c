@@ -100,8 +100,7 @@ static int on_goaway(struct pbs_h2 *h2, const struct pbs_h2_frame *frame)
 static int on_frame(struct pbs_h2 *h2, struct pbs_h2_frame *frame)
 {
     if (h2->block.stream && frame->type != PBS_H2_CONTINUATION)
-        return pbs_h2_broken(h2, PBS_E_PROTOCOL,
-                             "a header block is interrupted by another frame");
+        return pbs_h2_broken(h2, PBS_E_PROTOCOL, "a header block is interrupted by another frame");
     if (!h2->settings_seen && frame->type != PBS_H2_SETTINGS)
         return pbs_h2_broken(h2, PBS_E_PROTOCOL,
                              "the target does not begin with its HTTP/2 settings");
@@ -138,9 +137,9 @@ int pbs_h2_take_input(struct pbs_h2 *h2, const uint8_t *data, size_t len)
     for (;;) {
         int status = pbs_h2_reader_next(&h2->reader, &frame, &found);
         if (status == PBS_E_PROTOCOL)
-            return pbs_h2_broken(h2, status, h2->settings_seen
-                                                 ? "a frame longer than we allow"
-                                                 : "the target does not speak HTTP/2");
+            return pbs_h2_broken(h2, status,
+                                 h2->settings_seen ? "a frame longer than we allow"
+                                                   : "the target does not speak HTTP/2");
         if (!status && found)
             status = on_frame(h2, &frame);
         if (status || !found)

@@ -81,8 +81,8 @@ static int first_output(struct pbs_h2 *h2, struct pbs_h2_stream *stream, size_t 
 }
 
 /* The next DATA frame of a stream that has begun. */
-static int next_data(struct pbs_h2 *h2, struct pbs_h2_stream *stream, size_t n,
-                     const uint8_t **out, size_t *out_len)
+static int next_data(struct pbs_h2 *h2, struct pbs_h2_stream *stream, size_t n, const uint8_t **out,
+                     size_t *out_len)
 {
     /* The body begins PBS_FRAME_HEADER bytes behind the head, so this is in front of the rest. */
     uint8_t *header = stream->out.start + stream->out.head_len + stream->sent;

@@ -11,6 +11,7 @@ static const struct {
     const char *name;
     const char *value;
 } static_table[] = {
+    /* clang-format off */
     {":authority", ""}, {":method", "GET"}, {":method", "POST"}, {":path", "/"},
     {":path", "/index.html"}, {":scheme", "http"}, {":scheme", "https"}, {":status", "200"},
     {":status", "204"}, {":status", "206"}, {":status", "304"}, {":status", "400"},
@@ -27,6 +28,7 @@ static const struct {
     {"referer", ""}, {"refresh", ""}, {"retry-after", ""}, {"server", ""}, {"set-cookie", ""},
     {"strict-transport-security", ""}, {"transfer-encoding", ""}, {"user-agent", ""},
     {"vary", ""}, {"via", ""}, {"www-authenticate", ""},
+    /* clang-format on */
 };
 
 #define STATIC_ROWS (sizeof static_table / sizeof static_table[0])
@@ -53,8 +55,8 @@ static const uint8_t code_length[SYMBOLS] = {
 };
 
 static struct {
-    uint32_t first_code[MAX_CODE + 2];  /* smallest code of this length */
-    uint16_t first_rank[MAX_CODE + 2];  /* how many symbols have a shorter one */
+    uint32_t first_code[MAX_CODE + 2]; /* smallest code of this length */
+    uint16_t first_rank[MAX_CODE + 2]; /* how many symbols have a shorter one */
     uint16_t count[MAX_CODE + 2];
     uint16_t symbol[SYMBOLS]; /* by length, then by value */
 } huffman;
@@ -90,8 +92,8 @@ static int huffman_decode(const uint8_t *in, size_t len, uint8_t *out, size_t *o
             return PBS_E_PROTOCOL;
         if (length < MIN_CODE || code - huffman.first_code[length] >= huffman.count[length])
             continue;
-        uint16_t symbol = huffman.symbol[huffman.first_rank[length] + code -
-                                         huffman.first_code[length]];
+        uint16_t symbol =
+            huffman.symbol[huffman.first_rank[length] + code - huffman.first_code[length]];
         if (symbol == EOS)
             return PBS_E_PROTOCOL;
         if (n == PBS_HPACK_STRING_MAX)

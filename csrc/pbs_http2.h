@@ -59,20 +59,20 @@ size_t pbs_h2_unsent_calls(const struct pbs_h2 *h2);
 int pbs_h2_next_answer(struct pbs_h2 *h2, struct pbs_h2_answer *out);
 
 struct pbs_h2_state {
-    uint64_t sent_bytes;         /* payload of DATA frames */
-    uint64_t received_bytes;     /* likewise, as far as it was wanted */
-    uint64_t uploads_done;       /* answered with success */
-    uint64_t uploads_bytes;      /* body bytes of those */
-    uint64_t requests;           /* streams opened */
-    uint64_t refused;            /* streams the peer refused, sent again */
+    uint64_t sent_bytes;     /* payload of DATA frames */
+    uint64_t received_bytes; /* likewise, as far as it was wanted */
+    uint64_t uploads_done;   /* answered with success */
+    uint64_t uploads_bytes;  /* body bytes of those */
+    uint64_t requests;       /* streams opened */
+    uint64_t refused;        /* streams the peer refused, sent again */
     uint32_t open_streams;
-    uint32_t calls_waiting;      /* submitted, not yet on a stream */
+    uint32_t calls_waiting; /* submitted, not yet on a stream */
     uint32_t peer_max_streams;
     uint32_t peer_frame_size;
     uint32_t peer_initial_window;
-    int64_t send_window;         /* of the connection */
-    int settings_seen;           /* the peer's first SETTINGS have come */
-    int going_away;              /* no new streams: a GOAWAY without error has come, or ids ran out */
+    int64_t send_window; /* of the connection */
+    int settings_seen;   /* the peer's first SETTINGS have come */
+    int going_away;      /* no new streams: a GOAWAY without error has come, or ids ran out */
 };
 
 void pbs_h2_state(const struct pbs_h2 *h2, struct pbs_h2_state *out);

@@ -75,8 +75,8 @@ static bool patch(uintptr_t address)
         return false;
     uintptr_t from = address & page_mask;
     atomic_store(&slot->shrunk, true);
-    void *zeros = mmap((void *)from, end - from, PROT_READ,
-                       MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *zeros = mmap((void *)from, end - from, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS,
+                       -1, 0);
     return zeros != MAP_FAILED;
 }
 

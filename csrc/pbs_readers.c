@@ -241,8 +241,8 @@ static int read_chunk(const struct pbs_readers *readers, struct chunk *chunk, ui
     if (chunk->watched)
         chunk->slept -= times_slept();
     int status = pbs_chunk_read(chunk->fd, chunk->body_len, chunk->job->plain_size,
-                                chunk->job->encrypted,
-                                memory + chunk->head_len + PBS_FRAME_HEADER, &chunk->error);
+                                chunk->job->encrypted, memory + chunk->head_len + PBS_FRAME_HEADER,
+                                &chunk->error);
     close(chunk->fd);
     chunk->fd = -1;
     if (!status)

@@ -119,8 +119,7 @@ uint64_t pbs_upload_acknowledged(const struct pbs_upload *upload)
     return upload->readers.jobs.acknowledged; /* likewise */
 }
 
-int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after,
-                    struct pbs_upload_piece *out)
+int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after, struct pbs_upload_piece *out)
 {
     struct pbs_readers *readers = &upload->readers;
 

@@ -23,14 +23,14 @@
 #include "pbs_request.h"
 
 struct pbs_upload_options {
-    int chunks_fd;           /* the folder `.chunks`; borrowed, open as long as the object lives */
-    unsigned readers;        /* threads that read ahead at most: 1 or more. There is one to begin
-                              * with; slow reads that the sender waits for bring more of them, and
-                              * more of buffer_bytes into use */
-    size_t buffer_bytes;     /* bound of what is in memory; one chunk alone may need more. 0: as
-                              * much as the largest chunk needs */
-    uint32_t open_delay_us;  /* every open takes this much longer: a slow disk, for tests */
-    const char *authority;   /* `:authority` of the requests; copied */
+    int chunks_fd;          /* the folder `.chunks`; borrowed, open as long as the object lives */
+    unsigned readers;       /* threads that read ahead at most: 1 or more. There is one to begin
+                             * with; slow reads that the sender waits for bring more of them, and
+                             * more of buffer_bytes into use */
+    size_t buffer_bytes;    /* bound of what is in memory; one chunk alone may need more. 0: as
+                             * much as the largest chunk needs */
+    uint32_t open_delay_us; /* every open takes this much longer: a slow disk, for tests */
+    const char *authority;  /* `:authority` of the requests; copied */
 };
 
 struct pbs_upload;
@@ -81,8 +81,7 @@ struct pbs_upload_piece {
  * `after` (NULL: wherever it lies). Returns 1 and fills *out; 0: it lies elsewhere, or none is ready
  * yet (the event fd will tell) or ever. Its memory is the caller's until pbs_upload_release.
  */
-int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after,
-                    struct pbs_upload_piece *out);
+int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after, struct pbs_upload_piece *out);
 
 /* Every byte of this piece has been sent; its memory may serve another chunk. */
 void pbs_upload_release(struct pbs_upload *upload, uint64_t slot);

@@ -16,23 +16,23 @@
     } while (0)
 
 /* Like CHECK(a == b) for integers, and shows them. */
-#define CHECK_EQUAL(a, b)                                                                       \
-    do {                                                                                        \
-        long long left_ = (long long)(a);                                                       \
-        long long right_ = (long long)(b);                                                      \
-        if (left_ != right_) {                                                                  \
-            fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #a, left_,     \
-                    right_);                                                                    \
-            exit(1);                                                                            \
-        }                                                                                       \
+#define CHECK_EQUAL(a, b)                                                                   \
+    do {                                                                                    \
+        long long left_ = (long long)(a);                                                   \
+        long long right_ = (long long)(b);                                                  \
+        if (left_ != right_) {                                                              \
+            fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #a, left_, \
+                    right_);                                                                \
+            exit(1);                                                                        \
+        }                                                                                   \
     } while (0)
 
 /* Run one test function and say so, so that a crash names its test. */
-#define RUN(test)                   \
-    do {                            \
-        printf("  %s\n", #test);    \
-        fflush(stdout);             \
-        test();                     \
+#define RUN(test)                \
+    do {                         \
+        printf("  %s\n", #test); \
+        fflush(stdout);          \
+        test();                  \
     } while (0)
 
 /* xorshift64*: the same numbers from the same seed (not 0) everywhere. */

@@ -142,8 +142,7 @@ static void flipped_bits_are_found(void)
             else if (bit / 8 >= 12 && bit / 8 < header_size(kind))
                 expected = PBS_OK;
             CHECK_EQUAL(pbs_blob_check(blob, length, 1, &found), expected);
-            CHECK_EQUAL(pbs_blob_check(blob, length, 0, &found),
-                        bit < 64 ? PBS_E_MAGIC : PBS_OK);
+            CHECK_EQUAL(pbs_blob_check(blob, length, 0, &found), bit < 64 ? PBS_E_MAGIC : PBS_OK);
             blob[bit / 8] ^= (uint8_t)(1u << bit % 8);
         }
         free(blob);

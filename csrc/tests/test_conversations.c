@@ -64,7 +64,8 @@ static uint32_t file_of_path(const uint8_t *block, size_t len)
     return FILES;
 }
 
-static void peer_headers(struct peer *peer, uint32_t id, int flags, const uint8_t *block, size_t len)
+static void peer_headers(struct peer *peer, uint32_t id, int flags, const uint8_t *block,
+                         size_t len)
 {
     CHECK(peer->n_streams < PEER_STREAMS && id == 2 * peer->n_streams + 1);
     CHECK(flags & END_HEADERS && peer->n_open < peer->now.streams);
@@ -161,7 +162,8 @@ static void peer_answer(struct peer *peer, struct peer_stream *stream, unsigned 
     if (!(flags & END_STREAM)) {
         char padded[40] = {(char)below(20)};
         memcpy(padded + 1, body, (size_t)len);
-        put_frame(&peer->out, DATA, PADDED, stream->id, padded, 1 + (size_t)len + (size_t)padded[0]);
+        put_frame(&peer->out, DATA, PADDED, stream->id, padded,
+                  1 + (size_t)len + (size_t)padded[0]);
         put_frame(&peer->out, DATA, END_STREAM, stream->id, NULL, 0);
     }
     peer_close(peer, stream);
@@ -181,7 +183,9 @@ static void peer_new_settings(struct peer *peer)
         return;
     for (int i = 0; i < 3; i++) {
         pbs_store_be16(payload + 6 * i, (uint16_t)(MAX_STREAMS_SETTING + i));
-        pbs_store_be32(payload + 6 * i + 2, i == 0 ? next.streams : i == 1 ? next.window : next.frame);
+        pbs_store_be32(payload + 6 * i + 2, i == 0   ? next.streams
+                                            : i == 1 ? next.window
+                                                     : next.frame);
     }
     put_frame(&peer->out, SETTINGS, 0, 0, payload, sizeof payload);
     peer->pending[peer->n_pending++] = next;
@@ -327,7 +331,8 @@ static struct wire converse(void)
             while (peer->n_pending)
                 deliver(peer, h2), exchange(h2, peer);
             put_setting(&peer->out, MAX_STREAMS_SETTING, 5);
-            peer->pending[peer->n_pending++] = (struct settings){peer->now.window, peer->now.frame, 5};
+            peer->pending[peer->n_pending++] = (struct settings){peer->now.window, peer->now.frame,
+                                                                 5};
         }
         if (!exchange(h2, peer) && ending)
             poll(&ready, 1, 1);

@@ -365,7 +365,8 @@ static void too_many_rows_are_refused(void)
     uint8_t key[PBS_DIGESTS_KEY_SIZE] = {1};
     uint8_t digest[32] = {0};
     size_t added = 77;
-    CHECK_EQUAL(pbs_digests_new(key, (uint64_t)PBS_DIGESTS_MAX_ROWS + 1, NULL, &set), PBS_E_TOO_LARGE);
+    CHECK_EQUAL(pbs_digests_new(key, (uint64_t)PBS_DIGESTS_MAX_ROWS + 1, NULL, &set),
+                PBS_E_TOO_LARGE);
     CHECK(set == NULL);
     set = new_set(0);
     /* One row again and again: a batch of any length without its memory. */

@@ -33,12 +33,12 @@ static void broken_rules_end_the_connection(void)
     CHECK_EQUAL(STATUS_AFTER("\0\0\1\1\5\0\0\0\7\x88"), PBS_E_PROTOCOL);
     CHECK_EQUAL(STATUS_AFTER("\0\0\0\1\5\0\0\0\1"), PBS_E_PROTOCOL);
     CHECK_EQUAL(STATUS_AFTER("\0\0\2\1\5\0\0\0\1\x88\x88"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\3" "099"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\3" "600"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\3" "2 0"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(STATUS_AFTER("\0\0\4\1\5\0\0\0\1\x08\2" "20"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(STATUS_AFTER("\0\0\6\1\5\0\0\0\1\x08\3" "000\x88"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\3" "100"), PBS_E_PROTOCOL);
+    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\003099"), PBS_E_PROTOCOL);
+    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\003600"), PBS_E_PROTOCOL);
+    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\0032 0"), PBS_E_PROTOCOL);
+    CHECK_EQUAL(STATUS_AFTER("\0\0\4\1\5\0\0\0\1\x08\00220"), PBS_E_PROTOCOL);
+    CHECK_EQUAL(STATUS_AFTER("\0\0\6\1\5\0\0\0\1\x08\003000\x88"), PBS_E_PROTOCOL);
+    CHECK_EQUAL(STATUS_AFTER("\0\0\5\1\5\0\0\0\1\x08\003100"), PBS_E_PROTOCOL);
     CHECK_EQUAL(STATUS_AFTER("\0\0\1\1\5\0\0\0\1\xff"), PBS_E_PROTOCOL);
     /* Headers twice, trailers that do not end, or with a status. */
     CHECK_EQUAL(STATUS_AFTER("\0\0\1\1\4\0\0\0\1\x88\0\0\1\1\4\0\0\0\1\xa0"), PBS_E_PROTOCOL);
@@ -64,7 +64,8 @@ static void broken_rules_end_the_connection(void)
     CHECK_EQUAL(STATUS_AFTER("\0\0\3\x08\0\0\0\0\0\0\0\1"), PBS_E_PROTOCOL);
     CHECK_EQUAL(STATUS_AFTER("\0\0\4\x08\0\0\0\0\0\x7f\xff\xff\xff"), PBS_OK); /* all was used */
     CHECK_EQUAL(STATUS_AFTER("\0\0\4\x08\0\0\0\0\0\x7f\xff\xff\xff"
-                             "\0\0\4\x08\0\0\0\0\0\0\0\0\1"), PBS_E_FLOW);
+                             "\0\0\4\x08\0\0\0\0\0\0\0\0\1"),
+                PBS_E_FLOW);
     CHECK_EQUAL(STATUS_AFTER("\0\0\4\x08\0\0\0\0\1\x7f\xff\xff\xff"), PBS_E_FLOW);
     CHECK_EQUAL(STATUS_AFTER("\0\0\4\x08\0\0\0\0\5\0\0\0\1"), PBS_E_PROTOCOL);
     /* SETTINGS: on a stream, of a wrong length, values out of range, an ACK with content. */
@@ -77,7 +78,8 @@ static void broken_rules_end_the_connection(void)
     CHECK_EQUAL(STATUS_AFTER("\0\0\6\4\1\0\0\0\0\0\5\0\0\x40\0"), PBS_E_PROTOCOL);
     /* A stream's window that a setting lifts beyond the limit. */
     CHECK_EQUAL(STATUS_AFTER("\0\0\4\x08\0\0\0\0\1\x7f\0\0\0"
-                             "\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff"), PBS_E_FLOW);
+                             "\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff"),
+                PBS_E_FLOW);
     /* The others. */
     CHECK_EQUAL(STATUS_AFTER("\0\0\4\3\0\0\0\0\0\0\0\0\0"), PBS_E_PROTOCOL);
     CHECK_EQUAL(STATUS_AFTER("\0\0\5\3\0\0\0\0\1\0\0\0\0\0"), PBS_E_PROTOCOL);

@@ -141,19 +141,19 @@ static void answers_of_the_rfc_decode(void)
 static void what_is_no_hpack_is_refused(void)
 {
     CHECK_EQUAL(status_of(""), PBS_OK);
-    CHECK_EQUAL(status_of("80"), PBS_E_PROTOCOL);             /* index 0 */
-    CHECK_EQUAL(status_of("be"), PBS_E_PROTOCOL);             /* the table is empty */
-    CHECK_EQUAL(status_of("ff"), PBS_E_PROTOCOL);             /* half an integer */
+    CHECK_EQUAL(status_of("80"), PBS_E_PROTOCOL); /* index 0 */
+    CHECK_EQUAL(status_of("be"), PBS_E_PROTOCOL); /* the table is empty */
+    CHECK_EQUAL(status_of("ff"), PBS_E_PROTOCOL); /* half an integer */
     CHECK_EQUAL(status_of("ffffffffffffffff7f"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(status_of("ff808080808000"), PBS_E_PROTOCOL); /* zeros without end */
-    CHECK_EQUAL(status_of("00"), PBS_E_PROTOCOL);             /* no name */
-    CHECK_EQUAL(status_of("000161"), PBS_E_PROTOCOL);         /* no value */
+    CHECK_EQUAL(status_of("ff808080808000"), PBS_E_PROTOCOL);  /* zeros without end */
+    CHECK_EQUAL(status_of("00"), PBS_E_PROTOCOL);              /* no name */
+    CHECK_EQUAL(status_of("000161"), PBS_E_PROTOCOL);          /* no value */
     CHECK_EQUAL(status_of("0003616263 0461"), PBS_E_PROTOCOL); /* longer than the block */
     CHECK_EQUAL(status_of("0001 61 7fffffffff0f"), PBS_E_PROTOCOL);
-    CHECK_EQUAL(status_of("3fe11f"), PBS_OK);                 /* table of 4,096 */
-    CHECK_EQUAL(status_of("3fe21f"), PBS_E_PROTOCOL);         /* of 4,097 */
+    CHECK_EQUAL(status_of("3fe11f"), PBS_OK);         /* table of 4,096 */
+    CHECK_EQUAL(status_of("3fe21f"), PBS_E_PROTOCOL); /* of 4,097 */
     CHECK_EQUAL(status_of("2020"), PBS_OK);
-    CHECK_EQUAL(status_of("8220"), PBS_E_PROTOCOL);           /* a size behind a header */
+    CHECK_EQUAL(status_of("8220"), PBS_E_PROTOCOL); /* a size behind a header */
     /* Huffman: padding of 8 ones, of zeros, EOS itself, and a code cut short. */
     CHECK_EQUAL(status_of("0481 ff"), PBS_E_PROTOCOL);
     CHECK_EQUAL(status_of("0481 18"), PBS_E_PROTOCOL);

@@ -1,8 +1,8 @@
 /* Requests: what they are on the wire, and when they go out, wait or are made again. */
 #include "expect.h"
 
-#define PREFACE                                                                            \
-    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"                                                     \
+#define PREFACE                                                                             \
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"                                                      \
     "\0\0\x0c\4\0\0\0\0\0\0\2\0\0\0\0\0\4\0\0\x40\0" /* no push, windows of 16,384 bytes */ \
     "\0\0\4\x08\0\0\0\0\0\x7f\xff\0\0"               /* but 2^31-1 for the connection */
 
@@ -17,8 +17,8 @@ static void requests_are_what_they_should_be(void)
     call(h2, 1, "GET", 0, PBS_H2_COLLECT, 10);
     call(h2, 2, "PUT", 3, PBS_H2_COLLECT, 10);
     call(h2, 3, "GET", 0, PBS_H2_DOWNLOAD, 10);
-    EXPECT_OUTPUT(h2, "\0\0\x0b\1\5\0\0\0\1" GET_BLOCK
-                      "\0\0\x13\1\4\0\0\0\3" PUT_BLOCK "\0\0\3\0\1\0\0\0\3\2\3\4"
+    EXPECT_OUTPUT(h2, "\0\0\x0b\1\5\0\0\0\1" GET_BLOCK "\0\0\x13\1\4\0\0\0\3" PUT_BLOCK
+                      "\0\0\3\0\1\0\0\0\3\2\3\4"
                       "\0\0\x0b\1\5\0\0\0\5" GET_BLOCK "\0\0\4\x08\0\0\0\0\5\1\0\0\0");
     CHECK_EQUAL(state_of(h2).open_streams, 3);
     pbs_h2_free(h2);
@@ -79,7 +79,8 @@ static void bodies_keep_to_windows_and_frames(void)
     EXPECT_OUTPUT(h2, PREFACE);
     call(h2, 7, "PUT", 3, PBS_H2_COLLECT, 10);
     EXPECT_OUTPUT(h2, "\0\0\x13\1\4\0\0\0\1" PUT_BLOCK "\0\0\1\0\0\0\0\0\1\7"
-                      "\0\0\1\0\0\0\0\0\1\x08" "\0\0\1\0\1\0\0\0\1\x09");
+                      "\0\0\1\0\0\0\0\0\1\x08"
+                      "\0\0\1\0\1\0\0\0\1\x09");
     pbs_h2_free(h2);
     free(in.bytes);
 }
@@ -222,7 +223,7 @@ static void bytes_come_in_any_pieces(void)
     put_status(&in, 0, 1, 404);
     put_frame(&in, DATA, END_STREAM, 1, "not there", 9);
     put_frame(&in, HEADERS, END_STREAM, 3, "\x48", 1);
-    put_frame(&in, CONTINUATION, END_HEADERS, 3, "\3" "503", 4);
+    put_frame(&in, CONTINUATION, END_HEADERS, 3, "\003503", 4);
     put_frame(&in, HEADERS, END_STREAM | END_HEADERS, 5, "\xbe", 1);
     for (size_t cut = 0; cut <= in.len; cut++) {
         struct pbs_h2 *h2 = new_h2(1, 1);

@@ -155,7 +155,7 @@ static void released_pages_go_and_come_again(void)
     CHECK_EQUAL(resident(&map), pages);
     pbs_map_release(map.base + 500 * page + 1, 200 * page);
     CHECK(resident(&map) <= pages - 200 && resident(&map) >= 2000); /* some around go along */
-    pbs_map_release(map.base + (pages - 1) * page, SIZE_MAX); /* never beyond the end */
+    pbs_map_release(map.base + (pages - 1) * page, SIZE_MAX);       /* never beyond the end */
     touch(&map, 0, map.length);
     pbs_map_release(map.base, map.length);
     CHECK_EQUAL(resident(&map), 0);

@@ -36,8 +36,8 @@ static inline void put(struct wire *wire, const void *bytes, size_t len)
     wire->len += len;
 }
 
-static inline void put_frame(struct wire *wire, int type, int flags, uint32_t stream, const void *payload,
-                      size_t len)
+static inline void put_frame(struct wire *wire, int type, int flags, uint32_t stream,
+                             const void *payload, size_t len)
 {
     uint8_t header[9];
     pbs_store_be24(header, (uint32_t)len);
@@ -117,7 +117,7 @@ static inline void submit(struct pbs_h2 *h2, const struct pbs_h2_call *wanted, s
 }
 
 static inline void call(struct pbs_h2 *h2, uint32_t tag, const char *method, size_t body_len,
-                 enum pbs_h2_answer_mode mode, size_t max_body)
+                        enum pbs_h2_answer_mode mode, size_t max_body)
 {
     struct pbs_h2_call wanted = {.method = method,
                                  .authority = AUTHORITY,
