@@ -71,6 +71,16 @@ def recorded_target(fixtures_dir: Path, tmp_path: Path) -> Iterator[TargetServer
 
 
 @pytest.fixture
+def recordings(fixtures_dir: Path) -> Path:
+    return fixtures_dir / "protocol"
+
+
+@pytest.fixture
+def address(recorded_target: TargetServer) -> tuple[str, int]:
+    return recorded_target.address
+
+
+@pytest.fixture
 def make_target(tmp_path: Path) -> Iterator[MakeTarget]:
     """Starts targets with a datastore ``store`` and three identities; arguments as theirs."""
     with contextlib.ExitStack() as stack:
