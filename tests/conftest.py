@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from tests.own_host import be_without_pbs
 
 from pbs_push.demo.sample import write_sample
 from pbs_push.push import run_lock
+
+be_without_pbs()
 
 _FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 

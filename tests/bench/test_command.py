@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from tests.bench.conftest import SECRET, Place
+from tests.own_host import COMMAND
 
 from pbs_push.bench import Bench, Limit, machine
 from pbs_push.bench.link import BENCHMARK_GROUP, LinkBench
@@ -26,11 +26,10 @@ FAST = ["bench", "--seconds", "0.005"]
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_requests: None) -> None:
+def _clean(monkeypatch: pytest.MonkeyPatch, small_requests: None) -> None:
     for name in list(os.environ):
         if name.startswith("PBS_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("pbs_push.access.host.DEFAULT_CONFIG_DIR", tmp_path / "none")
     monkeypatch.setattr(machine, "DIGESTS", 4096)
 
 
@@ -273,7 +272,7 @@ def test_traces_are_looked_for_after_a_failure(
 def test_ctrl_c(environment: Place) -> None:
     """A real process and a real signal, in the middle of uploading."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pbs_push", "bench", "--seconds", "60", "--json"],
+        [*COMMAND, "bench", "--seconds", "60", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

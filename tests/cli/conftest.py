@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pbs_push.access import host
 from pbs_push.cli.app import run
 from pbs_push.demo.sample import write_sample
 from pbs_push.target import Identities, TargetOptions, TargetServer, create_datastore
@@ -51,11 +50,10 @@ Cli = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("PBS_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(host, "DEFAULT_CONFIG_DIR", tmp_path / "no-configuration")
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.own_host import COMMAND
 
 import pbs_push
 from pbs_push import errors
@@ -111,7 +112,7 @@ def test_an_error_of_our_own_is_not_hidden(cli: Cli, monkeypatch: pytest.MonkeyP
 
 def process(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pbs_push", *map(str, arguments)],
+        [*COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,7 +153,7 @@ def test_who_reads_may_leave(small_source: Path) -> None:
 def test_a_full_disk_behind_stdout_is_an_error(small_source: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "pbs_push", "list", small_source],
+            [*COMMAND, "list", small_source],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -184,3 +185,9 @@ def test_commands_are_imported_when_they_are_called() -> None:
 
 def test_version(cli: Cli) -> None:
     assert cli("--version").succeeded().out == f"pbs-push {pbs_push.__version__}\n"
+
+
+def test_the_package_runs_as_the_command() -> None:
+    asked = [sys.executable, "-m", "pbs_push", "--version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert done.stdout == f"pbs-push {pbs_push.__version__}\n"

@@ -6,13 +6,13 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.own_host import COMMAND
 
 from pbs_push.cli import interrupts
 from pbs_push.cli.interrupts import run_interruptibly
@@ -31,7 +31,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def push_command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "pbs_push", "push", *map(str, arguments)]
+    return [*COMMAND, "push", *map(str, arguments)]
 
 
 def place_environment() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,19 @@ def test_what_cannot_be_honoured_is_refused(settings: dict[str, object], words: 
         options_of(SyncJob(**{**BASIC, **settings}), Access(), None, {})
 
 
-def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:
-    config = ["--config-dir", fixtures_dir / "config"]
+@pytest.fixture
+def real_config(fixtures_dir: Path, tmp_path: Path) -> Path:
+    """A real PBS's configuration, moved away from where it leads to on such a host."""
+    folder = Path(shutil.copytree(fixtures_dir / "config", tmp_path / "etc"))
+    for name in ("encryption-keys.cfg", "datastore.cfg"):
+        text = (folder / name).read_text()
+        assert "path /" in text
+        (folder / name).write_text(text.replace("path /", f"path {folder}/"))
+    return folder
+
+
+def test_list_of_the_real_ones(cli: Cli, real_config: Path) -> None:
+    config = ["--config-dir", real_config]
     lines = cli("job", "list", *config).succeeded().out.splitlines()
     assert "fixpush-1  push: fixsrc/a -> fixremote:offsite/mirror/site1  (sat 18:15)" in lines
     jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
@@ -96,8 +108,8 @@ def test_list_of_the_real_ones(cli: Cli, fixtures_dir: Path) -> None:
     assert "sync-direction push" in jobs["fixpull-1"]["problem"]
 
 
-def test_run_of_a_real_one_that_cannot_be(cli: Cli, fixtures_dir: Path) -> None:
-    config = ["--config-dir", fixtures_dir / "config"]
+def test_run_of_a_real_one_that_cannot_be(cli: Cli, real_config: Path) -> None:
+    config = ["--config-dir", real_config]
     cli("job", "run", "fixpush-1", *config).failed(2, "encryption key file", "No such file")
     cli("job", "run", "fixpull-1", *config).failed(2, "fixpull-1", "pull job")
     cli("job", "run", "nope", *config).failed(2, "'nope'", "sync.cfg")

@@ -6,10 +6,10 @@ import functools
 import shlex
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.own_host import COMMAND
 
 from pbs_push.cli import serve_command
 from pbs_push.cli.serve_command import Address
@@ -37,7 +37,7 @@ def test_the_printed_command_pushes(
         environment = dict(word.split("=", 1) for word in words[:2])
         assert words[2:5] == ["pbs-push", "push", "SOURCE"]
         done = subprocess.run(
-            [sys.executable, "-m", "pbs_push", "push", small_source, words[5], "--ns", "lab"],
+            [*COMMAND, "push", small_source, words[5], "--ns", "lab"],
             env=environment,
             capture_output=True,
             text=True,

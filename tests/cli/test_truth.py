@@ -8,10 +8,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.own_host import COMMAND
 
 from .conftest import SECRET, Cli, Place
 from .test_jobs import config_dir
@@ -25,7 +25,7 @@ ONE = ("--group-filter", "group:vm/100", "--max-depth", 0)
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "pbs_push", *map(str, arguments)]
+    return [*COMMAND, *map(str, arguments)]
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-"])

@@ -61,10 +61,11 @@ def push(source: str, repository: str, fingerprint: str, options: dict[str, Any]
     key = options.pop("key", None)
     if key is not None:
         options["encryption_key"] = pbs_push.CryptKey(bytes.fromhex(key))
+    datastore = pbs_push.Datastore(source, lock_root=Path(f"{source}.no-pbs"))
     target = pbs_push.Target(repository, SECRET, bytes.fromhex(fingerprint))
     say(begun=True)
     with target:
-        report = pbs_push.push(source, target, pbs_push.PushOptions(**options))
+        report = pbs_push.push(datastore, target, pbs_push.PushOptions(**options))
     say(status=report.exit_status, counts={one.value: n for one, n in report.counts.items()})
 
 

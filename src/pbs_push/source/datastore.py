@@ -45,6 +45,9 @@ from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
 from pbs_push.source.locks import SnapshotLocks
 from pbs_push.source.snapshot import OpenSnapshot, open_snapshot
 
+RUN_FOLDER: Final = Path("/run/proxmox-backup")
+"""Where PBS keeps its run-time state on its host."""
+
 _ROOT: Final = Namespace()
 _MAX_OWNER_FILE: Final = 4 << 10
 _MAX_NOTES_FILE: Final = 1 << 20
@@ -62,7 +65,8 @@ class Datastore:
 
     Holds no open files and nothing that was found, so it may be shared between threads and pushes,
     and sent to other processes. ``name`` is what PBS calls the datastore (its locks go by that
-    name); the directory's name unless given. ``lock_root`` is where PBS keeps its run-time state.
+    name); the directory's name unless given. ``lock_root`` is where PBS keeps its run-time state
+    (None: /run/proxmox-backup).
     """
 
     def __init__(
@@ -70,14 +74,14 @@ class Datastore:
         path: str | os.PathLike[str],
         *,
         name: str | None = None,
-        lock_root: Path = Path("/run/proxmox-backup"),
+        lock_root: Path | None = None,
     ) -> None:
         """Raises SourceError where ``path`` is not a datastore's base directory."""
         if why := why_not_a_path(path):
             raise SourceError(f"source {path!r} is not a directory: {why}")
         self.path: Final = Path(path).absolute()
         self.chunk_path: Final = self.path / ".chunks"
-        self._lock_root = lock_root
+        self._lock_root = RUN_FOLDER if lock_root is None else lock_root
         self.identity()
         self.name: Final = self.path.resolve().name if name is None else name
 
