@@ -11,18 +11,16 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pbs_push.access.acl import Acl
-from pbs_push.names import AuthId
 from pbs_push.target import (
     Identities,
-    Login,
     Maintenance,
     TargetOptions,
     TargetServer,
     create_datastore,
 )
 
-SECRET = "secret"
+from .recordings import SECRET, recorded_identities
+
 ALICE, BOB, ALICES_TOKEN = "alice@pbs", "bob@pbs", "alice@pbs!push"
 
 MakeTarget = Callable[..., TargetServer]
@@ -39,19 +37,6 @@ def unpack(archive: bytes, directory: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(directory, filter="data")
     return directory / "fixsrc"
-
-
-def recorded_identities(fixtures_dir: Path) -> Identities:
-    """The users and tokens of the recordings' user.cfg, all with the same secret."""
-    users, tokens = {}, {}
-    for section in (fixtures_dir / "config" / "user.cfg").read_text().split("\n\n"):
-        head, *lines = section.strip().split("\n")
-        kind, _, name = head.partition(": ")
-        values = dict(line.strip().partition(" ")[::2] for line in lines)
-        login = Login(SECRET, values.get("enable") != "false", int(values.get("expire", 0)))
-        (users if kind == "user" else tokens)[AuthId.parse(name)] = login
-    acl = Acl.load(fixtures_dir / "config" / "acl.cfg")
-    return Identities(users, tokens, lambda who, path: frozenset(acl.privileges(who, path)))
 
 
 @pytest.fixture

@@ -12,11 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pbs_push.access.acl import Acl
+from pbs_push.names import AuthId
+from pbs_push.target import Identities, Login
+
 from .client import Reply, Rest, Session, open_session, token, upgrade
 from .samples import ENCRYPTED, PLAIN, ZSTD, blob, content, packed, sha256
 
 ZERO_CHUNK = "bb9f8df61474d25e71fa00722318cd387396ca1736605e1248821cc0de3d3af8"
 PUSHER = "push@pbs!tok1"
+SECRET = "secret"
 
 Step = dict[str, Any]
 
@@ -24,6 +29,19 @@ Step = dict[str, Any]
 def load(directory: Path, name: str) -> dict[str, Any]:
     recording: dict[str, Any] = json.loads((directory / f"{name}.json").read_text())
     return recording
+
+
+def recorded_identities(directory: Path) -> Identities:
+    """The users and tokens of the recordings' user.cfg, all with the same secret."""
+    users, tokens = {}, {}
+    for section in (directory / "config" / "user.cfg").read_text().split("\n\n"):
+        head, *lines = section.strip().split("\n")
+        kind, _, name = head.partition(": ")
+        values = dict(line.strip().partition(" ")[::2] for line in lines)
+        login = Login(SECRET, values.get("enable") != "false", int(values.get("expire", 0)))
+        (users if kind == "user" else tokens)[AuthId.parse(name)] = login
+    acl = Acl.load(directory / "config" / "acl.cfg")
+    return Identities(users, tokens, lambda who, path: frozenset(acl.privileges(who, path)))
 
 
 def chunk_content(digest: str, size: int) -> bytes:

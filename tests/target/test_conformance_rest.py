@@ -18,8 +18,8 @@ import pytest
 from pbs_push.target import Maintenance, TargetOptions, TargetServer, create_datastore
 
 from .client import Reply, Rest
-from .conftest import SECRET, recorded_identities, unpack
-from .recordings import comparable
+from .conftest import unpack
+from .recordings import SECRET, comparable, recorded_identities
 from .samples import blob
 
 pytestmark = pytest.mark.usefixtures("fixtures_dir")
