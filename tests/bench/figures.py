@@ -10,38 +10,38 @@ from pbs_push.bench.figures import (
     UploadRate,
 )
 
-MB = 1_000_000
+MIB = 1 << 20
 
 
 def machine(*, cores: int = 4, tls: float = 2000, crc32: float = 20_000) -> MachineFigures:
-    """Rates in MB/s."""
+    """Rates in MiB/s."""
     return MachineFigures(
         cores=cores,
         cpu="Made Up <9000> & more",
         tls_cipher="TLSv1.3 TLS_AES_256_GCM_SHA384",
-        tls=tls * MB,
+        tls=tls * MIB,
         crc32_backend="pclmul",
-        crc32=crc32 * MB,
-        sha256=600.0 * MB,
-        zstd_compress=500.0 * MB,
-        zstd_decompress=2000.0 * MB,
-        aes_gcm=2500.0 * MB,
-        index_csum=600.0 * MB,
+        crc32=crc32 * MIB,
+        sha256=600.0 * MIB,
+        zstd_compress=500.0 * MIB,
+        zstd_decompress=2000.0 * MIB,
+        aes_gcm=2500.0 * MIB,
+        index_csum=600.0 * MIB,
         digests=262_144,
-        digests_inserted_per_s=25.0 * MB,
-        digests_looked_up_per_s=30.0 * MB,
+        digests_inserted_per_s=25e6,
+        digests_looked_up_per_s=30e6,
     )
 
 
 def store(cold: dict[int, float], *, warm: float = 5000) -> StoreFigures:
-    """``cold``: MB/s by reads at once."""
+    """``cold``: MiB/s by reads at once."""
     return StoreFigures(
         path="/mnt/<datastore>",
         sampled_chunks=1000,
-        sampled_bytes=2_000 * MB,
-        warm_bytes=500 * MB,
-        cold=tuple(ReadRate(n, rate * MB, rate / 2) for n, rate in cold.items()),
-        warm=tuple(ReadRate(n, warm * MB, warm / 2) for n in cold),
+        sampled_bytes=2_000 * MIB,
+        warm_bytes=500 * MIB,
+        cold=tuple(ReadRate(n, rate * MIB, rate / 2) for n, rate in cold.items()),
+        warm=tuple(ReadRate(n, warm * MIB, warm / 2) for n in cold),
     )
 
 
@@ -52,7 +52,7 @@ def link(
     begin_ms: float = 20,
     most_in_flight: int | None = 64 << 20,
 ) -> LinkFigures:
-    """``uploads``: MB/s by connections."""
+    """``uploads``: MiB/s by connections."""
     return LinkFigures(
         repository="root@pam!push@backup.example.org:8007:offsite",
         version="4.2.3",
@@ -61,7 +61,7 @@ def link(
         round_trip_s=round_trip_ms / 1000,
         round_trips=50,
         most_in_flight=most_in_flight,
-        uploads=tuple(UploadRate(n, rate * MB) for n, rate in uploads.items()),
+        uploads=tuple(UploadRate(n, rate * MIB) for n, rate in uploads.items()),
     )
 
 

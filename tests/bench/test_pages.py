@@ -13,7 +13,7 @@ from pbs_push.bench.html import html_page
 from pbs_push.bench.report import BenchReport, bench_document
 from pbs_push.bench.tables import tables
 from pbs_push.bench.verdict import judge
-from pbs_push.bench.words import number_text, rate_text, size_text, time_text
+from pbs_push.bench.words import number_text, time_text
 from pbs_push.errors import ConnectError
 
 SVG = "{http://www.w3.org/1999/xhtml}svg"
@@ -44,12 +44,12 @@ def test_document_has_every_part() -> None:
     assert (made["format"], made["format-version"]) == ("pbs-push-bench", 1)
     assert (made["exit-status"], made["error"]) == (0, None)
     assert set(made["software"]) == {"system", "python", "openssl", "zstd"}
-    assert made["machine"]["tls"] == 2_000_000_000
+    assert made["machine"]["tls"] == 2000 << 20
     assert made["machine"]["tls-cipher"].startswith("TLSv1.3")
     assert made["machine"]["digests-inserted-per-s"] == 25_000_000
     assert made["datastore"]["cold"][0] == {
         "readers": 1,
-        "bytes-per-s": 800_000_000,
+        "bytes-per-s": 800 << 20,
         "chunks-per-s": 400.0,
     }
     assert [item["readers"] for item in made["datastore"]["warm"]] == [1, 2, 4, 8, 16]
@@ -125,9 +125,6 @@ def test_page_needs_nothing_from_elsewhere() -> None:
         (number_text(9.96), "10.0"),
         (number_text(1.25), "1.2"),
         (number_text(0.125), "0.12"),
-        (rate_text(123_400_000), "123 MB/s"),
-        (rate_text(99_999), "100 kB/s"),
-        (size_text(16 << 20), "17 MB"),
         (time_text(0.0123), "12 ms"),
         (time_text(0.00035), "0.35 ms"),
         (time_text(1.44), "1.4 s"),

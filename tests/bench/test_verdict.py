@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 import pytest
-from tests.bench.figures import DEEP_QUEUE, MB, SPINNING, SSD, link, machine, store
+from tests.bench.figures import DEEP_QUEUE, MIB, SPINNING, SSD, link, machine, store
 
 from pbs_push.bench.figures import LinkFigures, MachineFigures, StoreFigures
 from pbs_push.bench.limits import Limit
@@ -42,7 +42,7 @@ CASES = [
         rate=117,
         words=(
             "The link, or the target's server, limits",
-            "117 MB/s",
+            "117.0 MiB/s",
             "hardly carry more: a single",
         ),
     ),
@@ -84,7 +84,7 @@ CASES = [
         link(1, {1: 17, 2: 21, 4: 20, 8: 20}),
         limit=Limit.LINK,
         rate=21,
-        words=("One connection carries 17 MB/s, 2 carry 21 MB/s", "can use most of that"),
+        words=("One connection carries 17.0 MiB/s, 2 carry 21.0 MiB/s", "can use most of that"),
     ),
     Case(
         "network file system that wants many reads",
@@ -126,7 +126,7 @@ CASES = [
         auto=4,
         limit=Limit.LINK,
         rate=2400,
-        words=("--parallel 8 and", "8 carry 2,400 MB/s", "The disk was not measured"),
+        words=("--parallel 8 and", "8 carry 2.3 GiB/s", "The disk was not measured"),
     ),
     Case(
         "a disk that was not measured after all",
@@ -159,7 +159,7 @@ def verdict_of(case: Case) -> Verdict:
 def test_verdict(case: Case) -> None:
     verdict = verdict_of(case)
     assert verdict.limit is case.limit
-    assert verdict.ceilings[0].bytes_per_s == pytest.approx(case.rate * MB)
+    assert verdict.ceilings[0].bytes_per_s == pytest.approx(case.rate * MIB)
     assert (verdict.parallel, verdict.read_ahead) == (case.parallel, case.read_ahead)
     text = " ".join(verdict.sentences)
     for word in case.words:
@@ -182,9 +182,9 @@ def test_ceilings_of_what_was_measured_lowest_first() -> None:
 
 
 def test_crossover_is_what_fits_into_the_round_trips() -> None:
-    # Seven round trips of 10 ms at 117 MB/s, by four groups at once.
+    # Seven round trips of 10 ms at 117.0 MiB/s, by four groups at once.
     verdict = judge(machine(), None, link(10, GIGABIT), 4)
-    assert verdict.crossover_bytes == pytest.approx(0.07 * 117 * MB / 4)
+    assert verdict.crossover_bytes == pytest.approx(0.07 * 117 * MIB / 4)
     assert judge(machine(), None, None, 4).crossover_bytes is None
 
 
@@ -218,8 +218,12 @@ def test_small_snapshots_a_second(
 @pytest.mark.parametrize(
     ("most", "uploads", "text"),
     [
-        (4 << 20, {1: 20.0, 2: 20.0}, "One connection had about 2.0 MB on the way"),
-        (4 << 20, {1: 5.0, 8: 40.0}, "For 40 MB/s, one connection would have 4.0 MB on the way"),
+        (4 << 20, {1: 20.0, 2: 20.0}, "One connection had about 2.0 MiB on the way"),
+        (
+            4 << 20,
+            {1: 5.0, 8: 40.0},
+            "For 40.0 MiB/s, one connection would have 4.0 MiB",
+        ),
         (4 << 20, {1: 5.0, 2: 10.0}, None),
         (64 << 20, {1: 300.0, 8: 2400.0}, None),
         (None, {1: 20.0, 2: 40.0}, None),
@@ -237,7 +241,7 @@ def test_a_send_buffer_that_bounds_a_far_line(
     for sentence in told:
         assert text is not None
         assert sentence.startswith(text)
-        assert "ends at 4.2 MB, which is 42 MB/s at most at such a round trip" in sentence
+        assert "ends at 4.0 MiB, which is 40.0 MiB/s at most at such a round trip" in sentence
         assert "sysctl -w net.ipv4.tcp_wmem='4096 16384 67108864'." in sentence
 
 
@@ -251,8 +255,8 @@ def test_what_failed_is_not_said_to_be_missing() -> None:
 def test_no_part_is_blamed_while_another_is_unknown() -> None:
     whole = judge(machine(), store(SSD), link(1, GIGABIT), 4).sentences
     half = judge(machine(), store(SSD), None, 4).sentences
-    assert whole[0] == "The link, or the target's server, limits a push here: 117 MB/s."
-    assert half[0] == "Of what was measured, the disk limits a push here: 3,000 MB/s."
+    assert whole[0] == "The link, or the target's server, limits a push here: 117.0 MiB/s."
+    assert half[0] == "Of what was measured, the disk limits a push here: 2.9 GiB/s."
 
 
 def test_auto_is_named_where_it_is_right() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from pbs_push.cli.listing_json import json_text
+from pbs_push.cli.listing_text import text_lines
 from pbs_push.names import Namespace
 from pbs_push.source import Datastore
-from pbs_push.source.listing_json import json_text
-from pbs_push.source.listing_text import text_lines
 
 Json = dict[str, Any]
 

@@ -9,11 +9,11 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+from pbs_push.cli.listing_json import json_text
+from pbs_push.cli.listing_text import text_lines
 from pbs_push.names import Namespace
 from pbs_push.source import Datastore
 from pbs_push.source.listing import ListingOptions
-from pbs_push.source.listing_json import json_text
-from pbs_push.source.listing_text import text_lines
 
 from .small_store import SECOND, SmallStore
 

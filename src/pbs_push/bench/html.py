@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pbs_push.bench.bars import bar_chart
 from pbs_push.bench.report import software
 from pbs_push.bench.tables import Row, Table, tables
-from pbs_push.bench.words import rate_text
+from pbs_push.units import rate_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def _body(report: BenchReport) -> Iterator[str]:
         if len(report.verdict.ceilings) > 1:
             yield _section(_ceilings(report.verdict))
     yield from map(_section, tables(report))
-    yield "<footer>MB: a million bytes. How to read this: docs/bench.md of pbs-push.</footer>"
+    yield "<footer>How to read this: docs/bench.md of pbs-push.</footer>"
 
 
 def _verdict_section(verdict: Verdict) -> str:

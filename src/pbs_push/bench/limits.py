@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.bench.words import rate_text
 from pbs_push.push.schedule import BUSY_S_PER_SNAPSHOT, ROUND_TRIPS_PER_SNAPSHOT
-from pbs_push.units import counted
+from pbs_push.units import counted, rate_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,11 +12,11 @@ from pbs_push.bench.limits import (
     seeks,
     snapshots_per_s,
 )
-from pbs_push.bench.words import number_text, rate_text, size_text, time_text
+from pbs_push.bench.words import number_text, time_text
 from pbs_push.push.options import DEFAULT_READ_AHEAD
 from pbs_push.push.schedule import BUSY_S_PER_SNAPSHOT, ROUND_TRIPS_PER_SNAPSHOT
 from pbs_push.remote.tls_stream import SEND_BUFFER
-from pbs_push.units import counted
+from pbs_push.units import counted, rate_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pbs_push.bench.words import (
-    millions_text,
-    number_text,
-    rate_text,
-    size_text,
-    time_text,
-)
-from pbs_push.units import counted
+from pbs_push.bench.words import millions_text, number_text, time_text
+from pbs_push.units import counted, rate_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,11 +1,10 @@
-"""Figures as people read them: decimal units, as PBS's own benchmark has them."""
+"""Counts and times as people read them; sizes and rates are told by ``pbs_push.units``."""
 
 from __future__ import annotations
 
 from typing import Final
 
 _MEGA: Final = 1e6
-_KILO: Final = 1e3
 _SECOND: Final = 1.0
 _MILLISECOND: Final = 1e-3
 
@@ -15,20 +14,6 @@ def number_text(value: float) -> str:
     if value >= 10:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def rate_text(bytes_per_s: float) -> str:
-    """``1,234 MB/s``, ``850 kB/s``: a million, or thousand, bytes a second."""
-    if bytes_per_s < _MEGA / 10:
-        return f"{number_text(bytes_per_s / _KILO)} kB/s"
-    return f"{number_text(bytes_per_s / _MEGA)} MB/s"
-
-
-def size_text(size: float) -> str:
-    """``12 MB``: a million bytes; ``4.0 kB`` below a tenth of one."""
-    if size < _MEGA / 10:
-        return f"{number_text(size / _KILO)} kB"
-    return f"{number_text(size / _MEGA)} MB"
 
 
 def millions_text(per_s: float) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from pbs_push.access.host import HostConfig
+from pbs_push.cli.listing_json import json_text
+from pbs_push.cli.listing_text import text_lines
 from pbs_push.cli.options import config_dir, json_flag
 from pbs_push.cli.places import find_source
 from pbs_push.cli.values import NAMESPACE
 from pbs_push.names import MAX_NAMESPACE_DEPTH, Namespace
 from pbs_push.source.listing import ListingOptions
-from pbs_push.source.listing_json import json_text
-from pbs_push.source.listing_text import text_lines
 
 
 @click.command(

@@ -1,6 +1,6 @@
 """What a source datastore holds, in detail, made as it is read: one group at a time.
 
-``listing_json`` and ``listing_text`` tell it to programs and to people.
+``cli/listing_json`` and ``cli/listing_text`` tell it to programs and to people.
 """
 
 from __future__ import annotations

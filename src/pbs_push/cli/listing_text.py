@@ -15,8 +15,8 @@ from pbs_push.source.listing import (
     ListingOptions,
     list_groups,
 )
+from pbs_push.units import counted, size_text
 
-_UNIT_STEP = 1024
 
 
 def text_lines(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) -> Iterator[str]:
@@ -57,7 +57,7 @@ def _snapshot_lines(snapshot: ListedSnapshot) -> Iterator[str]:
 def _state(content: ListedContent, item: SourceSnapshot) -> str:
     verify_state = content.manifest.verify_state
     words = [
-        _size(content.size),
+        size_text(content.size),
         "protected" if item.protected else "",
         f"verify {verify_state}" if verify_state else "",
         "" if content.client_log_size is None else "client log",
@@ -66,12 +66,11 @@ def _state(content: ListedContent, item: SourceSnapshot) -> str:
 
 
 def _file_line(file: ListedFile) -> str:
-    words = [file.info.filename, _size(file.info.size)]
+    words = [file.info.filename, size_text(file.info.size)]
     if file.info.crypt_mode.value != "none":
         words.append(file.info.crypt_mode.value)
     if file.index is not None:
-        entries = file.index.entries
-        words.append(f"{entries} chunk{'' if entries == 1 else 's'}")
+        words.append(counted(file.index.entries, "chunk"))
         if (file.index.csum, file.index.size) != (file.info.csum, file.info.size):
             words.append("DAMAGED: the manifest says another checksum or size")
     if file.error is not None:
@@ -83,13 +82,3 @@ def _comment(notes: str | None) -> str:
     """The first line of notes; what could steer a terminal is left out."""
     text = "".join(filter(str.isprintable, (notes or "").partition("\n")[0]))
     return f'  "{text}"' if text else ""
-
-
-def _size(size: float) -> str:
-    if size < _UNIT_STEP:
-        return f"{size:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        size /= _UNIT_STEP
-        if size < _UNIT_STEP:
-            return f"{size:.1f} {unit}"
-    return f"{size / _UNIT_STEP:.1f} TiB"
