@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -12,21 +13,20 @@ from pathlib import Path
 import pytest
 import zstandard
 from tests.own_host import be_without_pbs
+from tests.references import GOLDEN, REAL
 
 from pbs_push.demo.sample import write_sample
 from pbs_push.push import run_lock
 
 be_without_pbs()
 
-_FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
-
 
 @pytest.fixture(scope="session")
 def fixtures_dir() -> Path:
     """Recordings and a datastore of a real PBS; tests that need them skip where they are not."""
-    if not (_FIXTURES / "expected.json").is_file():
-        pytest.skip(f"no recordings of a real PBS at {_FIXTURES.parent.name}/{_FIXTURES.name}")
-    return _FIXTURES
+    if not (REAL / "expected.json").is_file():
+        pytest.skip(f"no recordings of a real PBS at {REAL.parent.name}/{REAL.name}")
+    return REAL
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +40,26 @@ def fixture_datastore(fixtures_dir: Path, tmp_path_factory: pytest.TempPathFacto
     ):
         archive.extractall(folder, filter="data")
     return folder / "fixsrc"
+
+
+@pytest.fixture(scope="session", params=["golden", "real"])
+def reference_dir(request: pytest.FixtureRequest) -> Path:
+    """What other code than ours has made: the golden set, and a real PBS's where that is."""
+    if request.param == "golden":
+        return GOLDEN
+    found: Path = request.getfixturevalue("fixtures_dir")
+    return found
+
+
+@pytest.fixture(scope="session")
+def reference_datastore(
+    reference_dir: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The datastore that goes with it: copy it before changing anything."""
+    if reference_dir != GOLDEN:
+        found: Path = request.getfixturevalue("fixture_datastore")
+        return found
+    return Path(shutil.copytree(GOLDEN / "datastore", tmp_path_factory.mktemp("own") / "golden"))
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.references import GOLDEN
+
 from pbs_push.target import Maintenance, TargetOptions, TargetServer, create_datastore
 
 from .client import Reply, Rest
 from .recordings import comparable, recorded_identities
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "data"
 SECRET = "secret"
 
 Address = tuple[str, int]

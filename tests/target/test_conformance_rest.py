@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.references import REAL
 
 from pbs_push.target import Maintenance, TargetOptions, TargetServer, create_datastore
 
@@ -86,13 +87,11 @@ CHAINS: dict[str, list[str]] = {
 IN_CHAINS = {name for chain in CHAINS.values() for name in chain}
 
 
-def recordings_dir() -> Path:
-    return Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "rest"
-
+RECORDINGS = REAL / "rest"
 
 READ_ONLY = sorted(
     path.stem
-    for path in recordings_dir().glob("*.json")
+    for path in RECORDINGS.glob("*.json")
     if path.stem not in IN_CHAINS and path.stem not in NOT_APPLICABLE
 )
 
@@ -219,7 +218,7 @@ def params_for(
 
 
 def replay(address: tuple[str, int], name: str) -> None:
-    recording = json.loads((recordings_dir() / f"{name}.json").read_text())
+    recording = json.loads((RECORDINGS / f"{name}.json").read_text())
     request = recording["request"]
     params, body = params_for(address, name, request), body_for(name, request)
     content_type = request.get("content-type")
@@ -283,5 +282,5 @@ def test_notes_and_logs(fixdst_target: TargetServer) -> None:
 
 def test_every_recording_has_its_place() -> None:
     assert set(READ_ONLY) | IN_CHAINS | set(NOT_APPLICABLE) == {
-        path.stem for path in recordings_dir().glob("*.json")
+        path.stem for path in RECORDINGS.glob("*.json")
     }

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.references import GOLDEN
 
 from pbs_push.target import TargetServer
 
-from .golden import GOLDEN, ask, read, serve
+from .golden import ask, read, serve
 
 READING = sorted(path.stem for path in (GOLDEN / "rest").glob("*.json"))
 CHAINS = sorted(path.stem for path in (GOLDEN / "rest-chains").glob("*.json"))

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.references import GOLDEN
 
 from pbs_push.formats.manifest import Manifest
 from pbs_push.target import TargetServer
 
 from .client import UPGRADE, Reply, Session, upgrade
-from .golden import GOLDEN, Address, Json, check, login, read, serve
+from .golden import Address, Json, check, login, read, serve
 
 NAMES = sorted(path.stem for path in (GOLDEN / "sessions").glob("*.json"))
 DATASTORE = GOLDEN / "datastore"
