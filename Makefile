@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
-.PHONY: demo test lint native-test bench clean
+.PHONY: demo test lint native-test package-check bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
@@ -26,6 +26,10 @@ lint: $(STAMP)
 	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/tests/*.[ch]
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest pbs_push._native --allowlist tests/stubtest.allow
+
+# The sdist holds the repository, and the wheel works where nothing else is.
+package-check: $(STAMP)
+	$(BIN)/python .ci/check_package.py
 
 bench: $(STAMP)
 	$(BIN)/pytest benchmarks --benchmark-only -q
