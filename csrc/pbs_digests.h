@@ -91,7 +91,7 @@ int pbs_digests_insert(struct pbs_digests *set, struct pbs_batch batch, uint8_t 
 int pbs_digests_contains(struct pbs_digests *set, struct pbs_batch batch, uint8_t *out_found);
 
 /*
- * Write the places in the batch of rows that are no members, in order, to out_pos (room for n numbers)
+ * Write the places in the batch of rows that are not members, in order, to out_pos (room for n numbers)
  * and their number to *out_n.  Errors: PBS_E_FULL (n is above PBS_DIGESTS_MAX_ROWS), PBS_E_INVALID
  * (a position is not below rows.n).
  */

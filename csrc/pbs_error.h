@@ -30,7 +30,7 @@ enum pbs_status {
     PBS_E_PROTOCOL = -15,    /* the peer's bytes break HTTP/2 or the backup protocol */
     PBS_E_FLOW = -16,        /* the peer broke, or we would break, flow control */
     PBS_E_CLOSED = -17,      /* the connection or object is closed */
-    PBS_E_CHUNK_SIZE = -18,  /* the chunk size in a fixed index is no power of two */
+    PBS_E_CHUNK_SIZE = -18,  /* the chunk size in a fixed index is not a power of two */
     PBS_E_FULL = -19,        /* a fixed table (mappings, rows) has no room left */
 };
 

@@ -6,7 +6,7 @@
 
 #define MAX_HEADER_BLOCK 65536u
 
-/* Refused streams that are always put up with: twice what a server allows at once. */
+/* Refused streams that are always tolerated: twice what a server allows at once. */
 #define FEW_REFUSALS 400u
 /* Why an upload failed is told in a line; of what else is refused, this much is looked at. */
 #define UPLOAD_ERROR_MAX 4096u

@@ -241,9 +241,9 @@ def test_no_times(text: str) -> None:
 
 @pytest.mark.parametrize("epoch", [-62135596801, 253402300800, 10**30, -(10**30)])
 def test_times_out_of_range(epoch: int) -> None:
-    with pytest.raises(InvalidName, match="no backup time"):
+    with pytest.raises(InvalidName, match="not a backup time"):
         format_backup_time(epoch)
-    with pytest.raises(InvalidName, match="no backup time"):
+    with pytest.raises(InvalidName, match="not a backup time"):
         Snapshot(Group("vm", "1"), epoch)
 
 

@@ -53,7 +53,7 @@ static void answers_come_whole(void)
     CHECK_EQUAL(state_of(h2).open_streams, 0);
     CHECK_EQUAL(state_of(h2).received_bytes, 4 + 3 + 4); /* what was kept of bodies */
 
-    /* What comes late for streams that are closed is no error. */
+    /* What comes late for streams that are closed is not an error. */
     put_frame(&in, DATA, END_STREAM, 9, "more", 4);
     put_u32(&in, WINDOW, 9, 4);
     put_u32(&in, RESET, 9, 8);

@@ -4,7 +4,7 @@
 
     PbsPushError
     ├── ConfigError             an option, a name, a repository, a configuration file
-    │   └── InvalidName         text that is no valid namespace, group, auth-id, …
+    │   └── InvalidName         text that is not a valid namespace, group, auth-id, …
     ├── FormatError             bytes that are not what they claim to be
     │   ├── IndexFormatError
     │   ├── BlobFormatError

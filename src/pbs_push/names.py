@@ -89,7 +89,7 @@ class Namespace:
     def __post_init__(self) -> None:
         for component in self.components:
             if not is_safe_id(component):
-                raise InvalidName(f"namespace '{self}': '{component}' is no valid component")
+                raise InvalidName(f"namespace '{self}': '{component}' is not a valid component")
         if len(self.components) > MAX_NAMESPACE_DEPTH:
             raise InvalidName(
                 f"namespace '{self}': {len(self.components)} levels, at most {MAX_NAMESPACE_DEPTH}"
@@ -180,16 +180,16 @@ class Group:
 
     def __post_init__(self) -> None:
         if self.backup_type not in BACKUP_TYPES:
-            raise InvalidName(f"'{self.backup_type}' is no backup type (vm, ct, host)")
+            raise InvalidName(f"'{self.backup_type}' is not a backup type (vm, ct, host)")
         if not is_safe_id(self.backup_id):
-            raise InvalidName(f"'{self.backup_id}' is no valid backup id")
+            raise InvalidName(f"'{self.backup_id}' is not a valid backup id")
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``type/id``. Raises InvalidName."""
         backup_type, slash, backup_id = text.partition("/")
         if not slash:
-            raise InvalidName(f"'{text}' is no backup group: expected TYPE/ID")
+            raise InvalidName(f"'{text}' is not a backup group: expected TYPE/ID")
         return cls(backup_type, backup_id)
 
     @property
@@ -222,7 +222,7 @@ def format_backup_time(epoch: int) -> str:
     try:
         return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")[:19] + "Z"
     except (ValueError, OverflowError, OSError):
-        raise InvalidName(f"{epoch} is no backup time") from None
+        raise InvalidName(f"{epoch} is not a backup time") from None
 
 
 def looks_like_backup_time(text: str) -> bool:
@@ -233,14 +233,14 @@ def looks_like_backup_time(text: str) -> bool:
 def parse_backup_time(text: str) -> int:
     """Epoch seconds of a snapshot folder's name. Raises InvalidName."""
     if not looks_like_backup_time(text):
-        raise InvalidName(f"'{text}' is no backup time (YYYY-MM-DDThh:mm:ssZ)")
+        raise InvalidName(f"'{text}' is not a backup time (YYYY-MM-DDThh:mm:ssZ)")
     try:
         epoch = int(datetime.fromisoformat(text).timestamp())
     except ValueError:
-        raise InvalidName(f"'{text}' is no date") from None
+        raise InvalidName(f"'{text}' is not a date") from None
     # Python 3.13 and later take 24:00:00 for the next day's start; a folder's name is exact.
     if text[11:13] == "24":
-        raise InvalidName(f"'{text}' is no date")
+        raise InvalidName(f"'{text}' is not a date")
     return epoch
 
 
@@ -253,14 +253,14 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         if not _FIRST_TIME <= self.backup_time <= _LAST_TIME:
-            raise InvalidName(f"{self.backup_time} is no backup time")
+            raise InvalidName(f"{self.backup_time} is not a backup time")
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``type/id/2026-11-22T18:49:14Z``. Raises InvalidName."""
         group, slash, time = text.rpartition("/")
         if not slash:
-            raise InvalidName(f"'{text}' is no snapshot: expected TYPE/ID/TIME")
+            raise InvalidName(f"'{text}' is not a snapshot: expected TYPE/ID/TIME")
         return cls(Group.parse(group), parse_backup_time(time))
 
     @property
@@ -282,9 +282,9 @@ class AuthId:
     def __post_init__(self) -> None:
         name, at, realm = self.user.rpartition("@")
         if not at or not _USER.fullmatch(name) or not _REALM.fullmatch(realm):
-            raise InvalidName(f"'{self.user}' is no user: expected NAME@REALM")
+            raise InvalidName(f"'{self.user}' is not a user: expected NAME@REALM")
         if self.token is not None and not is_safe_id(self.token):
-            raise InvalidName(f"'{self.token}' is no valid token name")
+            raise InvalidName(f"'{self.token}' is not a valid token name")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -329,10 +329,10 @@ class Repository:
     def __post_init__(self) -> None:
         if not is_safe_id(self.datastore) or not 3 <= len(self.datastore) <= 32:  # noqa: PLR2004
             raise InvalidName(
-                f"'{self.datastore}' is no datastore name: 3 to 32 of A-Z a-z 0-9 . _ -"
+                f"'{self.datastore}' is not a datastore name: 3 to 32 of A-Z a-z 0-9 . _ -"
             )
         if not is_host(self.host):
-            raise InvalidName(f"'{self.host}' is no host name or address")
+            raise InvalidName(f"'{self.host}' is not a host name or address")
         if not 1 <= self.port <= 65535:  # noqa: PLR2004
             raise InvalidName(f"port {self.port} is not between 1 and 65535")
 

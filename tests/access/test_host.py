@@ -163,7 +163,7 @@ def test_a_directory_that_was_asked_for_must_exist(tmp_path: Path) -> None:
         HostConfig.load(tmp_path / "none")
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(ConfigError, match="no directory"):
+    with pytest.raises(ConfigError, match="not a directory"):
         HostConfig.load(file)
     with pytest.raises(ConfigError, match="Not a directory"):
         HostConfig.load(file / "below")

@@ -60,9 +60,9 @@ def test_unknown_keys_are_kept_even_if_they_repeat() -> None:
     ("lines", "error"),
     [
         (["port 0"], r"^x\.cfg:2: remote 'offsite': key 'port': .*greater than or equal to 1"),
-        (["comment c", "port many"], r"^x\.cfg:3: .*key 'port': 'many' is no whole number"),
+        (["comment c", "port many"], r"^x\.cfg:3: .*key 'port': 'many' is not a whole number"),
         (["port 65536"], "key 'port'"),
-        (["auth-id sync"], "key 'auth-id': 'sync' is no user"),
+        (["auth-id sync"], "key 'auth-id': 'sync' is not a user"),
         (["fingerprint ab:cd"], "key 'fingerprint': a fingerprint is 32 bytes"),
         (["host [::1]"], "key 'host': .*IPv6 without brackets"),
         (["host a b"], "key 'host'"),
@@ -338,14 +338,14 @@ def test_a_refused_setting_is_named_with_its_line() -> None:
     [
         ("sync-direction both", "'push' or 'pull'"),
         ("max-depth 8", "less than or equal to 7"),
-        ("max-depth -1", "no whole number"),
+        ("max-depth -1", "not a whole number"),
         ("transfer-last 0", "greater than or equal to 1"),
         ("ns /a", "namespace"),
         ("group-filter type:x", "vm, ct and host"),
-        ("rate-out fast", "no size"),
+        ("rate-out fast", "not a size"),
         ("remove-vanished maybe", "neither true"),
-        ("owner ann", "no user"),
-        ("remote a/b", "no valid name"),
+        ("owner ann", "not a user"),
+        ("remote a/b", "not a valid name"),
     ],
 )
 def test_errors_in_jobs(line: str, reason: str) -> None:

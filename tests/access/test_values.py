@@ -37,7 +37,7 @@ def test_numbers() -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", "1_0", "1.0", " 1", "٣", str(2**64), "9" * 9999])
 def test_no_number(text: str) -> None:
-    with pytest.raises(ConfigError, match="no whole number"):
+    with pytest.raises(ConfigError, match="not a whole number"):
         parse_number(text)
 
 

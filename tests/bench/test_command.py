@@ -135,7 +135,7 @@ def test_this_machine_alone(capfd: pytest.CaptureFixture[str]) -> None:
         (["--remote-ns", "a"], 2, "no effect without a target"),
         (["--remote", "r", "--remote-store", "sss", "--repository", "sss"], 2, "not both"),
         (["--html", "no/such/folder/page.html"], 2, "there is no such folder"),
-        (["--datastore", "/no/such/store"], 1, "no directory"),
+        (["--datastore", "/no/such/store"], 1, "not a directory"),
         (["--seconds", "0"], 2, "seconds"),
     ],
 )

@@ -231,7 +231,7 @@ def test_disk_full(
         assert settled(place)
 
 
-# -- a server that is no Proxmox Backup Server --
+# -- a server that is not a Proxmox Backup Server --
 
 
 @contextmanager

@@ -63,9 +63,9 @@ def test_precedence(tmp_path: Path) -> None:
     ("name", "value", "words"),
     [
         ("PBS_PASSWORD", "", "the secret for root@pam!push is empty"),
-        ("PBS_PASSWORD_FD", "three", "'three' is no number"),
+        ("PBS_PASSWORD_FD", "three", "'three' is not a number"),
         ("PBS_PASSWORD_FD", "9999", "file descriptor 9999: Bad file descriptor"),
-        ("PBS_PASSWORD_FD", "9" * 30, "is no number"),
+        ("PBS_PASSWORD_FD", "9" * 30, "is not a number"),
         ("PBS_PASSWORD_FILE", "/no/such/file", "/no/such/file: No such file"),
         ("PBS_PASSWORD_FILE", "/", "directory"),
         ("PBS_PASSWORD_FILE", "/dev/null", "empty"),

@@ -52,7 +52,7 @@ def test_any_host_ends_in_an_error_of_ours(host: str) -> None:
 @pytest.mark.parametrize("host", BAD)
 def test_hosts_that_are_none(cli: Cli, small_source: Path, host: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("PBS_PASSWORD", SECRET)
-    cli("push", small_source, f"root@pam!push@{host}:store1").failed(2, "no host name")
+    cli("push", small_source, f"root@pam!push@{host}:store1").failed(2, "not a host name")
 
 
 @given(host=HOSTS.filter(lambda text: "\0" not in text))
@@ -82,4 +82,4 @@ def test_hosts_of_the_configuration(
         "sync: s1\n\tstore source1\n\tremote far\n\tremote-store store1\n\tsync-direction push\n",
         encoding="utf-8",
     )
-    cli("job", "run", "s1", "--config-dir", tmp_path).failed(2, "no host name")
+    cli("job", "run", "s1", "--config-dir", tmp_path).failed(2, "not a host name")

@@ -283,7 +283,7 @@ def test_rights_of_the_local_user(
     [
         ((), ["Missing argument 'SOURCE'"]),
         (("s",), ["no target", "PBS_REPOSITORY"]),
-        (("s", "host:x"), ["REPOSITORY", "'x' is no datastore name"]),
+        (("s", "host:x"), ["REPOSITORY", "'x' is not a datastore name"]),
         (("s", "host:store", "--ns", "a//b"), ["--ns", "a//b"]),
         (("s", "host:store", "--max-depth", 8), ["--max-depth", "8"]),
         (("s", "host:store", "--group-filter", "nonsense"), ["--group-filter", "nonsense"]),

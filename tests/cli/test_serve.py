@@ -72,7 +72,7 @@ def test_directories(cli: Cli, tmp_path: Path) -> None:
     assert ":store\n" in done.out
     assert (empty / ".chunks").is_dir()
     assert ":mine\n" in cli("serve", empty, "--store-name", "mine").succeeded().out
-    cli("serve", empty, "--store-name", "a b").failed(2, "'a b' is no datastore name")
+    cli("serve", empty, "--store-name", "a b").failed(2, "'a b' is not a datastore name")
 
     full = tmp_path / "full"
     full.mkdir()

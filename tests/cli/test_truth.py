@@ -153,7 +153,7 @@ def test_a_setting_that_chooses_is_not_ignored_by_a_job_that_removes(
 
 
 def test_lock_wait_is_a_time(cli: Cli, place: Place, small_source: Path) -> None:
-    cli("push", small_source, place.repository, "--lock-wait", "soon").failed(2, "no time span")
+    cli("push", small_source, place.repository, "--lock-wait", "soon").failed(2, "not a time span")
     cli("push", small_source, place.repository, *ONE, "--lock-wait", "1.5m").succeeded()
 
 

@@ -103,15 +103,24 @@ def test_digest_map_tells_digests_apart_that_end_in_zeros() -> None:
     assert keyed[0].tolist() == short[1].tolist()
 
 
+THEIR_PUSHES = [
+    ("golden", "host-pc", "host/pc"),
+    ("golden", "vm-3", "vm/3"),
+    ("real", "encpush-host-mixed-1", "host/mixed"),
+    ("real", "encpush-vm-9", "vm/9"),
+]
+"""Manifests that an encrypting push has written which is not ours, and of which group."""
+
+
 @pytest.mark.parametrize(
-    ("name", "group"), [("encpush-host-mixed-1", "host/mixed"), ("encpush-vm-9", "vm/9")]
+    ("reference_dir", "name", "group"), THEIR_PUSHES, indirect=["reference_dir"]
 )
-def test_the_source_signature_is_that_of_a_real_push(
-    fixtures_dir: Path, fixture_datastore: Path, name: str, group: str
+def test_the_source_signature_is_that_of_their_push(
+    reference_dir: Path, reference_datastore: Path, name: str, group: str
 ) -> None:
-    key = load_key_file(fixtures_dir / "keys" / "enc.key")
-    pushed = Manifest.parse((fixtures_dir / "push" / f"{name}.manifest.json").read_bytes())
-    folder = sorted(path for path in (fixture_datastore / group).iterdir() if path.is_dir())[0]
+    key = load_key_file(reference_dir / "keys" / "enc.key")
+    pushed = Manifest.parse((reference_dir / "push" / f"{name}.manifest.json").read_bytes())
+    folder = sorted(path for path in (reference_datastore / group).iterdir() if path.is_dir())[0]
     source = Manifest.decode((folder / MANIFEST_NAME).read_bytes())
     assert pushed.unprotected["sync-source-signature"] == source_signature(source, key)
     assert is_ours(pushed, key)
@@ -506,14 +515,14 @@ def test_a_server_that_imitates_pbs(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("name", "group"), [("encpush-host-mixed-1", "host/mixed"), ("encpush-vm-9", "vm/9")]
+    ("reference_dir", "name", "group"), THEIR_PUSHES, indirect=["reference_dir"]
 )
-def test_what_a_real_push_made_of_the_same_snapshot(
-    fixtures_dir: Path, fixture_datastore: Path, tmp_path: Path, name: str, group: str
+def test_what_their_push_made_of_the_same_snapshot(
+    reference_dir: Path, reference_datastore: Path, tmp_path: Path, name: str, group: str
 ) -> None:
-    key = load_key_file(fixtures_dir / "keys" / "enc.key")
-    theirs = Manifest.parse((fixtures_dir / "push" / f"{name}.manifest.json").read_bytes())
-    with World(tmp_path, source=fixture_datastore) as world:
+    key = load_key_file(reference_dir / "keys" / "enc.key")
+    theirs = Manifest.parse((reference_dir / "push" / f"{name}.manifest.json").read_bytes())
+    with World(tmp_path, source=reference_datastore) as world:
         pushed = world.push(encryption_key=key, group_filters=[f"group:{group}"], max_depth=0)
         assert not pushed.errors
         folder = sorted((world.there.path / group).glob("*Z"))[0]

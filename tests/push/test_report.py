@@ -150,7 +150,7 @@ def read_number(text: str) -> int:
     try:
         return int(text)
     except ValueError as reason:
-        raise PbsPushError("no number") from reason
+        raise PbsPushError("not a number") from reason
 
 
 def test_errors_are_kept_without_the_frames_that_raised_them() -> None:

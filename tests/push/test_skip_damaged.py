@@ -102,7 +102,7 @@ def test_with_it_the_group_goes_on(world: World, damage: str, options: dict[str,
 
 
 def test_it_is_looked_at_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk that is there on a second look is no damage."""
+    """A chunk that is there on a second look is not damage."""
     world.source.add("vm/1", 0, archives=LOST)
     world.source.add("vm/1", 1, 2)
     path = world.source.chunk_of("lost")

@@ -482,7 +482,7 @@ def test_no_server_and_no_tls(identity: Identity) -> None:
 
 @pytest.mark.parametrize("host", ["\u2603", "\u00e9" * 80])
 def test_a_host_that_cannot_be_written_is_no_name(host: str) -> None:
-    with pytest.raises(InvalidName, match="no host name"):
+    with pytest.raises(InvalidName, match="not a host name"):
         Target(f"me@pbs@{host}:store1", SECRET)
 
 

@@ -16,7 +16,7 @@ from .small_store import ROOT, SECOND, SmallStore
 
 
 def test_what_is_no_datastore(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is no directory: is the datastore mounted"):
+    with pytest.raises(SourceError, match="is not a directory: is the datastore mounted"):
         Datastore(tmp_path / "missing")
     with pytest.raises(SourceError, match="not a datastore"):
         Datastore(tmp_path)
@@ -192,7 +192,7 @@ def test_times_that_are_no_dates(store: SmallStore) -> None:
         "2026-02-30T00:00:00Z",
         "2026-13-01T00:00:00Z",
     ]
-    assert all("is no date" in reason for _, reason in found.odd)
+    assert all("is not a date" in reason for _, reason in found.odd)
 
 
 def test_an_empty_group(store: SmallStore) -> None:

@@ -96,13 +96,13 @@ def test_nothing_stays_open_after_an_error(store: SmallStore) -> None:
         *(
             (lambda top, name=name: top["files"][0].update(filename=name), reason)
             for name, reason in (
-                ("../../etc/passwd.blob", "no valid file name"),
-                ("/etc/passwd.blob", "no valid file name"),
-                ("..", "no valid file name"),
-                (".hidden.blob", "no valid file name"),
-                ("a\nb.blob", "no valid file name"),
-                ("a\x00.blob", "no valid file name"),
-                ("", "no valid file name"),
+                ("../../etc/passwd.blob", "not a valid file name"),
+                ("/etc/passwd.blob", "not a valid file name"),
+                ("..", "not a valid file name"),
+                (".hidden.blob", "not a valid file name"),
+                ("a\nb.blob", "not a valid file name"),
+                ("a\x00.blob", "not a valid file name"),
+                ("", "not a valid file name"),
                 ("disk.img", "ends in none of"),
                 ("disk.fidx.tmp", "ends in none of"),
                 ("index.json.blob", "never listed"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 
 import pytest
-
-from pbs_push.formats.manifest import Manifest
 
 from .recordings import session_of
 from .replays import FILE, HOST, Address, open_two_entry_writer, replays, steps
@@ -21,7 +18,6 @@ from .samples import (
     manifest,
     send_blob,
     send_chunk,
-    send_dynamic,
 )
 
 
@@ -125,21 +121,3 @@ def test_after_finish(address: Address, recordings: Path) -> None:
         finish(replay.session, HOST)
         replay.bodies = {4: manifest(HOST)}
         replay.run(steps(recordings, "after-finish"))
-
-
-def test_the_manifest_is_completed_as_a_real_server_does(address: Address, tmp_path: Path) -> None:
-    """What a real server kept and added (protocol/datastore.md, "What a server keeps")."""
-    with session_of(address) as replay:
-        session = replay.session
-        send_dynamic(session, "a.pxar.didx", [content("a", 700)] * 2)
-        members = manifest(HOST, [{**FILE, "odd": 1}], unprotected={"notes": "n", "x": 1}, y=2)
-        send_blob(session, "index.json.blob", members)
-        assert session.call("POST", "/finish").status == 200
-    path = tmp_path / "fixdst/ns/proto/host/replay/2026-09-21T14:13:20Z/index.json.blob"
-    stored = json.loads(Manifest.decode(path.read_bytes()).to_json())
-    assert "y" not in stored
-    assert "odd" not in stored["files"][0]
-    assert stored["signature"] is None
-    statistics = stored["unprotected"].pop("chunk_upload_stats")
-    assert stored["unprotected"] == {"notes": "n", "x": 1}
-    assert (statistics["count"], statistics["size"], statistics["duplicates"]) == (1, 700, 0)

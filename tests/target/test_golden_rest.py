@@ -1,4 +1,4 @@
-"""The target answers about the golden datastore what `docs/protocol/rest.md` says of it."""
+"""The target answers about the golden datastore what protocol/rest.md says of it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from tests.references import GOLDEN
 from pbs_push.formats.manifest import Manifest
 from pbs_push.target import TargetServer
 
-from .client import UPGRADE, Reply, Session, upgrade
+from .client import UPGRADE, Reply, Session, open_session, token, upgrade
 from .golden import Address, Json, check, login, read, serve
+from .samples import content, manifest, send_blob, send_dynamic
 
 NAMES = sorted(path.stem for path in (GOLDEN / "sessions").glob("*.json"))
 DATASTORE = GOLDEN / "datastore"
@@ -104,3 +106,27 @@ def compare(golden: Path, stored: Path) -> None:
         assert ours == theirs
     else:
         assert left == right, stored
+
+
+def test_what_a_server_keeps_of_a_manifest(target: TargetServer, tmp_path: Path) -> None:
+    """See protocol/datastore.md, "What a server keeps"."""
+    params = {
+        "store": "copy",
+        "backup-type": "host",
+        "backup-id": "a",
+        "backup-time": 1_790_000_000,
+    }
+    file = {"filename": "x.img.fidx", "crypt-mode": "none", "size": 1, "csum": "00" * 32, "odd": 1}
+    with open_session(target.address, params, token("sync@pbs!job")) as session:
+        send_dynamic(session, "a.pxar.didx", [content("a", 700)] * 2)
+        members = manifest(params, [file], unprotected={"notes": "n", "x": 1}, y=2)
+        send_blob(session, "index.json.blob", members)
+        assert session.call("POST", "/finish").status == 200
+    path = tmp_path / "copy/host/a/2026-09-21T14:13:20Z/index.json.blob"
+    stored = json.loads(Manifest.decode(path.read_bytes()).to_json())
+    assert "y" not in stored
+    assert "odd" not in stored["files"][0]
+    assert stored["signature"] is None
+    statistics = stored["unprotected"].pop("chunk_upload_stats")
+    assert stored["unprotected"] == {"notes": "n", "x": 1}
+    assert (statistics["count"], statistics["size"], statistics["duplicates"]) == (1, 700, 0)

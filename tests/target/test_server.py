@@ -134,7 +134,7 @@ def test_how_a_client_names_it(target: TargetServer) -> None:
 
 
 def test_what_it_cannot_be_started_with(tmp_path: Path, target: TargetServer) -> None:
-    with pytest.raises(SourceError, match="no datastore"):
+    with pytest.raises(SourceError, match="not a datastore"):
         TargetServer({"one": tmp_path / "missing"}, identities=NOBODY)
     with pytest.raises(ConfigError, match="start it first"):
         _ = TargetServer({}, identities=NOBODY).address

@@ -263,7 +263,7 @@ def open_index(path, *, dir_fd=None):
     Reads the header, and all of a dynamic index, whose csum is computed along with the check of its
     end offsets; the GIL is released. A symbolic link as last component is not followed. The kind
     comes from the file's magic, not from its name.
-    Raises SourceError where the file cannot be opened or is no regular file, IndexFormatError where
+    Raises SourceError where the file cannot be opened or is not a regular file, IndexFormatError where
     its bytes are not a valid index, PbsPushError with 32,768 files mapped already.
     """
     cdef const char *c_path

@@ -61,7 +61,7 @@ REASONS: Final[Mapping[Status, str]] = {
     Status.PROTOCOL: "the peer broke the protocol",
     Status.FLOW: "flow control was broken",
     Status.CLOSED: "the connection is closed",
-    Status.CHUNK_SIZE: "its chunk size is no power of two",
+    Status.CHUNK_SIZE: "its chunk size is not a power of two",
     Status.FULL: "a table is full; close indexes that are no longer needed",
 }
 

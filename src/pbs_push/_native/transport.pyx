@@ -342,7 +342,7 @@ cdef class Transport:
                                   int mode, size_t max_body, size_t part_size, size_t size,
                                   uint8_t **memory, bint once) except NULL:
         if mode not in (PBS_H2_COLLECT, PBS_H2_DOWNLOAD, PBS_H2_DISCARD):
-            raise ValueError(f"{mode} is no mode of an answer")
+            raise ValueError(f"{mode} is not a mode of an answer")
         cdef pbs_h2_call call
         cdef pbs_h2_message *message = NULL
         cdef bytes method_bytes = method.encode("ascii")

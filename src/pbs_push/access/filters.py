@@ -38,7 +38,7 @@ _FOREIGN_ESCAPES: Final = frozenset("<>QEC")
 class GroupFilter:
     """One filter. ``kind`` is ``type``, ``group`` or ``regex``; ``value`` what follows it.
 
-    Raises ConfigError where the value is no backup type, group, or regular expression.
+    Raises ConfigError where the value is not a backup type, group, or regular expression.
     """
 
     kind: str

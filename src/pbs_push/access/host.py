@@ -110,5 +110,5 @@ def _is_directory(path: Path) -> bool:
     except OSError as error:
         raise ConfigError(f"configuration directory {path}: {error.strerror}") from error
     if not stat.S_ISDIR(mode):
-        raise ConfigError(f"configuration directory {path}: it is no directory")
+        raise ConfigError(f"configuration directory {path}: it is not a directory")
     return True

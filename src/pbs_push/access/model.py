@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def from_text(parse: Callable[[str], _T]) -> Callable[[Any], Any]:
-    """A validator that reads texts with ``parse`` and leaves what is no text to the field's type.
+    """A validator that reads texts with ``parse`` and leaves all else to the field's type.
 
     pydantic collects ValueErrors only, so a ConfigError of ``parse`` becomes one.
     """
@@ -62,7 +62,7 @@ class FromText(Generic[_T]):
 
 def _safe_id(text: str) -> str:
     if not is_safe_id(text):
-        raise ConfigError(f"'{text}' is no valid name: A-Z a-z 0-9 . _ - only, no . or - first")
+        raise ConfigError(f"'{text}' is not a valid name: A-Z a-z 0-9 . _ - only, no . or - first")
     return text
 
 

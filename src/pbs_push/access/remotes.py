@@ -23,7 +23,7 @@ from pbs_push.names import DEFAULT_PORT, Repository, is_host
 
 def _host(text: str) -> str:
     if not is_host(text):
-        raise ConfigError(f"'{text}' is no host name or address (IPv6 without brackets)")
+        raise ConfigError(f"'{text}' is not a host name or address (IPv6 without brackets)")
     return text
 
 

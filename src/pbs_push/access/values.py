@@ -39,7 +39,7 @@ def parse_flag(text: str) -> bool:
 def parse_number(text: str) -> int:
     """A decimal number of digits alone, below 2^64."""
     if _NUMBER.fullmatch(text) is None or int(text) >= _LIMIT:
-        raise ConfigError(f"'{text}' is no whole number")
+        raise ConfigError(f"'{text}' is not a whole number")
     return int(text)
 
 
@@ -51,7 +51,9 @@ def parse_size(text: str) -> int:
     """
     matched = _SIZE.fullmatch(text.strip(" \t"))
     if matched is None:
-        raise ConfigError(f"'{text}' is no size: write bytes, or a number with a unit as in 10MiB")
+        raise ConfigError(
+            f"'{text}' is not a size: write bytes, or a number with a unit as in 10MiB"
+        )
     base = 1024 if matched["binary"] else 1000
     exponent = _UNITS.index(matched["unit"].lower()) + 1 if matched["unit"] else 0
     size = int(Fraction(matched["number"]) * base**exponent)
@@ -64,7 +66,9 @@ def parse_duration(text: str) -> float:
     """Seconds of a time span such as ``90``, ``90s``, ``5m``, ``1.5h`` or ``2d``."""
     matched = _DURATION.fullmatch(text.strip(" \t"))
     if matched is None:
-        raise ConfigError(f"'{text}' is no time span: write seconds, or a number with s, m, h or d")
+        raise ConfigError(
+            f"'{text}' is not a time span: write seconds, or a number with s, m, h or d"
+        )
     return float(matched["number"]) * _SECONDS[matched["unit"] or "s"]
 
 

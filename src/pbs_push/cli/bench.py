@@ -154,7 +154,7 @@ def command(**arguments: Any) -> int:
 
 
 def _write_page(report: BenchReport, path: Path) -> PbsPushError | None:
-    """Write the page; returns why it cannot be written, which is no reason to print nothing."""
+    """Write the page; returns why it cannot be written, which is not a reason to print nothing."""
     try:
         path.write_text(html_page(report), encoding="utf-8")
     except OSError as error:

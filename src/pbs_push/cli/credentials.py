@@ -90,7 +90,7 @@ def _as_it_is(_variable: str, text: str) -> str:
 
 def _from_descriptor(variable: str, text: str) -> str:
     if not text.isdecimal() or len(text) > 9:  # noqa: PLR2004  (more than any descriptor has)
-        raise ConfigError(f"{variable}: '{text}' is no number of a file descriptor")
+        raise ConfigError(f"{variable}: '{text}' is not a number of a file descriptor")
     try:
         with open(int(text), encoding="utf-8") as file:  # noqa: PTH123  (a descriptor has no path)
             return file.readline()

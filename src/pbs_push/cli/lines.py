@@ -26,7 +26,7 @@ def warning_line(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr at once; where nobody can read it any more, that is no error."""
+    """Write a line to stderr at once; where nobody can read it any more, that is not an error."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 

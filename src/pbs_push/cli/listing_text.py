@@ -18,7 +18,6 @@ from pbs_push.source.listing import (
 from pbs_push.units import counted, size_text
 
 
-
 def text_lines(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) -> Iterator[str]:
     """The lines, without newlines, made as they are read.
 

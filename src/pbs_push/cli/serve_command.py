@@ -40,7 +40,7 @@ class Address:
         host = (matched[1] or matched[2]) if matched else ""
         port = int(matched[3] or DEFAULT_PORT) if matched else 0
         if not is_host(host) or port > 65535:  # noqa: PLR2004
-            raise ConfigError(f"'{text}' is no HOST[:PORT], with an IPv6 address in brackets")
+            raise ConfigError(f"'{text}' is not a HOST[:PORT], with an IPv6 address in brackets")
         return cls(host, port)
 
     @property

@@ -23,7 +23,7 @@ class Value(click.ParamType, Generic[T]):  # type: ignore[type-arg]  # generic i
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value of a text; what is no text is a default, and stays."""
+        """The value of a text; anything else is a default, and stays."""
         if not isinstance(value, str):
             return value
         try:

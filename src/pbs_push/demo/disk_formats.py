@@ -143,5 +143,5 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         raise ValueError("the manifest is encrypted")
     manifest = json.loads(blob.content)
     if not isinstance(manifest, dict):
-        raise ValueError("the manifest is no JSON object")  # noqa: TRY004
+        raise ValueError("the manifest is not a JSON object")  # noqa: TRY004
     return manifest

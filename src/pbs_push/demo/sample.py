@@ -228,7 +228,7 @@ def add_snapshot(path: str | os.PathLike[str], *, seed: int = 1) -> SampleChange
     """Add a snapshot with few changes to a vm group and a host group of a sample datastore.
 
     A day after the last one of the group; in each archive one chunk of 16 is new, at least one.
-    May be called again and again. Raises SourceError or FormatError where it is no sample.
+    May be called again and again. Raises SourceError or FormatError where it is not a sample.
     """
     datastore = Datastore(path)
     source = SampleBytes(seed)

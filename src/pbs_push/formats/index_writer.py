@@ -62,7 +62,7 @@ def fixed_index_bytes(
     """The content of a ``.fidx`` file; arguments and errors as for ``write_fixed_index``."""
     entries = _bytes(digests)
     if chunk_size < 1 or chunk_size & (chunk_size - 1):
-        raise IndexFormatError(f"chunk size {chunk_size} is no power of two")
+        raise IndexFormatError(f"chunk size {chunk_size} is not a power of two")
     if len(entries) != -(-size // chunk_size) * _DIGEST_SIZE:
         raise IndexFormatError(
             f"{len(entries)} bytes of digests do not fit {size} bytes in chunks of {chunk_size}"

@@ -216,7 +216,7 @@ def _pbkdf2(salt: bytes, iterations: int) -> Callable[[bytes], bytes]:
 def _count(parameters: dict[str, JsonValue], name: str) -> int:
     value = parameters.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"the kdf's '{name}' is no positive number")
+        raise ValueError(f"the kdf's '{name}' is not a positive number")
     return value
 
 

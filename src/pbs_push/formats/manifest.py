@@ -56,7 +56,7 @@ class FileInfo:
     @classmethod
     def _from_json(cls, entry: JsonValue) -> FileInfo:
         if not isinstance(entry, dict):
-            raise ManifestError("an entry of 'files' is no object")
+            raise ManifestError("an entry of 'files' is not an object")
         filename = _text(entry, "filename")
         where = f"file {filename!r}"
         try:

@@ -104,7 +104,7 @@ class Archives:
         """Open the indexes that are what the manifest says; others are left out.
 
         For the source's own copy of the target's previous snapshot, which only saves work. So what
-        is lacking to open all of them (descriptors, say) is no error either.
+        is lacking to open all of them (descriptors, say) is not an error either.
         """
         archives = cls(snapshot.manifest)
         for info in archives.manifest.files:

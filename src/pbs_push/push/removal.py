@@ -287,7 +287,7 @@ class Remover:
     ) -> int:
         """A refused removal removed others (protocol/rest.md, "Deleting"): look what is left.
 
-        Returns how many snapshots there are. Raises ``error`` if it is no rule that they stay.
+        Returns how many snapshots there are. Raises ``error`` if it is not a rule that they stay.
         """
         left = self._left(namespace, item.group, error)
         if not left:

@@ -39,7 +39,7 @@ def only_one(
     """Hold the lock for ``key``, waited for up to ``wait_s`` seconds.
 
     ``what`` is the push for messages, ``pause`` waits so many seconds, ``tell`` says something to
-    people: that it waits, or that no lock can be kept here, which is no error. Raises
+    people: that it waits, or that no lock can be kept here, which is not an error. Raises
     AlreadyRunning, and what ``pause`` raises.
     """
     lock_fd: int | None = None

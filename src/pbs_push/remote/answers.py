@@ -51,7 +51,7 @@ def shown_reason(body: bytes) -> str:
 def raise_for_status(
     request: str, status: int, body: bytes, secrets: Iterable[str] = (), location: str = ""
 ) -> None:
-    """Raise the error for an HTTP status that is no success; ``request`` says what was asked.
+    """Raise the error for an HTTP status that is not a success; ``request`` says what was asked.
 
     ``secrets`` were sent along, and are not shown should the answer hold them. ``location`` is
     where a redirect leads to.

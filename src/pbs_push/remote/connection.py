@@ -27,8 +27,8 @@ PROTOCOL_NAME: Final = "proxmox-backup-protocol-v1"
 UPGRADE_TIMEOUT_S: Final = 120.0
 """The server may wait for locks, and answers bad credentials some seconds late."""
 SILENCE_TIMEOUT_S: Final = 900.0
-"""Without progress: what keeps a connection open (PING, say) is no answer. `finish` may sync a file
-system before it answers; a dead peer is noticed by TCP long before."""
+"""Without progress: what keeps a connection open (PING, say) does not count. `finish` may sync a
+file system before it answers; a dead peer is noticed by TCP long before."""
 LONG_WAIT_S: Final = 60.0
 """A wait that something else ends."""
 MAX_ERROR_BODY: Final = 64 << 10

@@ -13,7 +13,7 @@ from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME, AuthId, Group, Snapsh
 
 
 def _auth_id(value: object) -> AuthId | None:
-    """Owners are shown as they are stored; one that is no auth-id owns nothing."""
+    """Owners are shown as they are stored; one that is not an auth-id owns nothing."""
     if value is None or isinstance(value, AuthId):
         return value
     return _parsed(str(value))

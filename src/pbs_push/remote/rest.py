@@ -74,9 +74,9 @@ def _base_url(repository: Repository) -> httpx.URL:
         url = httpx.URL(f"https://{repository.netloc}/api2/json/")
         readable = url.host  # httpx wants it with each request, and not all of `xn--…` has one
     except (httpx.InvalidURL, ValueError) as error:
-        raise InvalidName(f"'{repository.host}' is no host name ({error})") from None
+        raise InvalidName(f"'{repository.host}' is not a host name ({error})") from None
     if not readable:
-        raise InvalidName(f"'{repository.host}' is no host name")
+        raise InvalidName(f"'{repository.host}' is not a host name")
     return url
 
 

@@ -94,7 +94,7 @@ class Datastore:
             is_directory = self.path.is_dir()
             is_store = self.chunk_path.is_dir() and not self.chunk_path.is_symlink()
         if not is_directory:
-            raise SourceError(f"source {self.path} is no directory: is the datastore mounted?")
+            raise SourceError(f"source {self.path} is not a directory: is the datastore mounted?")
         if not is_store:
             raise SourceError(f"source {self.path} is not a datastore: it has no folder '.chunks'")
         return self._seen()
@@ -161,7 +161,7 @@ class Datastore:
 
         One pass over the disk: twice as fast as both calls. Folders are open between the steps.
         ``links`` is filled with the paths, in the namespace, of symbolic links where groups or
-        namespaces should be, and of what is no folder where one of types or of namespaces should
+        namespaces should be, and of what is not a folder where one of types or of namespaces should
         be: they are not followed (protocol/datastore.md, "Names that do not match"),
         so what they lead to seems not to be there.
         """

@@ -130,7 +130,7 @@ class OpenSnapshot:
 
     def _require(self, filename: str) -> None:
         if not is_safe_id(filename):
-            raise SourceError(f"{self._label}: {filename!r} is no file name", damage=True)
+            raise SourceError(f"{self._label}: {filename!r} is not a file name", damage=True)
         if not self.has(filename):
             raise SourceError(
                 f"{self._label}: file {filename} is missing from its folder", damage=True
@@ -214,7 +214,7 @@ def _bad_names(manifest: Manifest) -> Iterator[str]:
     seen: set[str] = set()
     for name in (file.filename for file in manifest.files):
         if not is_safe_id(name):
-            yield f"{name!r} is no valid file name"
+            yield f"{name!r} is not a valid file name"
         if not name.endswith(ARCHIVE_SUFFIXES):
             yield f"{name!r} ends in none of {', '.join(ARCHIVE_SUFFIXES)}"
         if name in _NOT_LISTED:

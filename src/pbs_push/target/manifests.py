@@ -41,7 +41,7 @@ class StoredManifest:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise StreamKilled("the manifest's 'unprotected' is no object")
+            raise StreamKilled("the manifest's 'unprotected' is not an object")
         return value
 
     @property

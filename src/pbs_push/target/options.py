@@ -20,7 +20,7 @@ SMALLEST_CONNECTION_WINDOW: Final = 65_535
 class SessionSettings:
     """HTTP/2 settings; the defaults are a real server's (protocol/backup.md, "HTTP/2 settings").
 
-    Sizes in bytes. ``connection_window`` is no setting but granted by WINDOW_UPDATE at the start.
+    Sizes in bytes. ``connection_window`` is not a setting: WINDOW_UPDATE grants it at the start.
     """
 
     max_concurrent_streams: int = 200

@@ -50,7 +50,7 @@ class TargetServer:
         certificate: CertificateFiles | None = None,
         faults: Faults | None = None,
     ) -> None:
-        """Raises SourceError for what is no datastore, ConfigError for a bad certificate."""
+        """Raises SourceError for what is not a datastore, ConfigError for a bad certificate."""
         self.counters = Counters()
         self.faults = faults or Faults()
         self._context, self.fingerprint = server_context(certificate)

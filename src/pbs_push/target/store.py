@@ -69,7 +69,7 @@ class Store:
 
     def __init__(self, name: str, path: Path) -> None:
         if not (path / CHUNK_FOLDER).is_dir():
-            raise SourceError(f"{path} is no datastore: it has no {CHUNK_FOLDER} folder")
+            raise SourceError(f"{path} is not a datastore: it has no {CHUNK_FOLDER} folder")
         self.name = name
         self.path = path
         self.creating_group = threading.Lock()
@@ -146,7 +146,7 @@ class Store:
     def snapshots(self, namespace: Namespace, group: Group) -> list[Snapshot]:
         """All snapshots of a group, finished or not, by time; none if there is no such group.
 
-        Raises Refusal for a folder that looks like a time but is no date, as PBS then fails too.
+        Raises Refusal for a folder that looks like a time but is not a date, as PBS then fails too.
         """
         times = []
         for name in _folders(self.group_path(namespace, group)):
