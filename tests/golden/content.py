@@ -18,6 +18,7 @@ from .formats import (
     dynamic_index,
     fixed_index,
     key_file,
+    kind_for,
     manifest_text,
     noise,
     sha256,
@@ -142,7 +143,7 @@ def pushed(manifest: Json, archives: dict[str, list[bytes]], blobs: dict[str, by
             csum = make(entries, bytes(16), 0)[1]
             files.append({**file, "crypt-mode": "encrypt", "csum": csum})
         else:
-            raw = blob("encrypted", blobs[name], KEY)
+            raw = blob(kind_for(blobs[name], KEY), blobs[name], KEY)
             made = {"crypt-mode": "encrypt", "size": len(raw), "csum": sha256(raw)}
             files.append({**file, **made})
     copy = {**manifest, "files": files}

@@ -1,4 +1,4 @@
-"""Blobs, indexes, keys and manifests, by `docs/protocol/datastore.md`."""
+"""Blobs, indexes, keys and manifests, by protocol/datastore.md."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def noise(seed: str, size: int) -> bytes:
 
 _RAW, _RUN = 0, 1
 _MAX_BLOCK = 128 << 10
-_RUNS = re.compile(rb"(.)\1{15,}", re.DOTALL)
+_RUNS = re.compile(rb"(.)\1{15,}+", re.DOTALL)
 
 
 def zstd_frame(content: bytes, *, sized: bool = True) -> bytes:

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from .answers import RIGHTS, USERS, changing, reading
+from .answers import RIGHTS, USERS, reading
+from .changes import changing
 from .content import golden, key_files, pushed_manifests, sample_blobs
 from .sessions import scripts
 

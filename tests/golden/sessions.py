@@ -1,4 +1,4 @@
-"""Sessions of the backup protocol about the golden datastore, by `docs/protocol/backup.md`.
+"""Sessions of the backup protocol about the golden datastore, by protocol/backup.md.
 
 A script is a list of sessions, one after another, at a target whose datastore ``copy`` is empty at
 first. A session has the parameters of its upgrade and the answer to it, its ``steps``, each with a
