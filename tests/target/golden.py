@@ -55,7 +55,7 @@ def login(address: Address, request: Json) -> dict[str, str]:
         data = rest.call("POST", "/api2/json/access/ticket", asked).data
     cookie = request.get("cookie", "PBSAuthCookie")
     headers = {"Cookie": f"{cookie}={quote(data['ticket'], safe='')}"}
-    csrf = {"none": None, "wrong": "6B0344CC:x"}.get(
+    csrf = {"none": None, "wrong": "0123ABCD:x"}.get(
         request.get("csrf", ""), data["CSRFPreventionToken"]
     )
     return headers | ({} if csrf is None else {"CSRFPreventionToken": csrf})
