@@ -95,6 +95,6 @@ def test_peak_memory(
         "cpu_s": round(told["cpu_s"], 2),
         "fallbacks": told["fallbacks"],
     }
-    benchmark.extra_info.update(figures, entries=entries, goal_mib_of_1m_entries=150)
+    benchmark.extra_info.update(figures, entries=entries, limit_mib_of_1m_entries=150)
     shown = ", ".join(f"{name} {value}" for name, value in figures.items())
     print(f"\n{entries} entries {suffix} {history}: {shown}")

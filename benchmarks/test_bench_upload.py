@@ -85,7 +85,7 @@ def test_large_chunks_beside_a_plain_loop(
         plain_cpu_s_per_gib=statistics.median(plain) / gib,
         ratio=statistics.median(o / p for o, p in zip(ours, plain, strict=True)),
         ratios=" ".join(f"{o / p:.2f}" for o, p in zip(ours, plain, strict=True)),
-        goal=1.0,
+        limit=1.0,
         bytes=case.encoded_bytes,
     )
 
@@ -102,6 +102,6 @@ def test_tiny_chunks(benchmark: BenchmarkFixture, tmp_path: Path, sink: Helper) 
         benchmark,
         f"{TINY_CHUNKS} chunks of {case.encoded_bytes // TINY_CHUNKS} bytes",
         cpu_us_per_chunk=1e6 * statistics.median(spent[1:]) / TINY_CHUNKS,
-        goal=50.0,
+        limit=50.0,
         chunks=TINY_CHUNKS,
     )

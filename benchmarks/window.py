@@ -1,4 +1,4 @@
-"""How much of the server's window one connection keeps in flight on a long link (issue 5, point 7).
+"""How much of the server's window one connection keeps in flight on a long link.
 
 python window.py [--rtt MS] [--mib N]    needs root: it makes a network of its own, and a TUN device
 

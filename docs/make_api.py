@@ -50,7 +50,8 @@ def _is_error(one: object) -> bool:
 def _error_tree(cls: type[Exception], depth: int = 0) -> Iterator[str]:
     text = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
     yield f"{'  ' * depth}- `{cls.__name__}`: {text}"
-    for kind in sorted(cls.__subclasses__(), key=lambda one: one.__name__):
+    kinds = [kind for kind in cls.__subclasses__() if kind.__name__ in pbs_push.__all__]
+    for kind in sorted(kinds, key=lambda one: one.__name__):
         yield from _error_tree(kind, depth + 1)
 
 

@@ -1,15 +1,17 @@
-"""Every exception that pbs_push raises on purpose.
+"""Every exception that a caller of pbs_push meets.
+
+Each module may have errors of its own, of these kinds, for what it catches itself.
 
 ::
 
     PbsPushError
     ├── ConfigError             an option, a name, a repository, a configuration file
-    │   └── InvalidName         text that is not a valid namespace, group, auth-id, …
+    │   ├── InvalidName         text that is not a valid namespace, group, auth-id, …
+    │   └── KeyFileError        an encryption key cannot be read, or its password is wrong
     ├── FormatError             bytes that are not what they claim to be
     │   ├── IndexFormatError
     │   ├── BlobFormatError
-    │   ├── ManifestError
-    │   └── KeyFileError
+    │   └── ManifestError
     ├── SourceError             the source datastore cannot be read
     │   ├── ChunkError          one chunk is missing or corrupt
     │   ├── SourceLocked        a snapshot is being removed or written

@@ -39,7 +39,7 @@ _REALM = _SAFE_ID
 _HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?", re.ASCII)
 _MAX_HOST_NAME: Final = 253
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", re.ASCII)
+ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", re.ASCII)
 _FINGERPRINT = re.compile(
     r"(?:(?:sha-?256[ \t]+)?fingerprint(?:[ \t]*\(sha-?256\))?[ \t]*[=:][ \t]*)?"
     r"(?P<hex>[0-9a-f]{2}(?::?[0-9a-f]{2}){31})",
@@ -344,7 +344,7 @@ class Repository:
             return cls(datastore)
         auth_text, at, address = head.rpartition("@")
         auth_id = AuthId.parse(auth_text) if at else ROOT
-        matched = _ADDRESS.fullmatch(address)
+        matched = ADDRESS.fullmatch(address)
         if matched is None:
             raise InvalidName(
                 f"repository '{text}': expected [[AUTH-ID@]HOST[:PORT]:]DATASTORE, "

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pbs_push.demo.disk_formats import DiskKey, read_blob, read_index, read_manifest
 from pbs_push.formats.blob import encode_blob
-from pbs_push.formats.index import write_dynamic_index, write_fixed_index
+from pbs_push.formats.index_writer import write_dynamic_index, write_fixed_index
 from pbs_push.formats.keys import CryptKey
 
 RAW_KEY = bytes(range(32))

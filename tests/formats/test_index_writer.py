@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pbs_push.errors import IndexFormatError
-from pbs_push.formats.index import (
+from pbs_push.formats.index import open_index
+from pbs_push.formats.index_writer import (
     DYNAMIC_MAGIC,
     FIXED_MAGIC,
-    open_index,
     write_dynamic_index,
     write_fixed_index,
 )

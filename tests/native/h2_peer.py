@@ -21,7 +21,8 @@ from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 from pbs_push._native.transport import Answer, Transport
-from pbs_push.formats.index import Index, open_index, write_dynamic_index, write_fixed_index
+from pbs_push.formats.index import Index, open_index
+from pbs_push.formats.index_writer import write_dynamic_index, write_fixed_index
 
 PLAIN_MAGIC = bytes((66, 171, 56, 7, 190, 131, 112, 161))
 CALL_TAG = 1

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pbs_push._native.transport import Transport
-from pbs_push.formats.index import Index, open_index, write_dynamic_index, write_fixed_index
+from pbs_push.formats.index import Index, open_index
+from pbs_push.formats.index_writer import write_dynamic_index, write_fixed_index
 
 from .h2_peer import LARGEST, ChunkFolder, Peer, Request, positions
 

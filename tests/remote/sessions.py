@@ -15,7 +15,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from pbs_push.formats.blob import encode_blob
-from pbs_push.formats.index import open_index, write_dynamic_index
+from pbs_push.formats.index import open_index
+from pbs_push.formats.index_writer import write_dynamic_index
 from pbs_push.names import Namespace, Snapshot
 from pbs_push.remote.pacing import Pacer
 from pbs_push.remote.session import BackupSession

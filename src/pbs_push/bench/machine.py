@@ -19,7 +19,8 @@ from pbs_push.bench.figures import MachineFigures
 from pbs_push.bench.timing import rate_of
 from pbs_push.bench.tls_pair import TlsSender
 from pbs_push.demo.pieces import SampleBytes
-from pbs_push.formats.index_writer import FIXED_CHUNK_SIZE, write_fixed_index
+from pbs_push.formats.index import FIXED_CHUNK_SIZE
+from pbs_push.formats.index_writer import write_fixed_index
 from pbs_push.formats.keys import CryptKey
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def bench_document(report: BenchReport, exit_status: int, error: PbsPushError | 
         "format": FORMAT,
         "format-version": FORMAT_VERSION,
         "exit-status": exit_status,
-        "error": None if error is None else _error(error),
+        "error": None if error is None else error.to_dict(),
         "began": report.began,
         "seconds": report.seconds,
         "software": software(),
@@ -84,15 +84,6 @@ def _verdict(verdict: Verdict) -> Json:
         "parallel": verdict.parallel,
         "read-ahead": verdict.read_ahead,
         "sentences": list(verdict.sentences),
-    }
-
-
-def _error(error: PbsPushError) -> Json:
-    return {
-        "kind": type(error).__name__,
-        "message": str(error),
-        "exit-status": error.exit_status,
-        "retryable": error.retryable,
     }
 
 

@@ -19,7 +19,7 @@ from pbs_push.bench.tables import tables
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import one_line, say
-from pbs_push.cli.options import config_dir, json_flag
+from pbs_push.cli.options import config_dir, is_given, json_flag
 from pbs_push.cli.places import find_source, remote_target, repository_target
 from pbs_push.cli.values import FINGERPRINT, NAMESPACE, REPOSITORY
 from pbs_push.errors import Cancelled, ConfigError, PbsPushError, os_reason
@@ -48,13 +48,13 @@ class _Arguments:
         """Raise UsageError, ConfigError for what would fail later or have no effect."""
         if (self.remote is None) != (self.remote_store is None):
             raise click.UsageError("--remote and --remote-store need each other")
-        if self.remote is not None and _is_given("repository"):
+        if self.remote is not None and is_given("repository"):
             raise click.UsageError("give either --repository or --remote, not both")
-        if self.remote is not None and _is_given("fingerprint"):
+        if self.remote is not None and is_given("fingerprint"):
             raise click.UsageError("--fingerprint has no effect with --remote")
         if self.remote is None and self.repository is None:
             for name in ("fingerprint", "remote_ns"):
-                if _is_given(name):
+                if is_given(name):
                     option = name.replace("_", "-")
                     raise click.UsageError(f"--{option} has no effect without a target")
         if self.html is not None and not self.html.absolute().parent.is_dir():
@@ -81,12 +81,6 @@ class _Arguments:
         if self.repository is None:
             return None
         return repository_target(self.repository, self.fingerprint).target
-
-
-def _is_given(parameter: str) -> bool:
-    """Whether a parameter stands on the command line itself, and not in the environment."""
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is click.core.ParameterSource.COMMANDLINE
 
 
 @click.command(

@@ -26,6 +26,12 @@ json_flag: Final = click.option(
 )
 
 
+def is_given(parameter: str) -> bool:
+    """Whether a parameter stands on the command line itself, and not in the environment."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def push_options(command: F) -> F:
     """All options of a push that are in the table: arguments by the names of PushOptions."""
     return _with_options(command, lambda _option: True)

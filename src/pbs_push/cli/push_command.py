@@ -15,6 +15,7 @@ from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.keys import configured_key, key_of_file
 from pbs_push.cli.options import (
     config_dir,
+    is_given,
     make_output,
     output_options,
     push_options,
@@ -52,9 +53,9 @@ class _Arguments:
         if self.remote is not None:
             if self.remote_store is None:
                 raise click.UsageError("--remote needs --remote-store, the datastore there")
-            if _is_given("repository"):
+            if is_given("repository"):
                 raise click.UsageError("give either REPOSITORY or --remote, not both")
-            if _is_given("fingerprint"):
+            if is_given("fingerprint"):
                 raise click.UsageError("--fingerprint has no effect with --remote")
         elif self.remote_store is not None:
             raise click.UsageError("--remote-store has no effect without --remote")
@@ -97,12 +98,6 @@ class _Arguments:
         if self.repository is None:
             raise click.UsageError(_NO_TARGET)
         return repository_target(self.repository, self.fingerprint)
-
-
-def _is_given(parameter: str) -> bool:
-    """Whether a parameter stands on the command line itself, and not in the environment."""
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is click.core.ParameterSource.COMMANDLINE
 
 
 @click.command(

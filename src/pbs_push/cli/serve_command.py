@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import platform
-import re
 import secrets
 import shlex
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from pbs_push.cli.interrupts import wait_for_signal
 from pbs_push.cli.lines import say, warning_line
 from pbs_push.cli.values import Value
 from pbs_push.errors import ConfigError, InvalidName, SourceError
-from pbs_push.names import DEFAULT_PORT, AuthId, Repository, format_fingerprint, is_host
+from pbs_push.names import ADDRESS, DEFAULT_PORT, AuthId, Repository, format_fingerprint, is_host
 from pbs_push.target import Identities, TargetServer, create_datastore
 
 TOKEN: Final = AuthId("root@pam", "push")
 _FALLBACK_NAME: Final = "store"
-_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", re.ASCII)
 _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  (what the user may ask for)
 
 
@@ -36,7 +34,7 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``HOST[:PORT]``, an IPv6 address in brackets. Raises ConfigError."""
-        matched = _LISTEN.fullmatch(text)
+        matched = ADDRESS.fullmatch(text)
         host = (matched[1] or matched[2]) if matched else ""
         port = int(matched[3] or DEFAULT_PORT) if matched else 0
         if not is_host(host) or port > 65535:  # noqa: PLR2004

@@ -7,8 +7,6 @@ from typing import Any, Final, Generic, TypeVar
 
 import click
 
-from pbs_push.access.filters import GroupFilter
-from pbs_push.access.values import parse_duration, parse_size
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId, Namespace, Repository, parse_fingerprint
 
@@ -36,6 +34,3 @@ NAMESPACE: Final = Value("namespace", Namespace.parse)
 REPOSITORY: Final = Value("repository", Repository.parse)
 FINGERPRINT: Final = Value("fingerprint", parse_fingerprint)
 AUTH_ID: Final = Value("auth-id", AuthId.parse)
-GROUP_FILTER: Final = Value("filter", GroupFilter.parse)
-DURATION: Final = Value("time", parse_duration)
-SIZE: Final = Value("size", parse_size)

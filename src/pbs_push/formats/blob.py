@@ -36,7 +36,6 @@ MAX_BLOB_FILE: Final = 128 << 20
 
 PLAIN_HEADER_SIZE: Final = 12
 ENCRYPTED_HEADER_SIZE: Final = 44
-SEAL_SIZE: Final = ENCRYPTED_HEADER_SIZE - PLAIN_HEADER_SIZE
 """Bytes by which a blob grows when it is encrypted: IV and tag."""
 
 _MAGIC_AND_CRC: Final = struct.Struct("<8sI")

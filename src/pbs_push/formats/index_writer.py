@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from pbs_push.errors import IndexFormatError
+from pbs_push.formats.index import FIXED_CHUNK_SIZE, HEADER_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 FIXED_MAGIC: Final = bytes((47, 127, 65, 237, 145, 253, 15, 205))
 DYNAMIC_MAGIC: Final = bytes((28, 145, 78, 165, 25, 186, 179, 205))
-HEADER_SIZE: Final = 4096
-FIXED_CHUNK_SIZE: Final = 4 << 20
-"""Plain bytes of each chunk of an image but the last (protocol/datastore.md, "Sizes")."""
 
 _DIGEST_SIZE: Final = 32
 _HEADER: Final = struct.Struct("<8s16sq32sQQ")

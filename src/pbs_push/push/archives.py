@@ -12,6 +12,7 @@ import numpy as np
 from pbs_push._native.digests import DigestSet
 from pbs_push.errors import FormatError, PbsPushError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
+from pbs_push.formats.index import FIXED_CHUNK_SIZE
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
 from pbs_push.names import INDEX_SUFFIXES
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from pbs_push.formats.index import Index
     from pbs_push.source.snapshot import OpenSnapshot
 
-FIXED_CHUNK_SIZE: Final = 4 << 20
-"""The only one that the protocol can write (protocol/datastore.md, "Sizes")."""
 MAX_INDEXES: Final = 256
 """Writer ids that requests take (protocol/backup.md, "Writer ids")."""
 

@@ -20,7 +20,8 @@ from pbs_push.formats.blob import (
     decode_blob,
     encrypt_blob,
 )
-from pbs_push.formats.index import dynamic_index_bytes, fixed_index_bytes, parse_index
+from pbs_push.formats.index import parse_index
+from pbs_push.formats.index_writer import dynamic_index_bytes, fixed_index_bytes
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest, Protection
 from pbs_push.names import CLIENT_LOG_NAME, format_fingerprint
 from pbs_push.push.archives import BlobArchive, IndexArchive

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from pbs_push.access.filters import GroupFilter, GroupFilters
+from pbs_push.access.jobs import MAX_WORKER_THREADS
 from pbs_push.access.rights import Access
 from pbs_push.access.values import parse_duration, parse_number, parse_size
 from pbs_push.errors import ConfigError
@@ -20,7 +21,7 @@ from pbs_push.push import checks
 from pbs_push.push.checks import Check
 from pbs_push.push.removal_limit import MaxRemovals
 
-MAX_PARALLEL: Final = 64
+MAX_PARALLEL: Final = MAX_WORKER_THREADS
 DEFAULT_READ_AHEAD: Final = 8
 DEFAULT_LOCK_WAIT_S: Final = 60.0
 ChunkOrder = Literal["index", "inode"]

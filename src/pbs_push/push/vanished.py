@@ -13,7 +13,14 @@ from http import HTTPStatus
 
 from pbs_push.access.filters import GroupFilters
 from pbs_push.errors import PbsPushError, StatusError
-from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Snapshot
+from pbs_push.names import (
+    MANIFEST_NAME,
+    MAX_NAMESPACE_DEPTH,
+    AuthId,
+    Group,
+    Namespace,
+    Snapshot,
+)
 from pbs_push.push.document import Json
 from pbs_push.push.options import PushOptions
 from pbs_push.remote.models import GroupItem, SnapshotItem
@@ -146,7 +153,8 @@ def namespace_candidates(
     the place of a source namespace (seen by the local user or not), or above one.
     """
     anchor = options.target_namespace
-    deepest = anchor.depth + (7 if options.max_depth is None else options.max_depth)
+    depth = MAX_NAMESPACE_DEPTH if options.max_depth is None else options.max_depth
+    deepest = anchor.depth + depth
     gone = {
         namespace
         for namespace in at_target

@@ -13,11 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from pbs_push.formats.index_writer import (
-    FIXED_CHUNK_SIZE,
-    write_dynamic_index,
-    write_fixed_index,
-)
+from pbs_push.formats.index import FIXED_CHUNK_SIZE
+from pbs_push.formats.index_writer import write_dynamic_index, write_fixed_index
 from pbs_push.target.answers import bad_request
 
 DIGEST_SIZE: Final = 32
