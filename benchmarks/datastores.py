@@ -44,11 +44,17 @@ class Store:
         """Make a group in the root namespace."""
         self._writer.group(Namespace(), group, OWNER, None)
 
-    def snapshot(self, group: str, day: int, archives: Mapping[str, Sequence[Chunk]]) -> None:
+    def snapshot(
+        self,
+        group: str,
+        day: int,
+        archives: Mapping[str, Sequence[Chunk]],
+        blobs: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Write a snapshot of that group and day, counted from 0."""
         kind, _, name = group.partition("/")
         snapshot = Snapshot(Group(kind, name), FIRST_TIME + day * DAY)
-        self._writer.snapshot(SampleSnapshot(Namespace(), snapshot, archives, {}))
+        self._writer.snapshot(SampleSnapshot(Namespace(), snapshot, archives, blobs or {}))
 
     def noise(self, label: str, size: int) -> Chunk:
         """A chunk that does not compress."""

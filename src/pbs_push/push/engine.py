@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import PbsPushError
 from pbs_push.push.checks import an
+from pbs_push.push.crew import Crew
 from pbs_push.push.events import NamespaceCreated, Planned
 from pbs_push.push.metadata import MetadataSync
 from pbs_push.push.options import PushOptions
@@ -19,14 +19,16 @@ from pbs_push.push.removal import Remover
 from pbs_push.push.report import LEFT_OUT, Report
 from pbs_push.push.run import Run
 from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
-from pbs_push.push.worker import GroupResult, GroupWorker
+from pbs_push.push.worker import GroupWorker
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
 
 if TYPE_CHECKING:
+    from pbs_push.names import Namespace
     from pbs_push.push.events import Listener
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
+    from pbs_push.push.worker import GroupResult
 
 
 _SOURCE: Final = an(Datastore, "a Datastore")
@@ -116,10 +118,9 @@ class Push:
         looked_at = sum(item.looked_at for item in namespaces)
         run.notify(Planned(looked_at, sum(len(group.snapshots) for group in groups)))
         busy = [group for group in groups if group.has_work]
-        results = self._run_groups(busy, removing=plan.no_removals is None)
+        failed = self._run_groups(busy, removing=plan.no_removals is None)
         if plan.no_removals is not None:
             return
-        failed = {result.plan.source.namespace for result in results if result.failed}
         for item in namespaces:
             if item.vanished and item.source in failed:
                 count = counted(len(item.vanished), "vanished group")
@@ -180,33 +181,24 @@ class Push:
 
     # -- groups --
 
-    def _run_groups(self, groups: list[GroupPlan], *, removing: bool) -> list[GroupResult]:
+    def _run_groups(self, groups: list[GroupPlan], *, removing: bool) -> set[Namespace]:
+        """Push them, several at once. Returns the source namespaces of which a group failed."""
+        failed: set[Namespace] = set()
         if not groups:
-            return []
+            return failed
         run = self._run
         groups = largest_first(groups, run.source)
         chosen = run.options.parallel or chosen_parallel(run.target.rest.round_trip_s, len(groups))
         parallel = min(chosen, len(groups))
         run.buffer_bytes = run.options.buffer_bytes or buffer_share(parallel)
         run.supply.expect(sum(len(group.snapshots) for group in groups))
-        pool = ThreadPoolExecutor(parallel, thread_name_prefix="push")
-        running: set[Future[GroupResult]] = set()
-        results: list[GroupResult] = []
-        try:
-            for group in groups:
-                running.add(pool.submit(self._run_group, group, removing=removing))
-            while running:
-                # With a timeout, so that a signal's handler gets its turn.
-                done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                results += (future.result() for future in done)
-        except BaseException:
-            self.cancel()
-            for future in running:
-                future.cancel()
-            raise
-        finally:
-            pool.shutdown(wait=True)
-        return results
+
+        def push_one(group: GroupPlan) -> None:
+            if self._run_group(group, removing=removing).failed:
+                failed.add(group.source.namespace)
+
+        Crew(groups, push_one, parallel).run(stop=self.cancel)
+        return failed
 
     def _run_group(self, group: GroupPlan, *, removing: bool) -> GroupResult:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
