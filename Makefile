@@ -9,13 +9,17 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
-.PHONY: demo test lint native-test package-check bench clean
+.PHONY: demo test lint native-test coverage package-check bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
 
 test: $(STAMP) native-test
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --cov --cov-report=
+
+# Which lines and branches the last `make test` did not reach.
+coverage: $(STAMP)
+	$(BIN)/coverage report
 
 native-test:
 	$(MAKE) -C csrc test
@@ -47,6 +51,6 @@ $(STAMP): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build csrc/build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build csrc/build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
 	find src -name '*.so' -delete
 	rm -f src/pbs_push/_native/*.c
