@@ -23,6 +23,8 @@ Json = dict[str, Any]
 TOKEN: Final = "root@pam!bench"
 SECRET: Final = "not-a-secret"
 """Here, and not with the target, whose code would count as the pusher's memory."""
+KEY: Final = bytes(range(32))
+"""What benchmarks encrypt with."""
 
 
 class Helper:

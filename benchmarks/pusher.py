@@ -1,6 +1,7 @@
 """One push in a fresh process; says what it took.
 
     python pusher.py SOURCE PORT FINGERPRINT [--read-ahead N] [--parallel N] [--open-delay-ms N]
+                     [--encrypt]
 
 Starting Python and importing is not counted as time, but counts as memory.
 """
@@ -13,10 +14,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pbs_push.formats.keys import CryptKey
 from pbs_push.push.engine import push
 from pbs_push.push.options import DEFAULT_READ_AHEAD, PushOptions
 from pbs_push.remote.target import Target
-from processes import SECRET, TOKEN, cpu_seconds, memory_mib
+from processes import KEY, SECRET, TOKEN, cpu_seconds, memory_mib
 
 if TYPE_CHECKING:
     from pbs_push._native.transport import Transport
@@ -78,8 +80,13 @@ def main() -> None:
     parser.add_argument("--read-ahead", type=int, default=DEFAULT_READ_AHEAD)
     parser.add_argument("--parallel", type=int)
     parser.add_argument("--open-delay-ms", type=float, default=0.0)
+    parser.add_argument("--encrypt", action="store_true")
     asked = parser.parse_args()
-    options = PushOptions(read_ahead=asked.read_ahead, parallel=asked.parallel)
+    options = PushOptions(
+        read_ahead=asked.read_ahead,
+        parallel=asked.parallel,
+        encryption_key=CryptKey(KEY) if asked.encrypt else None,
+    )
     base = memory_mib("VmHWM")
     began, cpu = time.monotonic(), cpu_seconds()
     repository = f"{TOKEN}@127.0.0.1:{asked.port}:store"
