@@ -1,4 +1,4 @@
-"""Many small snapshots into the sink: CPU of the pushing process per snapshot, and how many a second.
+"""Many small snapshots into the sink: CPU of the pushing process for each, and how many a second.
 
     python benchmarks/small.py [GROUPS ...] [--parallel N] [--rounds N] [--work DIR]
 

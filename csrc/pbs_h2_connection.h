@@ -56,6 +56,7 @@ struct pbs_h2 {
     uint64_t uploads_bytes;
     uint64_t refused;
     int settings_seen;
+    int settings_acked;
     int going_away;
     int failed; /* what made the connection unusable, or PBS_OK */
     char error[160];

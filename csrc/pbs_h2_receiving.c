@@ -31,10 +31,12 @@ static int on_settings(struct pbs_h2 *h2, const struct pbs_h2_frame *frame)
 {
     if (frame->stream != 0 || frame->len % 6 != 0)
         return pbs_h2_broken(h2, PBS_E_PROTOCOL, "a malformed SETTINGS frame");
-    if (frame->flags & PBS_H2_ACK)
+    if (frame->flags & PBS_H2_ACK) {
+        h2->settings_acked = 1;
         return frame->len
                    ? pbs_h2_broken(h2, PBS_E_PROTOCOL, "a SETTINGS acknowledgement with content")
                    : PBS_OK;
+    }
     for (uint32_t at = 0; at < frame->len; at += 6) {
         int status = take_setting(h2, pbs_load_be16(frame->payload + at),
                                   pbs_load_be32(frame->payload + at + 2));

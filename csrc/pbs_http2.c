@@ -109,6 +109,7 @@ void pbs_h2_state(const struct pbs_h2 *h2, struct pbs_h2_state *out)
         .peer_initial_window = h2->streams.peer_initial_window,
         .send_window = h2->streams.send_window,
         .settings_seen = h2->settings_seen,
+        .settings_acked = h2->settings_acked,
         .going_away = h2->going_away || pbs_h2_streams_used_up(&h2->streams),
     };
 }

@@ -72,6 +72,7 @@ struct pbs_h2_state {
     uint32_t peer_initial_window;
     int64_t send_window; /* of the connection */
     int settings_seen;   /* the peer's first SETTINGS have come */
+    int settings_acked;  /* the peer has acknowledged ours: it has read what we began with */
     int going_away;      /* no new streams: a GOAWAY without error has come, or ids ran out */
 };
 

@@ -29,7 +29,11 @@ def test_every_task_is_done_once_and_in_order() -> None:
 
 def test_no_more_at_once_than_there_are_members() -> None:
     meet = threading.Barrier(3)
-    Crew(range(1, 31), lambda _task: meet.wait(10) and None, 3).run(never)
+
+    def work(_task: int) -> None:
+        meet.wait(10)
+
+    Crew(range(1, 31), work, 3).run(never)
     assert not meet.broken
 
 
@@ -75,7 +79,11 @@ def test_an_error_ends_it_and_stops_the_others() -> None:
 
 def test_an_interrupt_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = threading.Event()
-    crew = Crew(range(1, 100), lambda _task: stopped.wait(10) and None, 2)
+
+    def work(_task: int) -> None:
+        stopped.wait(10)
+
+    crew = Crew(range(1, 100), work, 2)
 
     def interrupted(_thread: threading.Thread) -> None:
         raise KeyboardInterrupt

@@ -16,6 +16,8 @@ from pbs_push.demo.pieces import Piece
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import MANIFEST_NAME
 from pbs_push.push.schedule import ROUND_TRIPS_PER_SNAPSHOT
+from pbs_push.remote import connection
+from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.target import TargetOptions
 from pbs_push.target import server as server_module
 from pbs_push.target.answers import Answer
@@ -124,7 +126,51 @@ def test_the_target_sees_so_many_flights(tmp_path: Path, name: str) -> None:
 
 
 def test_round_trips_that_parallelism_is_chosen_by() -> None:
-    assert CASES["both"].flights[1] + 1 == ROUND_TRIPS_PER_SNAPSHOT, "the upgrade"
+    assert CASES["both"].flights[1] == ROUND_TRIPS_PER_SNAPSHOT
+
+
+def test_a_target_that_loses_early_bytes_costs_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one flight more for each snapshot from then on."""
+    monkeypatch.setattr(connection, "EARLY_LOST_AFTER_S", 0.3)
+    with World(tmp_path) as world:
+        world.serve(TargetOptions(loses_early_bytes=True, hold_answers_s=0.2))
+        for number in (1, 2, 3):
+            world.source.add("vm/1", number, archives={"root.pxar.didx": ("a", str(number))})
+        pushed = world.push()
+    assert pushed.report.exit_status == 0
+    assert pushed.counted.sessions == 4
+    assert pushed.counted.flights >= 1 + 3 * 7 - 1
+    assert [note for note in pushed.notes if "after the answer to the upgrade" in note]
+
+
+def test_one_session_tries_it_while_others_go_the_sure_way() -> None:
+    habit = PrefaceHabit()
+    assert [habit.choose() for _ in range(3)] == [
+        Preface.WITH_REQUEST,
+        Preface.AFTER_ANSWER,
+        Preface.AFTER_ANSWER,
+    ]
+    habit.refused(Preface.WITH_REQUEST)
+    assert habit.choose() is Preface.WITH_REQUEST, "a lock that is held tells nothing"
+    habit.took(Preface.AFTER_ANSWER)
+    assert habit.choose() is Preface.AFTER_ANSWER
+    habit.took(Preface.WITH_REQUEST)
+    assert habit.choose() is Preface.WITH_REQUEST
+    assert not habit.lost(Preface.WITH_REQUEST), "a target that took it once has other reasons"
+    assert habit.choose() is Preface.WITH_REQUEST
+
+
+def test_what_is_lost_is_not_tried_again() -> None:
+    habit = PrefaceHabit()
+    assert habit.lost(habit.choose())
+    assert habit.choose() is Preface.AFTER_ANSWER
+    assert habit.lost(Preface.WITH_REQUEST), "another session has found it out"
+    assert habit.choose() is Preface.AFTER_ANSWER
+    assert habit.lost(Preface.AFTER_ANSWER)
+    assert habit.choose() is Preface.AFTER_PAUSE
+    assert not habit.lost(Preface.AFTER_PAUSE)
 
 
 # -- entry lists --

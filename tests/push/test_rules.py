@@ -510,14 +510,14 @@ def test_one_rate_limit_for_all_connections(world: World, monkeypatch: pytest.Mo
             super().__init__(rate, burst)
             made.append(self)
 
-    begin = Target.begin_backup
+    begin = Target.start_backup
 
     def watch(self: Target, *args: object, **more: object) -> object:
         used.add(id(more["pacer"]))
         return begin(self, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run_module, "Pacer", Watched)
-    monkeypatch.setattr(Target, "begin_backup", watch)
+    monkeypatch.setattr(Target, "start_backup", watch)
     for number in range(4):
         world.source.add(f"vm/{number}", 0)
     done = world.push(rate_out=50 << 20, burst_out=4 << 20, parallel=4)

@@ -124,7 +124,7 @@ def test_a_resumed_session_is_checked_too(identity: Identity) -> None:
         first = TlsStream("127.0.0.1", server.port, context, threading.Event())
         transport = Transport("t:1")
         with pytest.raises(StatusError):
-            connection.upgrade(first, "/", {}, "beginning", transport=transport)
+            connection.Connection(first, transport).upgrade("/", {}, "beginning")
         session = first.session
         first.close()
         again = TlsStream("127.0.0.1", server.port, context, threading.Event(), session)

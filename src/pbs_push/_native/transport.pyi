@@ -36,6 +36,7 @@ class TransportState(NamedTuple):
     peer_frame_size: int
     send_window: int
     settings_seen: bool
+    settings_acked: bool
     going_away: bool
 
 @final

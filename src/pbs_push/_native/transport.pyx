@@ -100,6 +100,7 @@ cdef extern from "pbs_http2.h" nogil:
         uint32_t peer_initial_window
         int64_t send_window
         int settings_seen
+        int settings_acked
         int going_away
     int pbs_h2_new(const pbs_h2_options *options, pbs_h2 **out)
     void pbs_h2_free(pbs_h2 *h2)
@@ -168,6 +169,7 @@ class TransportState(NamedTuple):
     peer_frame_size: int
     send_window: int
     settings_seen: bool
+    settings_acked: bool
     going_away: bool
 
 
@@ -534,4 +536,4 @@ cdef class Transport:
             state.sent_bytes, state.received_bytes, state.uploads_done, state.uploads_bytes,
             state.requests, state.refused, state.open_streams, state.calls_waiting,
             state.peer_max_streams, state.peer_frame_size, state.send_window,
-            bool(state.settings_seen), bool(state.going_away))
+            bool(state.settings_seen), bool(state.settings_acked), bool(state.going_away))

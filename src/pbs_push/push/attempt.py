@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -18,6 +19,7 @@ from pbs_push.push.opening import opened
 from pbs_push.push.outcome import TransferStats
 from pbs_push.push.stored_chunks import StoredChunks
 from pbs_push.push.transfer import ReuseRefused, Transfer
+from pbs_push.remote.preface import Preface
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,6 +52,10 @@ class _Way(IntEnum):
     """As if there were no previous snapshot: what is damaged there cannot disturb."""
 
 
+_LATER: Final = {
+    Preface.WITH_REQUEST: "with HTTP/2 after the answer to the upgrade",
+    Preface.AFTER_ANSWER: "with a pause before the first byte",
+}
 _LEFT_OUT: Final = {_Way.PLAIN: "shortcuts", _Way.ALONE: "the target's previous snapshot"}
 
 
@@ -103,23 +109,28 @@ class Attempt:
         return stats + TransferStats(fallbacks=way)
 
     def _transferred(self, source: Opened, way: _Way, label: str, *, again: bool) -> TransferStats:
-        """Transfer in one way, a second time where the first request was lost."""
-        paused = self._target.pauses
-        session = self._beginning.begin(
-            source.item, source.archives.manifest, source.chunks_fd, again=again
-        )
+        """Transfer in one way, again where the target has lost the first bytes."""
+        preface = self._target.preface.choose()
+        start = partial(self._started, source=source, way=way)
+        answered = False
         try:
-            return self._transfer(session, source, way).run()
+            session, transfer = self._beginning.begin(source, start, preface, again=again)
+            with closing(session), closing(transfer):
+                try:
+                    return transfer.run()
+                finally:
+                    answered = session.answered
         except (ConnectError, ProtocolError) as error:
-            if session.answered or paused:
+            if answered or not self._target.preface.lost(preface):
                 raise
-            # Some servers lose the first byte (protocol/backup.md, "Other servers").
-            self._target.pauses = True
-            text = f"{label}: {error}; trying again with a pause before the first byte"
+            text = f"{label}: {error}; trying again {_LATER[preface]}"
             self._run.note("info", text)
-        finally:
-            session.close()
         return self._transferred(source, way, label, again=True)
+
+    def _started(self, session: BackupSession, source: Opened, way: _Way) -> Transfer:
+        transfer = self._transfer(session, source, way)
+        transfer.ask()
+        return transfer
 
     def _transfer(self, session: BackupSession, source: Opened, way: _Way) -> Transfer:
         here = self._newest.archives() if way is _Way.SHORT else None

@@ -17,17 +17,22 @@ from pbs_push.errors import (
 )
 from pbs_push.names import MANIFEST_NAME
 from pbs_push.push.findings import about_snapshot
-from pbs_push.push.outcome import Finding, Skip
+from pbs_push.push.outcome import Finding, Settled, Skip
 from pbs_push.push.patience import Patience
 from pbs_push.push.sameness import difference_in_list
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pbs_push._native.transport import Transport
     from pbs_push.formats.manifest import Manifest
+    from pbs_push.push.opening import Opened
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.removal import Remover
     from pbs_push.push.run import Run
+    from pbs_push.push.transfer import Transfer
     from pbs_push.remote.models import SnapshotItem
+    from pbs_push.remote.preface import Preface
     from pbs_push.remote.session import BackupSession
     from pbs_push.source.items import SourceSnapshot
 
@@ -35,20 +40,6 @@ _RELEASE_WAITS_S: Final = (0.05, 0.2, 1.0)
 """What is left is removed in 10 ms (protocol/backup.md, "When a connection breaks")."""
 _LOOK_AFTER_S: Final = 2.0
 """How long a lock is held before it is looked what whoever holds it has done."""
-
-
-class Settled(Exception):
-    """There is nothing to push (any more): what became of the snapshot stands fixed.
-
-    ``skip`` None: it is there already. ``newest`` is the target's newest one as it is now, where
-    that was looked at.
-    """
-
-    def __init__(self, skip: Skip | None, detail: str = "", newest: int | None = None) -> None:
-        super().__init__(detail)
-        self.skip = skip
-        self.detail = detail
-        self.newest = newest
 
 
 @dataclass(slots=True)
@@ -80,13 +71,19 @@ class Beginning:
         self._told = False
 
     def begin(
-        self, item: SourceSnapshot, manifest: Manifest, chunks_fd: int, *, again: bool
-    ) -> BackupSession:
-        """Connect and upgrade; ``again`` after a session of ours broke, whose folder may linger.
+        self,
+        source: Opened,
+        start: Callable[[BackupSession], Transfer],
+        preface: Preface,
+        *,
+        again: bool,
+    ) -> tuple[BackupSession, Transfer]:
+        """Connect, upgrade as ``preface`` says, and ``start`` the transfer.
 
-        ``manifest`` is the snapshot's, to be compared with what may have come there meanwhile.
-        Raises Settled where there is nothing to push any more, PbsPushError, Cancelled.
+        ``again`` after a session of ours broke, whose folder may linger. Raises Settled where there
+        is nothing to push any more, PbsPushError, Cancelled.
         """
+        item, manifest = source.item, source.archives.manifest
         tries = _Tries(
             Patience(self._run.options.lock_wait_s), list(_RELEASE_WAITS_S) if again else []
         )
@@ -94,20 +91,24 @@ class Beginning:
             stream, fresh = self._run.supply.take(again=tries.number > 0)
             tries.number += 1
             try:
-                return self._target.begin_backup(
+                return self._target.start_backup(
                     stream,
                     self._plan.target_namespace,
                     item.snapshot,
+                    start,
                     chunks_path=str(self._run.source.chunk_path),
-                    transport=self._transport(chunks_fd),
+                    transport=self._transport(source.chunks_fd),
                     pacer=self._run.pacer,
+                    preface=preface,
                 )
             except ConnectError:
                 if fresh:  # one that waited may have been closed by the target
                     raise
             except BusyError as error:
+                self._target.preface.refused(preface)
                 self._wait(item, manifest, error, tries.patience)
             except (AuthError, StatusError, ProtocolError) as error:
+                self._target.preface.refused(preface)
                 self._refused(item, manifest, error, tries)
 
     def _refused(

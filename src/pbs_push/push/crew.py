@@ -40,6 +40,7 @@ class Crew(Generic[T]):
                 thread.start()
             for thread in self._threads:
                 self._await(thread)
+            self._raise_error()
         except BaseException:
             self._end()
             stop()
@@ -48,14 +49,15 @@ class Crew(Generic[T]):
             for thread in self._threads:
                 if thread.ident is not None:
                     thread.join()
-        if self._error is not None:
-            raise self._error
 
     def _await(self, thread: threading.Thread) -> None:
         while thread.is_alive():
             thread.join(_LOOK_S)
-            if self._error is not None:
-                raise self._error
+            self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def _member(self) -> None:
         while (task := self._next()) is not None:

@@ -69,7 +69,7 @@ class Previous:
 
 
 class Negotiation:
-    """Opens the writers of one snapshot's indexes; ``run`` it once, and close it in the end.
+    """Opens the writers of one snapshot's indexes: ``ask``, ``run``, and close it in the end.
 
     It never fails for what only saves work.
     """
@@ -82,19 +82,30 @@ class Negotiation:
         self._terms = terms
         self._witness = witness
         self._writers: list[IndexWriter] = []
+        self._about: Call | None = None
+        self._registrations: dict[str, Call] = {}
+        self._downloads_asked: dict[str, Call] = {}
         self._there: Manifest | None = None
         self._registered: dict[str, Index] = {}
         self._downloaded: list[Index] = []
         self._fallbacks = 0
         self._shortcuts = 0
 
+    def ask(self) -> None:
+        """Make the calls that wait for nothing."""
+        if self._terms.expects_previous:
+            self._about = self._session.previous_manifest()
+        if self._about is not None and self._terms.here is None:
+            self._ask_for_downloads()
+        else:
+            self._ask_optimistically()
+
     def run(self) -> tuple[list[IndexWriter], Previous]:
         """The writers, asked for but not all answered yet; and what need not be sent."""
-        about = self._session.previous_manifest() if self._terms.expects_previous else None
-        if about is not None and self._terms.here is None:
-            downloads = self._open_after_download(about)
+        if self._about is not None and self._terms.here is None:
+            downloads = self._open_after_download(self._about)
         else:
-            downloads = self._open_optimistically(about)
+            downloads = self._open_optimistically()
         downloads |= self._open_refused_again(downloads)
         self._take_downloads(downloads)
         shortcuts = self._shortcuts + len(self._registered)
@@ -110,25 +121,33 @@ class Negotiation:
 
     # -- with the source's own copy of the previous snapshot, or without a previous one --
 
-    def _open_optimistically(self, about: Call | None) -> dict[str, Call]:
-        """Take the source's copy of the previous snapshot for the target's, and check that.
+    @property
+    def _here(self) -> Mapping[str, IndexArchive]:
+        """The source's own indexes of the previous snapshot."""
+        return self._terms.here.indexes if self._terms.here is not None else {}
 
-        Returns downloads of those previous indexes that are not what the source has, or that it
-        cannot read.
-        """
-        session = self._session
-        here = self._terms.here.indexes if self._terms.here is not None else {}
+    def _ask_optimistically(self) -> None:
+        """Take the source's copy of the previous snapshot for the target's."""
+        here = self._here
         self._writers = [
             self._open(archive, self._reusable(archive, here.get(name)))
             for name, archive in self._indexes.items()
         ]
-        registrations = {
-            name: session.register_previous(name) for name in self._worth_registering(here)
+        self._registrations = {
+            name: self._session.register_previous(name) for name in self._worth_registering(here)
         }
+
+    def _open_optimistically(self) -> dict[str, Call]:
+        """Check what was taken for the target's.
+
+        Returns downloads of those previous indexes that are not what the source has, or that it
+        cannot read.
+        """
+        registrations, here = self._registrations, self._here
         creates = [writer.create for writer in self._writers]
-        asked = [about] if about is not None else []
-        session.wait([*registrations.values(), *creates, *asked])
-        self._there = self._manifest_in(about)
+        asked = [self._about] if self._about is not None else []
+        self._session.wait([*registrations.values(), *creates, *asked])
+        self._there = self._manifest_in(self._about)
         self._take_from_source(registrations)
         stale = [name for name in registrations if not self._is_same_at_target(name)]
         return self._downloads([*stale, *(name for name in self._indexes if name not in here)])
@@ -168,14 +187,20 @@ class Negotiation:
 
     # -- without it --
 
-    def _open_after_download(self, about: Call) -> dict[str, Call]:
+    def _ask_for_downloads(self) -> None:
         """The source's copy of the previous snapshot is of no use: ask for all of it.
 
-        Indexes are asked for along with the manifest that tells which there are, and along with
-        the writers those of other names, where one of ours is new: it may have been renamed.
-        Returns these downloads.
+        Indexes are asked for along with the manifest that tells which there are.
         """
-        downloads = {name: self._session.previous_index(name) for name in self._indexes}
+        self._downloads_asked = {name: self._session.previous_index(name) for name in self._indexes}
+
+    def _open_after_download(self, about: Call) -> dict[str, Call]:
+        """Open the writers by what was downloaded.
+
+        Indexes of other names are asked for along with these, where one of ours is new: it may have
+        been renamed. Returns these downloads.
+        """
+        downloads = self._downloads_asked
         self._session.wait([about, *downloads.values()])
         self._there = self._manifest_in(about)
         self._take_downloads(downloads)

@@ -19,10 +19,9 @@ from pbs_push.errors import (
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.manifest import Protection
 from pbs_push.push.archives import Archives
-from pbs_push.push.beginning import Settled
 from pbs_push.push.content import AsItIs, Content, UnderKey
 from pbs_push.push.encryption import encrypt_log
-from pbs_push.push.outcome import Skip
+from pbs_push.push.outcome import Settled, Skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -76,6 +76,20 @@ class TransferStats:
         )
 
 
+class Settled(Exception):
+    """There is nothing to push (any more): what became of the snapshot stands fixed.
+
+    ``skip`` None: it is there already. ``newest`` is the target's newest one as it is now, where
+    that was looked at.
+    """
+
+    def __init__(self, skip: Skip | None, detail: str = "", newest: int | None = None) -> None:
+        super().__init__(detail)
+        self.skip = skip
+        self.detail = detail
+        self.newest = newest
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a snapshot, or of ``count`` ones of a group between two times.

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 LEAST_PARALLEL: Final = 8
 """While some wait for what the target does, others keep two cores busy."""
 MOST_PARALLEL: Final = 48
-ROUND_TRIPS_PER_SNAPSHOT: Final = 7
-"""Of a snapshot with new chunks, on a connection opened ahead: the upgrade, and the six flights of
-``push.transfer``. The first one of a group waits for TCP and TLS as well."""
+ROUND_TRIPS_PER_SNAPSHOT: Final = 6
+"""Of a snapshot with new chunks, on a connection opened ahead: the flights of ``push.transfer``,
+the first along with the upgrade. The first one of a group waits for TCP and TLS as well."""
 _GROUPS_PER_CORE: Final = 2
 BUSY_S_PER_SNAPSHOT: Final = 0.012
 """For which a small snapshot keeps a core busy (docs/performance.md)."""

@@ -1,6 +1,7 @@
 """The transfer of one snapshot over a backup session, in as few dependent flights as can be.
 
-    1  previous manifest, registrations, writers, blobs, client log    (push/negotiation.py)
+    1  previous manifest, registrations, writers, blobs, client log    (push/negotiation.py),
+       with the upgrade request where the target takes that
     2  chunks that the target does not have                            (a ChunkSender)
     3  entry lists, each as soon as the target acknowledged its chunks
     4  closes
@@ -67,7 +68,7 @@ class ChunkSender(Protocol):
 
 
 class Transfer:
-    """Sends one snapshot; ``run`` it once.
+    """Sends one snapshot: ``ask``, ``run`` it once, and ``close`` it.
 
     ``body_limit``: bytes that an entry list must be below. ``on_progress(done, known)`` is called
     often, with numbers of chunks, ``on_closing`` when three flights are left.
@@ -93,12 +94,20 @@ class Transfer:
         self._body_limit = body_limit
         self._on_progress = on_progress
         self._on_closing = on_closing
+        self._uploads: list[Call] = []
         self._writers: Sequence[IndexWriter] = ()
         self._fallbacks = 0
         self._took_shortcuts = False
 
+    def ask(self) -> None:
+        """Make the calls of the first flight, which wait for nothing."""
+        self._uploads = [
+            self._session.upload_blob(name, data) for name, data in self._content.blobs
+        ]
+        self._negotiation.ask()
+
     def run(self) -> TransferStats:
-        """Send all of it, and finish. Raises PbsPushError; the caller closes the session then."""
+        """Send the rest, and finish. Raises PbsPushError; the caller closes the session then."""
         try:
             self._open()
             self._session.pump(self._advance, wake_fd=self._sender.wake_fd)
@@ -116,16 +125,16 @@ class Transfer:
             # An index cut short by somebody is the reason, whatever the target said of it.
             self._archives.check_unchanged()
             raise
-        finally:
-            self._sender.close()
-            self._negotiation.close()
+
+    def close(self) -> None:
+        """Stop what it still does; the session is the caller's."""
+        self._sender.close()
+        self._negotiation.close()
 
     def _open(self) -> None:
-        session = self._session
-        uploads = [session.upload_blob(name, data) for name, data in self._content.blobs]
         self._writers, previous = self._negotiation.run()
-        session.wait([*uploads, *(writer.create for writer in self._writers)])
-        for upload in uploads:
+        self._session.wait([*self._uploads, *(writer.create for writer in self._writers)])
+        for upload in self._uploads:
             upload.body()
         for writer in self._writers:
             writer.writer_id = writer.create.writer_id()

@@ -15,12 +15,12 @@ from pbs_push.errors import (
 )
 from pbs_push.names import Snapshot
 from pbs_push.push.attempt import Attempt
-from pbs_push.push.beginning import Beginning, Settled
+from pbs_push.push.beginning import Beginning
 from pbs_push.push.events import SnapshotStarted
 from pbs_push.push.findings import about_snapshot
 from pbs_push.push.negotiation import Witness
 from pbs_push.push.newest import Newest
-from pbs_push.push.outcome import Finding, Outcome, Result, Skip
+from pbs_push.push.outcome import Finding, Outcome, Result, Settled, Skip
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.sameness import difference_in_manifest
 

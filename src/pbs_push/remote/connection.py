@@ -1,4 +1,4 @@
-"""An upgraded connection: the backup protocol's HTTP/2 over TLS, with all of its waiting.
+"""The connection of a backup: the protocol's HTTP/2 over TLS, with all of its waiting.
 
 One thread sends and receives (a TLS connection is not safe for two). Payload goes from the native
 transport's memory into TLS; Python sees lengths.
@@ -35,6 +35,11 @@ MAX_ERROR_BODY: Final = 64 << 10
 """Bytes of an error's text that are looked at."""
 SEND_AT_ONCE: Final = 1 << 20
 """Bytes sent before it is looked whether something has come."""
+EARLY_BYTES: Final = 16 << 10
+"""Bytes of bodies that go along with the upgrade request at most: until the target's SETTINGS have
+come, it may give no more than 65,535 a connection (RFC 9113, 6.9.2)."""
+EARLY_LOST_AFTER_S: Final = 3.0
+"""A server acknowledges our SETTINGS as soon as it has read them."""
 ENCRYPT_AT_ONCE: Final = 192 << 10
 """Bytes encrypted into memory before they are sent; a full frame is more (docs/performance.md)."""
 
@@ -52,16 +57,63 @@ class _Wait(NamedTuple):
     event_fd: int = -1
 
 
-class Upgraded:
-    """HTTP/2 on a TLS connection that was upgraded; made by ``upgrade``.
+class Connection:
+    """HTTP/2 on a TLS connection, which ``upgrade`` makes of it.
 
-    Calls in flight are known by their tags; who makes a call keeps its own table.
+    Calls may be made before; those in flight are known by their tags, and who makes a call keeps
+    its own table.
     """
 
-    def __init__(self, stream: TlsStream, transport: Transport, pacer: Pacer | None) -> None:
+    def __init__(self, stream: TlsStream, transport: Transport, pacer: Pacer | None = None) -> None:
         self._stream = stream
         self.transport = transport
         self._lane = None if pacer is None else pacer.lane()
+        self._lost_at: float | None = None
+        """When what was sent early is taken for lost, unless it was acknowledged."""
+
+    def upgrade(
+        self, path: str, headers: Mapping[str, str], what: str, *, early: bool = False
+    ) -> None:
+        """Ask for the backup protocol on a fresh connection (protocol/backup.md, "Upgrade").
+
+        ``path`` holds the query, ``what`` says for messages what is begun. ``early`` sends what
+        there is of HTTP/2 along, as far as it is small. Raises StatusError and its kin with the
+        server's reason, ConnectError, ProtocolError.
+        """
+        http = h11.Connection(h11.CLIENT)
+        request = h11.Request(
+            method="GET",
+            target=path,
+            headers=[
+                ("Host", self._stream.netloc),
+                ("Connection", "Upgrade"),
+                ("Upgrade", PROTOCOL_NAME),
+                *headers.items(),
+            ],
+        )
+        words = (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b"")
+        self._stream.write(words)
+        if early:
+            self._encrypt(EARLY_BYTES)
+        try:
+            answer = _answer(self._stream, http, what)
+        except h11.RemoteProtocolError as error:
+            raise ProtocolError(f"{what}: the answer is not HTTP ({error})") from None
+        if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            raise_for_status(what, answer.status, answer.body, headers.values(), answer.location)
+            raise ProtocolError(
+                f"{what}: the target answers with status {answer.status} and does not change to "
+                "the backup protocol; is it a Proxmox Backup Server?"
+            )
+        if early:
+            self._lost_at = time.monotonic() + EARLY_LOST_AFTER_S
+        behind, _closed = http.trailing_data
+        try:
+            if behind:
+                self.transport.receive(behind)
+            self._take_in()  # what stood in the same segment ends no wait
+        except (ConnectError, ProtocolError) as error:
+            raise type(error)(f"{what}: {error}") from error
 
     def pump(
         self,
@@ -80,6 +132,7 @@ class Upgraded:
         while not done():
             if self._stream.closed_by_target:
                 raise ConnectError(f"{self._stream.netloc} closed the connection")
+            self._check_early()
             broken: RemoteError | None = None
             try:
                 self._step(wake_fd)
@@ -96,6 +149,15 @@ class Upgraded:
                 raise ConnectError(
                     f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
                 )
+
+    def _check_early(self) -> None:
+        """Raise ConnectError if what was sent with the upgrade request seems to be lost."""
+        if self._lost_at is None:
+            return
+        if self.transport.state().settings_acked:
+            self._lost_at = None
+        elif time.monotonic() > self._lost_at:
+            raise ConnectError(f"{self._stream.netloc} has not taken up HTTP/2")
 
     def _progress(self) -> tuple[int, ...] | None:
         """Differs when a request was begun or ended, or bytes of a body went out or came.
@@ -131,10 +193,19 @@ class Upgraded:
             budget, pause_s = self._lane.allowance(SEND_AT_ONCE)
             if budget == 0:
                 return _Wait(pause_s)
-        filled = 0
-        flushed = True
+        if self._encrypt(budget, bounded=self._lane is not None) == 0:
+            return _Wait(LONG_WAIT_S, wake_fd if wake_fd >= 0 else self.transport.event_fd)
+        flushed = stream.pending < ENCRYPT_AT_ONCE and stream.flush()
+        return _Wait(0.0 if flushed else LONG_WAIT_S)
+
+    def _encrypt(self, budget: int, *, bounded: bool = True) -> int:
+        """Encrypt what may be sent, ``budget`` bytes of it, and send most of that.
+
+        ``bounded``: no body goes beyond the budget. Returns how many bytes there were.
+        """
+        stream, filled, flushed = self._stream, 0, True
         while flushed and filled < budget:
-            span = self.transport.send(None if self._lane is None else budget - filled)
+            span = self.transport.send(budget - filled if bounded else None)
             if span is None:
                 break
             with span:
@@ -144,15 +215,16 @@ class Upgraded:
                 flushed = stream.flush()
         if self._lane is not None:
             self._lane.sent(encrypted_size(filled))
-        if filled == 0:
-            return _Wait(LONG_WAIT_S, wake_fd if wake_fd >= 0 else self.transport.event_fd)
-        return _Wait(0.0 if flushed and stream.flush() else LONG_WAIT_S)
+        return filled
 
     def _receive(self) -> bool:
         """Take all that has come; True if there was something."""
-        stream = self._stream
-        stream.receive()
-        came = False
+        self._stream.receive()
+        return self._take_in()
+
+    def _take_in(self) -> bool:
+        """Take what has come and is not decrypted yet; True if there was something."""
+        stream, came = self._stream, False
         try:
             while (data := stream.read()) is not None:
                 self.transport.receive(data)
@@ -173,52 +245,6 @@ class Upgraded:
         else:
             self._stream.close()
         self.transport.close()
-
-
-def upgrade(
-    stream: TlsStream,
-    path: str,
-    headers: Mapping[str, str],
-    what: str,
-    *,
-    transport: Transport,
-    pacer: Pacer | None = None,
-) -> Upgraded:
-    """Ask for the backup protocol on a fresh connection (protocol/backup.md, "Upgrade").
-
-    ``path`` holds the query, ``what`` says for messages what is begun. Raises StatusError and its
-    kin with the server's reason, ConnectError, ProtocolError.
-    """
-    http = h11.Connection(h11.CLIENT)
-    request = h11.Request(
-        method="GET",
-        target=path,
-        headers=[
-            ("Host", stream.netloc),
-            ("Connection", "Upgrade"),
-            ("Upgrade", PROTOCOL_NAME),
-            *headers.items(),
-        ],
-    )
-    stream.write(http.send(request) or b"")
-    stream.write(http.send(h11.EndOfMessage()) or b"")
-    try:
-        answer = _answer(stream, http, what)
-    except h11.RemoteProtocolError as error:
-        raise ProtocolError(f"{what}: the answer is not HTTP ({error})") from None
-    if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
-        raise_for_status(what, answer.status, answer.body, headers.values(), answer.location)
-        raise ProtocolError(
-            f"{what}: the target answers with status {answer.status} and does not change to the "
-            "backup protocol; is it a Proxmox Backup Server?"
-        )
-    early, _closed = http.trailing_data
-    if early:
-        try:
-            transport.receive(early)
-        except (ConnectError, ProtocolError) as error:
-            raise type(error)(f"{what}: {error}") from error
-    return Upgraded(stream, transport, pacer)
 
 
 class _Answered(NamedTuple):

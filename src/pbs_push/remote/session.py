@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pbs_push._native.transport import Answer, Transport, TransportState
     from pbs_push.formats.index import Index
-    from pbs_push.remote.connection import Upgraded
+    from pbs_push.remote.connection import Connection
 
 MAX_PREVIOUS_BYTES: Final = 4 << 30
 """Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
@@ -147,12 +147,19 @@ class Call:
 class BackupSession:
     """The backup protocol on an upgraded connection, for the snapshot named in the upgrade.
 
-    ``answered`` tells whether anything was answered at all.
+    ``answered`` tells whether anything was answered at all; ``on_answered`` is called when it is.
     """
 
-    def __init__(self, upgraded: Upgraded, label: str, chunks_path: str) -> None:
-        self._upgraded = upgraded
-        self._transport: Transport = upgraded.transport
+    def __init__(
+        self,
+        connection: Connection,
+        label: str,
+        chunks_path: str,
+        on_answered: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connection = connection
+        self._on_answered = on_answered
+        self._transport: Transport = connection.transport
         self._label = label
         self._chunks_path = chunks_path
         self._calls: dict[int, Call] = {}
@@ -318,13 +325,13 @@ class BackupSession:
         Raises the error of the first chunk upload that failed, ChunkError, ConnectError,
         ProtocolError, Cancelled.
         """
-        self._upgraded.pump(lambda: self._checked(done), self._on_answer, wake_fd=wake_fd)
+        self._connection.pump(lambda: self._checked(done), self._on_answer, wake_fd=wake_fd)
 
     def close(self) -> None:
         """Drop the connection; without a successful ``finish`` the target removes the snapshot."""
         for call in self._in_parts:
             call.close()
-        self._upgraded.close()
+        self._connection.close()
 
     def _checked(self, done: Callable[[], bool]) -> bool:
         self._transport.check_source(self._chunks_path)
@@ -338,7 +345,9 @@ class BackupSession:
         return False
 
     def _on_answer(self, answer: Answer) -> None:
-        self.answered = True
+        if not self.answered:
+            self.answered = True
+            self._on_answered()
         if answer.part:
             call = self._calls[answer.tag]
             self._in_parts.add(call)

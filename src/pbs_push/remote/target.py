@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from time import sleep
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import SecretStr
@@ -15,7 +17,8 @@ from pbs_push.errors import AuthError
 from pbs_push.names import Repository, parse_fingerprint
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import TicketAuth, TokenAuth
-from pbs_push.remote.connection import upgrade
+from pbs_push.remote.connection import Connection
+from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.remote.rest import Rest
 from pbs_push.remote.session import BackupSession
 from pbs_push.remote.tls import TrustContext
@@ -23,6 +26,7 @@ from pbs_push.remote.tls_stream import TlsStream
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -39,6 +43,13 @@ PREFACE_PAUSE_S: Final = 0.1
 """Some servers lose a byte right behind the 101 (protocol/backup.md, "Other servers")."""
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closable)
+
+
 class Target:
     """A datastore on a remote server.
 
@@ -47,8 +58,8 @@ class Target:
     trust the system's CAs. Nothing is sent before it is needed. Safe for threads; close it, or use
     it in ``with``.
 
-    ``pauses`` makes backup sessions wait a little between the 101 and the HTTP/2 preface, and
-    ``plain_only`` says that shortcuts are of no use: what a push found out about this server.
+    ``preface`` knows when backup sessions may begin with HTTP/2, and ``plain_only`` says that
+    shortcuts are of no use: what a push found out about this server.
 
     Raises InvalidName for a repository or fingerprint that is none.
     """
@@ -75,7 +86,7 @@ class Target:
             else TicketAuth(repository.auth_id, secret, self.rest.login)
         )
         self.rest.use(self._auth)
-        self.pauses = False
+        self.preface: Final = PrefaceHabit()
         self.plain_only = False
         # Not a `cached_property`: in Python 3.11 all instances of a class share its lock.
         self._features_lock = threading.Lock()
@@ -135,13 +146,65 @@ class Target:
         pacer: Pacer | None = None,
         benchmark: bool = False,
     ) -> BackupSession:
+        """Upgrade a connection to the backup protocol, for one snapshot: see ``start_backup``."""
+        session, _ = self.start_backup(
+            stream,
+            namespace,
+            snapshot,
+            lambda session: session,
+            chunks_path=chunks_path,
+            transport=transport,
+            pacer=pacer,
+            benchmark=benchmark,
+        )
+        return session
+
+    def start_backup(
+        self,
+        stream: TlsStream,
+        namespace: Namespace,
+        snapshot: Snapshot,
+        start: Callable[[BackupSession], C],
+        *,
+        chunks_path: str,
+        transport: Transport,
+        pacer: Pacer | None = None,
+        preface: Preface = Preface.AFTER_ANSWER,
+        benchmark: bool = False,
+    ) -> tuple[BackupSession, C]:
         """Upgrade a connection to the backup protocol, for one snapshot.
 
         ``transport`` has the source's chunks attached, ``chunks_path`` is for messages about them.
-        Stream and transport belong to the session, or are closed on an error. Raises RemoteError
-        with the target's reason: AuthError with ``renewable`` where a ticket had run out.
+        ``start`` makes the first calls of the session, as early as ``preface`` lets it; what it
+        returns is returned, or closed on an error. Stream and transport belong to the session, or
+        are closed on an error. Raises RemoteError with the target's reason: AuthError with
+        ``renewable`` where a ticket had run out; and what ``start`` raises.
         """
         label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
+        what = f"beginning backup {label} at {self.repository.netloc}"
+        path = self._upgrade_path(namespace, snapshot, benchmark=benchmark)
+        connection = Connection(stream, transport, pacer)
+        answered = partial(self.preface.took, preface)
+        session = BackupSession(connection, label, chunks_path, answered)
+        early = preface is Preface.WITH_REQUEST
+        with ExitStack() as undo:
+            undo.callback(transport.close)
+            undo.callback(stream.close)
+            started = undo.enter_context(closing(start(session))) if early else None
+            try:
+                connection.upgrade(path, self._auth.headers(writing=False), what, early=early)
+            except AuthError as error:
+                error.renewable = self._auth.expired()
+                raise
+            self._keep_keys(stream)
+            if preface is Preface.AFTER_PAUSE:
+                sleep(PREFACE_PAUSE_S)
+            if started is None:
+                started = start(session)
+            undo.pop_all()
+        return session, started
+
+    def _upgrade_path(self, namespace: Namespace, snapshot: Snapshot, *, benchmark: bool) -> str:
         params = {
             "store": self.repository.datastore,
             "ns": str(namespace),
@@ -153,27 +216,13 @@ class Target:
             del params["ns"]
         if benchmark:
             params["benchmark"] = "1"
-        path = f"{UPGRADE_PATH}?{urlencode(params)}"
-        try:
-            upgraded = upgrade(
-                stream,
-                path,
-                self._auth.headers(writing=False),
-                f"beginning backup {label} at {self.repository.netloc}",
-                transport=transport,
-                pacer=pacer,
-            )
-        except BaseException as error:
-            if isinstance(error, AuthError):
-                error.renewable = self._auth.expired()
-            stream.close()
-            transport.close()
-            raise
-        with self._tls_lock:
-            self._tls_session = stream.session or self._tls_session
-        if self.pauses:
-            sleep(PREFACE_PAUSE_S)
-        return BackupSession(upgraded, label, chunks_path)
+        return f"{UPGRADE_PATH}?{urlencode(params)}"
+
+    def _keep_keys(self, stream: TlsStream) -> None:
+        """What lets later connections resume this one's keys, unless it did so itself."""
+        if self._tls_session is None or not stream.session_reused:
+            with self._tls_lock:
+                self._tls_session = stream.session or self._tls_session
 
     def transport(self) -> Transport:
         """A transport for one session with this target."""

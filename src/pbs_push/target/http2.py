@@ -115,6 +115,8 @@ class SessionConnection:
 
         Raises OSError.
         """
+        if self._options.hold_answers_s and not early:
+            self._shared.counters.add(flights=1)  # the client waits for the answer to its upgrade
         self._start()
         received: bytes | None = early
         while received is not None:

@@ -51,7 +51,10 @@ class TargetOptions:
     ``lock_linger_s``: how long the group's lock is kept after the answer to `finish`, as servers
     before 4.0.16 do.
     ``hold_answers_s``: all answers of a session wait until nothing has come from the client for so
-    long: it waits for them then. `CounterValues.flights` counts how often that happened.
+    long: it waits for them then. `CounterValues.flights` counts how often that happened, the
+    answer to an upgrade included unless requests came along with it.
+    ``loses_early_bytes``: what comes along with an upgrade request is lost, as with servers that
+    begin to read HTTP/2 when they have answered.
     ``ticket_lifetime_s`` and ``clock`` (epoch seconds): for tickets and expiry.
     ``strict_order``: refuse what relies on an answer that the client cannot have seen when it sent
     the request (`order` tells how this is known); a real server fails such requests by chance.
@@ -64,6 +67,7 @@ class TargetOptions:
     compares_manifest: bool = True
     lock_linger_s: float = 0.0
     hold_answers_s: float = 0.0
+    loses_early_bytes: bool = False
     ticket_lifetime_s: float = 7200.0
     clock: Callable[[], float] = time.time
     strict_order: bool = True

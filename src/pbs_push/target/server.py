@@ -208,6 +208,8 @@ class TargetServer:
         if upgraded is None:
             return
         place, early = upgraded
+        if self._shared.options.loses_early_bytes:
+            early = b""
         self.counters.add(sessions=1)
         session = BackupSession(
             place,
