@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Final, Self
 
 from pbs_push.errors import InvalidName
@@ -214,6 +214,7 @@ class Group:
         return f"{self.backup_type}/{self.backup_id}"
 
 
+@lru_cache(maxsize=1024)
 def format_backup_time(epoch: int) -> str:
     """RFC 3339 UTC without a fraction, as a snapshot's folder (protocol/datastore.md, "Names").
 

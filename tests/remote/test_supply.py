@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 from pbs_push.remote.supply import ConnectionSupply
 
@@ -15,8 +16,9 @@ class _Stream:
 class _Target:
     """Counts what is opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, round_trip_s: float = 0.02) -> None:
         self.opened = 0
+        self.rest = SimpleNamespace(round_trip_s=round_trip_s)
 
     def connect(self, _cancelled: threading.Event) -> _Stream:
         self.opened += 1
@@ -36,3 +38,15 @@ def test_a_session_that_is_begun_again_does_not_count_twice() -> None:
     supply.open_ahead()
     supply.close()
     assert target.opened == 3
+
+
+def test_for_a_target_that_is_near_no_thread_is_started() -> None:
+    target = _Target(round_trip_s=0.0005)
+    supply = ConnectionSupply(target, threading.Event())  # type: ignore[arg-type]
+    supply.expect(2)
+    supply.open_ahead()
+    assert target.opened == 0
+    _, fresh = supply.take()
+    assert fresh
+    supply.close()
+    assert target.opened == 1

@@ -527,6 +527,30 @@ cdef class Transport:
             digest = PyBytes_FromStringAndSize(<char *>failure.digest, 32)
             raise chunk_error(failure.status, digest, chunks_path, failure.error)
 
+    def progress(self):
+        """Numbers that differ when a request was begun or ended, or bytes of a body went or came.
+
+        None where the target owes no answer, not even to chunks that it lets wait by allowing no
+        stream.
+        """
+        cdef pbs_h2_state state
+        if self._h2 is NULL:
+            return None
+        pbs_h2_state_get(self._h2, &state)
+        cdef bint held_up = state.peer_max_streams == 0 and (
+            self.chunks_added > self.chunks_acknowledged)
+        if not (state.open_streams or state.calls_waiting or held_up):
+            return None
+        return state.requests, state.open_streams, state.sent_bytes, state.received_bytes
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the target takes no more requests, and has answered all."""
+        cdef pbs_h2_state state = self._last_state
+        if self._h2 is not NULL:
+            pbs_h2_state_get(self._h2, &state)
+        return bool(state.going_away) and not state.open_streams
+
     def state(self) -> TransportState:
         """Counts and limits as they are now."""
         cdef pbs_h2_state state = self._last_state

@@ -38,6 +38,9 @@ class CryptMode(enum.Enum):
     SIGN_ONLY = "sign-only"
 
 
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """An archive as a manifest lists it.
@@ -124,19 +127,24 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The manifest as PBS writes it: indented, keys sorted, no newline at the end."""
+        return json.dumps(self._members(), indent=2, sort_keys=True, ensure_ascii=False).encode()
+
+    def encode(self) -> bytes:
+        """The manifest as a data blob, zstd compressed: what goes into ``index.json.blob``.
+
+        Not indented, which is quicker: a server writes it anew when the backup is finished.
+        """
+        return encode_blob(_ENCODER.encode(self._members()).encode())
+
+    def _members(self) -> dict[str, JsonValue]:
         files: list[JsonValue] = [{**file.extra, **file._to_json()} for file in self.files]
-        top: dict[str, JsonValue] = {
+        return {
             **self.extra,
             **self._identity(),
             "files": files,
             "signature": self.signature,
             "unprotected": dict(self.unprotected),
         }
-        return json.dumps(top, indent=2, sort_keys=True, ensure_ascii=False).encode()
-
-    def encode(self) -> bytes:
-        """The manifest as a data blob, zstd compressed: what goes into ``index.json.blob``."""
-        return encode_blob(self.to_json())
 
     def without_source_state(self) -> Manifest:
         """The manifest without what only the datastore that it lay in can vouch for.

@@ -32,7 +32,8 @@ class IndexWriter:
 
     ``base`` is the previous index that it started from as a copy, None without one; ``positions``
     are the entries to append then (None: all). ``ready`` says up to which of these all chunks are
-    acknowledged, ``appended`` up to which they were sent. ``lists`` are under way.
+    acknowledged, ``appended`` up to which they were sent. ``lists`` are under way. ``total`` is how
+    many entries are to be appended.
     """
 
     archive: IndexArchive
@@ -44,6 +45,10 @@ class IndexWriter:
     appended: int = 0
     lists: list[Call] = field(default_factory=list)
     n_lists: int = 0
+    total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._count()
 
     @classmethod
     def open(
@@ -56,6 +61,7 @@ class IndexWriter:
     def open_again(self, session: BackupSession) -> None:
         """Ask for one that starts empty."""
         self.base = self.positions = None
+        self._count()
         self.create = _create(session, self.archive, None)
 
     @property
@@ -63,10 +69,8 @@ class IndexWriter:
         """Whether it was to start as a copy, and was not opened."""
         return self.base is not None and _opened_no_writer(self.create)
 
-    @property
-    def total(self) -> int:
-        """How many entries are to be appended."""
-        return len(self.archive.index) if self.positions is None else len(self.positions)
+    def _count(self) -> None:
+        self.total = len(self.archive.index) if self.positions is None else len(self.positions)
 
     @property
     def done(self) -> bool:
@@ -77,9 +81,12 @@ class IndexWriter:
         """Let it write another index than it was opened for: the same, under a key."""
         self.archive = archive
         self.positions = None if self.base is None else archive.index.changed(self.base)
+        self._count()
 
     def answered(self) -> list[Call]:
         """The lists that were answered since the last call, with success or not."""
+        if not self.lists:
+            return []
         found = [call for call in self.lists if call.done]
         self.lists = [call for call in self.lists if not call.done]
         return found

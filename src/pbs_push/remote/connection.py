@@ -128,11 +128,12 @@ class Connection:
         was closed: what came last may be the answer that was waited for. Where there is nothing to
         send, a readable ``wake_fd`` ends a step. Raises ConnectError, ProtocolError, Cancelled.
         """
-        progress, moved_at = self._progress(), time.monotonic()
+        progress, moved_at = self.transport.progress(), time.monotonic()
         while not done():
             if self._stream.closed_by_target:
                 raise ConnectError(f"{self._stream.netloc} closed the connection")
-            self._check_early()
+            if self._lost_at is not None:
+                self._check_early(self._lost_at)
             broken: RemoteError | None = None
             try:
                 self._step(wake_fd)
@@ -142,7 +143,7 @@ class Connection:
                 on_answer(answer)
             if broken is not None and not done():
                 raise broken
-            before, progress = progress, self._progress()
+            before, progress = progress, self.transport.progress()
             if progress is None or progress != before:
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > SILENCE_TIMEOUT_S:
@@ -150,27 +151,12 @@ class Connection:
                     f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
                 )
 
-    def _check_early(self) -> None:
+    def _check_early(self, lost_at: float) -> None:
         """Raise ConnectError if what was sent with the upgrade request seems to be lost."""
-        if self._lost_at is None:
-            return
         if self.transport.state().settings_acked:
             self._lost_at = None
-        elif time.monotonic() > self._lost_at:
+        elif time.monotonic() > lost_at:
             raise ConnectError(f"{self._stream.netloc} has not taken up HTTP/2")
-
-    def _progress(self) -> tuple[int, ...] | None:
-        """Differs when a request was begun or ended, or bytes of a body went out or came.
-
-        None where the target owes no answer: then it may be silent. It owes none for chunks that
-        the source has not delivered yet; but it does if it allows no stream at all.
-        """
-        transport, state = self.transport, self.transport.state()
-        unsent = transport.chunks_added > transport.chunks_acknowledged
-        held_up = unsent and state.peer_max_streams == 0
-        if not (state.open_streams or state.calls_waiting or held_up):
-            return None
-        return state.requests, state.open_streams, state.sent_bytes, state.received_bytes
 
     def _step(self, wake_fd: int) -> None:
         """Send what may be sent, wait if nothing can be done, receive."""

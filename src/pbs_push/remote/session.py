@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from pbs_push._native.transport import COLLECT, DISCARD, DOWNLOAD, UPLOAD_TAG
 from pbs_push.errors import ConnectError, ProtocolError, RemoteError
@@ -18,6 +17,7 @@ from pbs_push.formats.index import parse_index
 from pbs_push.names import MANIFEST_NAME
 from pbs_push.remote.answers import raise_for_status, shown_reason
 from pbs_push.remote.connection import MAX_ERROR_BODY
+from pbs_push.remote.query import query_text
 from pbs_push.remote.spool import Spool
 
 if TYPE_CHECKING:
@@ -317,7 +317,13 @@ class BackupSession:
     def wait(self, calls: Iterable[Call]) -> None:
         """Pump until all of these are answered, with success or not. Raises RemoteError."""
         waiting = list(calls)
-        self.pump(lambda: all(call.done for call in waiting))
+
+        def done() -> bool:
+            while waiting and waiting[-1].answer is not None:
+                waiting.pop()
+            return not waiting
+
+        self.pump(done)
 
     def pump(self, done: Callable[[], bool], *, wake_fd: int = -1) -> None:
         """Pump until ``done``, which is asked again also when ``wake_fd`` is readable.
@@ -339,8 +345,7 @@ class BackupSession:
             raise self._upload_error
         if done():
             return True
-        state = self._transport.state()
-        if state.going_away and not state.open_streams:
+        if self._transport.is_over:
             raise ConnectError(f"{self._label}: the target takes no more requests (GOAWAY)")
         return False
 
@@ -401,7 +406,7 @@ class BackupSession:
         name = params.get("archive-name") or params.get("file-name")
         what = f"{path} {name}" if name else path
         call, tag = self._new_call(f"{method} {what} of {self._label}")
-        query = f"{path}?{urlencode(params)}" if params else path
+        query = f"{path}?{query_text(params)}" if params else path
         content_type = _OCTETS if body is not None else None
         self._transport.call(
             tag,

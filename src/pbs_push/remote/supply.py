@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pbs_push.remote.target import Target
     from pbs_push.remote.tls_stream import TlsStream
 
+NEAR_S: Final = 0.002
+"""Round trip of a target so near that a thread for a handshake costs more than it saves."""
 CONNECTING_AT_ONCE: Final = 8
 """Connections opened ahead and not yet taken; a few are enough, whatever the number of groups."""
 
@@ -38,9 +40,11 @@ class ConnectionSupply:
             self._wanted = sessions
 
     def open_ahead(self) -> None:
-        """Begin to open a connection for the next ``take``, if there will be one."""
+        """Begin to open a connection for the next ``take``, if one will come and it is worth it."""
         with self._lock:
             if self._closed or len(self._ahead) >= min(self._wanted, CONNECTING_AT_ONCE):
+                return
+            if 0 < self._target.rest.round_trip_s < NEAR_S:
                 return
             future: Future[TlsStream] = Future()
             self._ahead.append(future)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from time import sleep
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
-from urllib.parse import urlencode
 
 from pydantic import SecretStr
 
@@ -19,6 +18,7 @@ from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import TicketAuth, TokenAuth
 from pbs_push.remote.connection import Connection
 from pbs_push.remote.preface import Preface, PrefaceHabit
+from pbs_push.remote.query import query_text
 from pbs_push.remote.rest import Rest
 from pbs_push.remote.session import BackupSession
 from pbs_push.remote.tls import TrustContext
@@ -216,7 +216,7 @@ class Target:
             del params["ns"]
         if benchmark:
             params["benchmark"] = "1"
-        return f"{UPGRADE_PATH}?{urlencode(params)}"
+        return f"{UPGRADE_PATH}?{query_text(params)}"
 
     def _keep_keys(self, stream: TlsStream) -> None:
         """What lets later connections resume this one's keys, unless it did so itself."""

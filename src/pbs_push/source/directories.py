@@ -120,10 +120,19 @@ def _pieces(file_fd: int, size: int) -> Iterator[bytes]:
         size -= len(piece)
 
 
-@contextmanager
-def os_errors_as_source_errors(doing: str) -> Iterator[None]:
-    """Turn an OSError into a SourceError that says what was being done."""
-    try:
-        yield
-    except OSError as error:
-        raise SourceError.of(doing, error) from error
+class os_errors_as_source_errors:  # noqa: N801  (a context manager, used like a function)
+    """Turns an OSError into a SourceError that says what was being ``doing``."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object
+    ) -> None:
+        if isinstance(error, OSError):
+            raise SourceError.of(self._doing, error) from error
