@@ -3,17 +3,22 @@
 ``python sink.py http2`` answers the upgrade to the backup protocol and then speaks just enough
 HTTP/2 for a whole session, with a real server's settings
 (protocol/backup.md, "HTTP/2 settings"). Payload is skipped by count: no
-HTTP/2 library sees it. ``python sink.py drop`` reads from TLS until the end, for a plain loop.
+HTTP/2 library sees it. ``python sink.py http2-each`` answers each request as a real server does, by
+itself, in a TLS record and a packet of its own, and takes ``BENCH_EACH_US`` for it (0 unless set).
+``python sink.py drop`` reads from TLS until the end, for a plain loop.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import struct
 import sys
 import threading
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 import hpack
@@ -34,6 +39,7 @@ MAX_STREAMS: Final = 200
 UPDATE_AFTER: Final = WINDOW // 2
 """A real server opens the window again once half of it is used up."""
 READ_BYTES: Final = 256 << 10
+EACH_S: Final = float(os.environ.get("BENCH_EACH_US", "0")) / 1e6
 
 _SETTINGS: Final = struct.pack(">HLHLHLHL", 3, MAX_STREAMS, 4, WINDOW, 5, MAX_FRAME, 6, 16 << 10)
 UPGRADE_HEADER: Final = b"\r\nupgrade: proxmox-backup-protocol-v1\r\n"
@@ -64,6 +70,7 @@ class SinkSession:
         self._received: dict[int, int] = {}
         self._unreturned = 0
         self._next_writer = 1
+        self.on_answer: Callable[[], None] = lambda: None
         self.requests = 0
         self.data_bytes = 0
 
@@ -163,6 +170,7 @@ class SinkSession:
         )
         self.out += frame(HEADERS, END_HEADERS, stream, block)
         self.out += frame(DATA, END_STREAM, stream, body)
+        self.on_answer()
 
     def _window_update(self, stream: int, more: int) -> None:
         self.out += frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4, "big"))
@@ -207,6 +215,11 @@ class TlsLine:
                 return
             yield view[:size]
 
+    def send(self, data: bytes) -> None:
+        """Send it at once, in a record of its own."""
+        self._tls.write(data)
+        self._flush()
+
     def _fill(self) -> bool:
         data = self._socket.recv(READ_BYTES)
         self.wire_bytes += len(data)
@@ -225,7 +238,8 @@ class Sink:
         self._context, self.fingerprint = server_context(None)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._serve = {"http2": self._serve_backup, "drop": self._drop}[mode]
+        self._serve = self._drop if mode == "drop" else self._serve_backup
+        self._each_s = EACH_S if mode == "http2-each" else None
         self._bytes = self._requests = 0
         self._lines: list[TlsLine] = []
 
@@ -255,6 +269,14 @@ class Sink:
             self._lines.append(line)
             self._serve(line)
 
+    @staticmethod
+    def _answer_alone(line: TlsLine, session: SinkSession, each_s: float) -> None:
+        until = time.perf_counter() + each_s
+        while time.perf_counter() < until:
+            pass  # as a server that hashes
+        line.send(bytes(session.out))
+        session.out.clear()
+
     def _drop(self, line: TlsLine) -> None:
         for piece in line.pieces(bytes):
             self._bytes += len(piece)
@@ -280,6 +302,8 @@ class Sink:
             if UPGRADE_HEADER in request.lower():
                 session = SinkSession()
                 session.out[:0] = UPGRADED
+                if self._each_s is not None:
+                    session.on_answer = partial(self._answer_alone, line, session, self._each_s)
             else:
                 answer += rest_answer(request)
             request = b""

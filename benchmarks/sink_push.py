@@ -1,6 +1,8 @@
 """Pushing one snapshot into the sink, in this process: what the CPU benchmarks and profiles run.
 
-python sink_push.py big|tiny [ROUNDS]    one case without pytest, to run under a profiler
+python sink_push.py big|tiny|each [ROUNDS]    one case without pytest, to run under a profiler
+
+``each`` is ``tiny`` with a sink that answers each upload by itself, as a real server does.
 """
 
 from __future__ import annotations
@@ -83,7 +85,10 @@ def tiny_case(path: Path, count: int) -> SinkCase:
 def main() -> None:
     """Run a case some times and print what each run took."""
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    with tempfile.TemporaryDirectory() as directory, Helper("sink.py", "http2") as sink:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Helper("sink.py", "http2-each" if sys.argv[1] == "each" else "http2") as sink,
+    ):
         path = Path(directory) / "source"
         case = big_case(path, 1024) if sys.argv[1] == "big" else tiny_case(path, 20_000)
         for _ in range(rounds):

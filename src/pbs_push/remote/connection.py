@@ -14,6 +14,7 @@ import h11
 
 from pbs_push.errors import ConnectError, ProtocolError, RemoteError
 from pbs_push.remote.answers import raise_for_status
+from pbs_push.remote.gathering import Gathering
 from pbs_push.remote.pacing import encrypted_size
 
 if TYPE_CHECKING:
@@ -61,13 +62,20 @@ class Connection:
     """HTTP/2 on a TLS connection, which ``upgrade`` makes of it.
 
     Calls may be made before; those in flight are known by their tags, and who makes a call keeps
-    its own table.
+    its own table. ``round_trip_s`` is that of the line, as far as it is known.
     """
 
-    def __init__(self, stream: TlsStream, transport: Transport, pacer: Pacer | None = None) -> None:
+    def __init__(
+        self,
+        stream: TlsStream,
+        transport: Transport,
+        pacer: Pacer | None = None,
+        round_trip_s: float = 0.0,
+    ) -> None:
         self._stream = stream
         self.transport = transport
         self._lane = None if pacer is None else pacer.lane()
+        self._gathering = Gathering(round_trip_s)
         self._lost_at: float | None = None
         """When what was sent early is taken for lost, unless it was acknowledged."""
 
@@ -144,8 +152,11 @@ class Connection:
             if broken is not None and not done():
                 raise broken
             before, progress = progress, self.transport.progress()
-            if progress is None or progress != before:
+            if progress is None:
                 moved_at = time.monotonic()
+            elif progress != before:
+                moved_at = time.monotonic()
+                self._gathering.note(progress[0], progress[1], moved_at)
             elif time.monotonic() - moved_at > SILENCE_TIMEOUT_S:
                 raise ConnectError(
                     f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
@@ -167,6 +178,8 @@ class Connection:
                 raise
             return
         if self._stream.wait(wait.timeout_s, wait.event_fd):
+            if self._gathering.pause_s and wait.timeout_s:
+                time.sleep(self._gathering.pause_s)
             self._receive()
 
     def _send(self, wake_fd: int) -> _Wait:

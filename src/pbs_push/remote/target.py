@@ -183,7 +183,7 @@ class Target:
         label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
         what = f"beginning backup {label} at {self.repository.netloc}"
         path = self._upgrade_path(namespace, snapshot, benchmark=benchmark)
-        connection = Connection(stream, transport, pacer)
+        connection = Connection(stream, transport, pacer, self.rest.round_trip_s)
         answered = partial(self.preface.took, preface)
         session = BackupSession(connection, label, chunks_path, answered)
         early = preface is Preface.WITH_REQUEST
