@@ -2,7 +2,8 @@
 
 Run with ``pytest benchmarks/test_bench_memory.py -s``. ``fresh``: the first push of an archive that
 repeats a few chunks; ``known``: another snapshot of an archive of distinct chunks, all of which the
-target has, and source and target have the same previous snapshot; ``rotated``: the same, but every
+target has, and source and target have the same previous snapshot; ``changed``: one entry in a
+hundred has one of a few new chunks instead; ``rotated``: the same, but every
 chunk is at another place than before; ``pruned``: as ``known``, but only the target still has the
 previous snapshot, so its index has to be downloaded.
 
@@ -35,6 +36,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 ENTRIES = [int(text) for text in os.environ.get("BENCH_ENTRIES", "1000000,4000000").split(",")]
 GROUP = "vm/100"
 DISTINCT = 16
+NEW = 64
 
 
 def push_in_fresh_process(source: Path, target: Path) -> dict[str, Any]:
@@ -69,12 +71,15 @@ def prepare(source: Path, target: Path, suffix: str, entries: int, history: str)
         shutil.rmtree(source / GROUP)
     if history == "rotated":
         rows = np.roll(rows, 1, axis=0)
+    elif history == "changed":
+        new = b"".join(store.sparse(number).digest for number in range(NEW))
+        rows[::100] = np.resize(np.frombuffer(new, np.uint8).reshape(-1, 32), rows[::100].shape)
     else:
         rows[[0, 1]] = rows[[1, 0]]  # another archive, of known chunks
     write_index_alone(source, GROUP, 1, suffix, rows.tobytes())
 
 
-@pytest.mark.parametrize("history", ["fresh", "known", "rotated", "pruned"])
+@pytest.mark.parametrize("history", ["fresh", "known", "changed", "rotated", "pruned"])
 @pytest.mark.parametrize("entries", ENTRIES)
 @pytest.mark.parametrize("suffix", [".fidx", ".didx"])
 def test_peak_memory(

@@ -15,6 +15,7 @@ import array
 import fcntl
 import json
 import os
+import random
 import select
 import socket
 import statistics
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import sink as sink_module
 from pbs_push.push.engine import push
 from pbs_push.remote import tls_stream
-from pbs_push.remote.connection import Upgraded
+from pbs_push.remote.connection import Connection
 from pbs_push.remote.target import Target
 from processes import Helper, Json, answer_questions
 from sink import WINDOW, Sink
@@ -64,15 +65,20 @@ class Packet(NamedTuple):
 
 
 class FarLink:
-    """A device whose packets come back, swapped, after ``delay_s``; for the process's life."""
+    """A device whose packets come back, swapped, after ``delay_s``; for the process's life.
 
-    def __init__(self, delay_s: float) -> None:
+    ``loss`` of them, 0 to 1, do not.
+    """
+
+    def __init__(self, delay_s: float, mtu: int = MTU, loss: float = 0.0) -> None:
         self._delay_s = delay_s
+        self._loss = loss
+        self._chance = random.Random(1)  # noqa: S311
         self._device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(self._device, TUNSETIFF, struct.pack("16sH22x", b"far0", IFF_TUN_NO_PI))
         for command in (
             f"addr add {NEAR}/24 dev far0",
-            f"link set far0 mtu {MTU} txqueuelen 20000 up",
+            f"link set far0 mtu {mtu} txqueuelen 20000 up",
             "link set lo up",
         ):
             subprocess.run(["ip", *command.split()], check=True)
@@ -91,6 +97,8 @@ class FarLink:
             if not poll.poll(rest_ms):
                 continue
             for packet in self._come():
+                if self._loss and self._chance.random() < self._loss:
+                    continue
                 under_way.append((time.monotonic() + self._delay_s, packet))
 
     def _come(self) -> Iterator[bytes]:
@@ -138,20 +146,20 @@ class Sampler:
         self.limits: tuple[int, int, int] = (0, 0, 0)
         self._thread = threading.Thread(target=self._run)
         self.credit_used: list[int] = []
-        connect, send = tls_stream.TlsStream._connect, Upgraded._send
+        connect, send = tls_stream.TlsStream._connect, Connection._send
 
         def noted(stream: tls_stream.TlsStream, connection: socket.socket, address: Any) -> Any:
             made = connect(stream, connection, address)
             self._sockets.append(made)
             return made
 
-        def counted(upgraded: Upgraded, wake_fd: int) -> Any:
-            wait = send(upgraded, wake_fd)
-            self.credit_used.append(WINDOW - upgraded.transport.state().send_window)
+        def counted(one: Connection, wake_fd: int) -> Any:
+            wait = send(one, wake_fd)
+            self.credit_used.append(WINDOW - one.transport.state().send_window)
             return wait
 
         tls_stream.TlsStream._connect = noted  # type: ignore[method-assign]
-        Upgraded._send = counted  # type: ignore[method-assign]
+        Connection._send = counted  # type: ignore[method-assign]
         self._thread.start()
 
     def _run(self) -> None:

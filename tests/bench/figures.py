@@ -51,6 +51,7 @@ def link(
     *,
     begin_ms: float = 20,
     most_in_flight: int | None = 64 << 20,
+    congestion_control: str = "bbr",
 ) -> LinkFigures:
     """``uploads``: MiB/s by connections."""
     return LinkFigures(
@@ -61,6 +62,7 @@ def link(
         round_trip_s=round_trip_ms / 1000,
         round_trips=50,
         most_in_flight=most_in_flight,
+        congestion_control=congestion_control,
         uploads=tuple(UploadRate(n, rate * MIB) for n, rate in uploads.items()),
     )
 

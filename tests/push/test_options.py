@@ -33,6 +33,7 @@ WRONG: dict[str, list[object]] = {
     "buffer_bytes": [0, "1"],
     "chunk_order": ["disk", None, 1],
     "lock_wait_s": [-1, "1m", None],
+    "congestion_control": [1, "nosuch", "x" * 40],
     "encryption_key": [b"x" * 32, "key"],
     "access": [None, "root@pam"],
     "source_name": [7],

@@ -20,7 +20,7 @@ class _Target:
         self.opened = 0
         self.rest = SimpleNamespace(round_trip_s=round_trip_s)
 
-    def connect(self, _cancelled: threading.Event) -> _Stream:
+    def connect(self, _cancelled: threading.Event, _congestion: str | None) -> _Stream:
         self.opened += 1
         return _Stream()
 

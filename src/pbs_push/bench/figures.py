@@ -71,6 +71,7 @@ class LinkFigures:
     ``connect_s``: TCP and TLS. ``begin_s``: from there to a backup session that may be written to.
     ``round_trip_s``: median of ``round_trips`` small requests on that connection.
     ``most_in_flight``: bytes that this system lets one connection have on the way, None if unknown.
+    ``congestion_control``: the one that TCP uses here unless told otherwise, "" if unknown.
     """
 
     repository: str
@@ -80,4 +81,5 @@ class LinkFigures:
     round_trip_s: float
     round_trips: int
     most_in_flight: int | None
+    congestion_control: str
     uploads: tuple[UploadRate, ...]

@@ -23,6 +23,7 @@ from pbs_push.bench.timing import check_cancelled
 from pbs_push.bench.upload import Meter, Upload
 from pbs_push.errors import InvalidName
 from pbs_push.names import Group, Namespace, Snapshot
+from pbs_push.remote.congestion import used_congestion_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +107,7 @@ class LinkBench:
             round_trip_s=round_trip_s,
             round_trips=len(spans),
             most_in_flight=stream.most_in_flight,
+            congestion_control=used_congestion_control(),
             uploads=tuple(uploads),
         )
 

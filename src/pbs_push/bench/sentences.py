@@ -32,6 +32,8 @@ _BUFFER_BOUND: Final = 0.4
 """Near the bound, since the kernel counts its own overhead, up to half of a send buffer, too."""
 _LARGER_BUFFER: Final = f"sysctl -w net.ipv4.tcp_wmem='4096 16384 {SEND_BUFFER}'"
 """The kernel's defaults, but for the last one."""
+_BEST_CONTROL: Final = "bbr"
+_LONG_S: Final = 0.01
 _PARTS: Final = len(Limit) - 1
 """That have a ceiling: all but round trips."""
 
@@ -110,6 +112,19 @@ def buffer_words(link: LinkFigures) -> list[str]:
         f"{text}; this system's send buffer (net.ipv4.tcp_wmem) ends at {size_text(most)}, which "
         f"is {rate_text(most / round_trip_s)} at most at such a round trip: for more, push several "
         f"groups at once, or as root, or set {_LARGER_BUFFER}."
+    ]
+
+
+def congestion_words(link: LinkFigures) -> list[str]:
+    """That another congestion control may carry more, where the line is long and loses packets."""
+    used = link.congestion_control
+    if not used or used.startswith(_BEST_CONTROL) or link.round_trip_s < _LONG_S:
+        return []
+    return [
+        f"TCP uses {used} here, which slows down at every lost packet: where this line loses any, "
+        f"{_BEST_CONTROL} carries many times as much (modprobe tcp_bbr; then --congestion-control "
+        f"{_BEST_CONTROL} as root, or for all: sysctl -w net.ipv4.tcp_congestion_control="
+        f"{_BEST_CONTROL})."
     ]
 
 

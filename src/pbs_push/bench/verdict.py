@@ -21,6 +21,7 @@ from pbs_push.bench.limits import (
 )
 from pbs_push.bench.sentences import (
     buffer_words,
+    congestion_words,
     connections_words,
     headline,
     missing_words,
@@ -87,6 +88,7 @@ def judge(
             connections_words(link),
         ]
         sentences += buffer_words(link)
+        sentences += congestion_words(link)
     if store is not None:
         sentences.append(reads_words(store))
     sentences.append(options_words(parallel, auto_parallel, read_ahead))

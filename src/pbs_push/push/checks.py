@@ -6,6 +6,7 @@ raises ConfigError.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.errors import ConfigError
 from pbs_push.names import Namespace
 from pbs_push.push.removal_limit import MaxRemovals
+from pbs_push.remote.congestion import allowed_congestion_controls, try_congestion_control
 
 T = TypeVar("T")
 
@@ -69,6 +71,19 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise _wrong(name, value, "a text")
     return value
+
+
+def congestion_control(name: str, value: object) -> str:
+    """The name of a TCP congestion control that this process may use on this system."""
+    chosen = text(name, value)
+    try:
+        try_congestion_control(chosen)
+    except OSError as error:
+        raise ConfigError(
+            f"{spoken(name)}: this system does not let us use '{chosen}' "
+            f"({os.strerror(error.errno or 0)}); it allows: {allowed_congestion_controls()}"
+        ) from None
+    return chosen
 
 
 def an(kind: type[T], words: str) -> Check:

@@ -161,6 +161,13 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             job="burst-out",
             needs="rate_out",
         ),
+        "congestion_control": Option(
+            checks.optional(checks.congestion_control),
+            "--congestion-control",
+            "TCP's, such as bbr, for the connections that carry backups.  [default: the system's]",
+            "NAME",
+            str,
+        ),
         "parallel": Option(
             checks.optional(checks.whole(1, MAX_PARALLEL)),
             "--parallel",
@@ -212,7 +219,8 @@ class PushOptions:
     ``max_removals``: a number of snapshots, or ``"10%"`` of those at the target. ``sync_metadata``
     also brings notes, ``sync_protected`` the protected flag, of snapshots that were pushed before.
     ``rate_out`` limits all connections together, in bytes a second, with bursts of up to
-    ``burst_out`` bytes.
+    ``burst_out`` bytes. ``congestion_control`` is the name of a TCP congestion control of this
+    system for the connections that carry backups (None: as the system has it).
 
     ``lock_wait_s``: for so many seconds a lock is waited for: of a group at the target, and the one
     that keeps the same push from running twice at once. ``skip_damaged``: a snapshot that is
@@ -241,6 +249,7 @@ class PushOptions:
     lock_wait_s: float = DEFAULT_LOCK_WAIT_S
     rate_out: int | None = None
     burst_out: int | None = None
+    congestion_control: str | None = None
     parallel: int | None = None
     read_ahead: int = DEFAULT_READ_AHEAD
     chunk_order: ChunkOrder = "index"

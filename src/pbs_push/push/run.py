@@ -52,7 +52,7 @@ class Run:
             )
         )
         self.cancelled: Final = threading.Event()
-        self.supply: Final = ConnectionSupply(target, self.cancelled)
+        self.supply: Final = ConnectionSupply(target, self.cancelled, options.congestion_control)
         rate = options.rate_out
         self.pacer: Final = None if rate is None else Pacer(rate, options.burst_out)
         self.buffer_bytes = options.buffer_bytes or buffer_share(1)

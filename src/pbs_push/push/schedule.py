@@ -18,7 +18,7 @@ ROUND_TRIPS_PER_SNAPSHOT: Final = 6
 """Of a snapshot with new chunks, on a connection opened ahead: the flights of ``push.transfer``,
 the first along with the upgrade. The first one of a group waits for TCP and TLS as well."""
 _GROUPS_PER_CORE: Final = 2
-BUSY_S_PER_SNAPSHOT: Final = 0.012
+BUSY_S_PER_SNAPSHOT: Final = 0.004
 """For which a small snapshot keeps a core busy (docs/performance.md)."""
 _SECONDS_PER_GROUP: Final = BUSY_S_PER_SNAPSHOT / ROUND_TRIPS_PER_SNAPSHOT
 """Round trip that one more group at once makes up for."""

@@ -25,8 +25,14 @@ class ConnectionSupply:
     Safe for threads. ``close`` it at the end: what was not taken is closed.
     """
 
-    def __init__(self, target: Target, cancelled: threading.Event) -> None:
+    def __init__(
+        self,
+        target: Target,
+        cancelled: threading.Event,
+        congestion_control: str | None = None,
+    ) -> None:
         self._target = target
+        self._congestion_control = congestion_control
         self._cancelled = cancelled
         self._lock = threading.Lock()
         self._wanted = 1
@@ -55,7 +61,7 @@ class ConnectionSupply:
 
     def _open(self, future: Future[TlsStream]) -> None:
         try:
-            future.set_result(self._target.connect(self._cancelled))
+            future.set_result(self._connect())
         except BaseException as error:  # noqa: BLE001  (it is raised where the result is asked for)
             future.set_exception(error)
 
@@ -73,7 +79,10 @@ class ConnectionSupply:
                 return future.result(), False
             except PbsPushError:
                 pass  # the one below says what is wrong, if it still is
-        return self._target.connect(self._cancelled), True
+        return self._connect(), True
+
+    def _connect(self) -> TlsStream:
+        return self._target.connect(self._cancelled, self._congestion_control)
 
     def close(self) -> None:
         """Close the connections that were not taken."""

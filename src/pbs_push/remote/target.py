@@ -125,15 +125,25 @@ class Target:
                 self._features = self.api.features()
             return self._features
 
-    def connect(self, cancelled: threading.Event) -> TlsStream:
+    def connect(
+        self, cancelled: threading.Event, congestion_control: str | None = None
+    ) -> TlsStream:
         """A TLS connection, trusted, for ``begin_backup``; keys are resumed where possible.
 
-        Raises ConnectError, TlsError, Cancelled, ConfigError once the target is closed.
+        ``congestion_control`` is TCP's (None: as the system has it). Raises ConnectError,
+        TlsError, Cancelled, ConfigError once the target is closed.
         """
         self.rest.check_open()
         with self._tls_lock:
             session = self._tls_session
-        return TlsStream(self.rest.host, self.repository.port, self._context, cancelled, session)
+        return TlsStream(
+            self.rest.host,
+            self.repository.port,
+            self._context,
+            cancelled,
+            session,
+            congestion_control,
+        )
 
     def begin_backup(
         self,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pbs_push.errors import Cancelled, ConnectError, os_reason
+from pbs_push.remote.congestion import set_congestion_control
 from pbs_push.remote.tls import explain_tls_error
 
 if TYPE_CHECKING:
@@ -97,9 +98,11 @@ class TlsStream:
         context: TrustContext,
         cancelled: threading.Event,
         session: ssl.SSLSession | None = None,
+        congestion_control: str | None = None,
     ) -> None:
         self.netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._cancelled = cancelled
+        self._congestion_control = congestion_control
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._unsent = memoryview(b"")
@@ -144,6 +147,8 @@ class TlsStream:
             connection.setblocking(False)
             for level, option, value in _SOCKET_OPTIONS:
                 connection.setsockopt(level, option, value)
+            if self._congestion_control is not None:
+                set_congestion_control(connection, self._congestion_control)
             self.most_in_flight = _widen(connection)
             deadline = time.monotonic() + CONNECT_TIMEOUT_S
             code = connection.connect_ex(address)
