@@ -6,14 +6,14 @@ python benchmarks/wide.py [GROUPS] [CHUNKS] [--work DIR]
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from datastores import Store
-from pbs_push.push.engine import push
-from pbs_push.push.options import PushOptions
-from pbs_push.remote.target import Target
-from processes import SECRET, TOKEN, Helper, cpu_seconds, memory_mib
+from processes import Helper
 
 CHUNK = 4 << 20
 
@@ -33,13 +33,22 @@ def main() -> None:
             store.group(group)
             chunks = [store.noise(f"{group} {part}", CHUNK) for part in range(asked.chunks)]
             store.snapshot(group, 0, {"drive-scsi0.img.fidx": chunks})
-        repository = f"{TOKEN}@127.0.0.1:{sink.facts['port']}:sink"
-        before, cpu = memory_mib("VmHWM"), cpu_seconds()
-        with Target(repository, SECRET, bytes.fromhex(sink.facts["fingerprint"])) as target:
-            report = push(source, target, PushOptions(parallel=asked.groups))
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("pusher.py")),
+                str(source),
+                str(sink.facts["port"]),
+                sink.facts["fingerprint"],
+                f"--parallel={asked.groups}",
+            ],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        told = json.loads(done.stdout)
         print(
-            f"{asked.groups} groups at once, {report.stats.sent_bytes >> 20} MiB: peak "
-            f"{memory_mib('VmHWM'):.0f} MiB ({before:.0f} before), {cpu_seconds() - cpu:.1f} CPU s"
+            f"{asked.groups} groups at once, {told['sent_bytes'] >> 20} MiB: peak "
+            f"{told['peak_mib']:.0f} MiB ({told['base_mib']:.0f} before), {told['cpu_s']:.1f} CPU s"
         )
 
 

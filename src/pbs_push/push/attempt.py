@@ -161,7 +161,8 @@ class Attempt:
             order = partial(_by_inode, source.chunks_fd)
         share = way is _Way.SHORT
         if source.key is None:
-            return StoredChunks(session, order, share=share)
+            claim = self._run.room.claim(self._run.buffer_bytes)
+            return StoredChunks(session, order, claim, share=share)
         uploads = EncryptedUploads(
             session,
             self._run.source,

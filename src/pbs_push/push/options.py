@@ -210,8 +210,8 @@ class PushOptions:
     ``source_namespace`` is mapped to ``target_namespace``; ``max_depth`` levels below go along (0
     to 7, None: all). ``transfer_last``: only the newest N snapshots of a group. ``parallel``: how
     many groups are pushed at once (None: chosen by machine and link). ``read_ahead``: chunk files
-    read at once, for each of them; ``buffer_bytes``: what these may hold in memory (None: a share
-    of 128 MiB); ``chunk_order``: read chunks as the index has them, or by inode, which suits
+    read at once, for each of them; ``buffer_bytes``: what these may hold in memory (None: all groups
+    together 64 MiB); ``chunk_order``: read chunks as the index has them, or by inode, which suits
     spinning disks and some network file systems.
 
     ``remove_vanished`` forgets at the target what the source no longer has; not where the source is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -11,8 +12,9 @@ from pbs_push.push.document import Sides
 from pbs_push.push.events import Note, SnapshotEnded
 from pbs_push.push.outcome import Problem
 from pbs_push.push.report import Report
+from pbs_push.push.room import Room
 from pbs_push.push.run_lock import only_one
-from pbs_push.push.schedule import buffer_share
+from pbs_push.push.schedule import BUFFERS_TOGETHER, buffer_share
 from pbs_push.remote.pacing import Pacer
 from pbs_push.remote.supply import ConnectionSupply
 
@@ -57,6 +59,8 @@ class Run:
         self.pacer: Final = None if rate is None else Pacer(rate, options.burst_out)
         self.buffer_bytes = options.buffer_bytes or buffer_share(1)
         """What each group may hold in memory."""
+        self.room: Final = Room(BUFFERS_TOGETHER if options.buffer_bytes is None else sys.maxsize)
+        """What all of them may."""
         self._listener = listener
         self._listener_lock = threading.Lock()
         self._once_lock = threading.Lock()

@@ -23,9 +23,10 @@ BUSY_S_PER_SNAPSHOT: Final = 0.004
 _SECONDS_PER_GROUP: Final = BUSY_S_PER_SNAPSHOT / ROUND_TRIPS_PER_SNAPSHOT
 """Round trip that one more group at once makes up for."""
 
-BUFFERS_TOGETHER: Final = 128 << 20
-LEAST_BUFFER: Final = 12 << 20
-"""Three chunks of 4 MiB, less what is in front of them."""
+BUFFERS_TOGETHER: Final = 64 << 20
+LEAST_BUFFER: Final = 8400 << 10
+"""Two chunks of 4 MiB. Where more groups have large chunks to send than there is room for, some
+wait; small snapshots need next to nothing."""
 
 _KNOWN_PART: Final = 20
 """A group that the target knows is expected to have changed in one part of so many."""

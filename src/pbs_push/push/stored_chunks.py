@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pbs_push.formats.index import Index
     from pbs_push.push.negotiation import Previous
+    from pbs_push.push.room import Claim
     from pbs_push.push.writers import IndexWriter
     from pbs_push.remote.session import BackupSession
 
@@ -72,11 +73,13 @@ class StoredChunks:
     """Sends chunks as they are; see ChunkSender.
 
     ``order`` says in which order the chunks at some positions of an index are best read. ``share``:
-    what is known, or sent, for one writer is known for all.
+    what is known, or sent, for one writer is known for all. ``claim`` is for what chunks take of
+    memory until they are sent.
     """
 
-    def __init__(self, session: BackupSession, order: Order, *, share: bool) -> None:
+    def __init__(self, session: BackupSession, order: Order, claim: Claim, *, share: bool) -> None:
         self._session = session
+        self._claim = claim
         self._order = order
         self._share = share
         self._schedules: list[_Schedule] = []
@@ -118,6 +121,7 @@ class StoredChunks:
 
     def close(self) -> None:
         """The session stops what it reads."""
+        self._claim.close()
 
     def _add(self, schedule: _Schedule) -> bool:
         """True if there was room for all that was left."""
@@ -126,6 +130,9 @@ class StoredChunks:
             missing = schedule.unfinished
             if missing is None:
                 missing = self._missing(schedule)
+            if not self._claim.reach(self._plain_bytes):
+                schedule.unfinished = missing
+                return False
             taken = session.add_chunks(
                 writer.archive.index,
                 missing,
