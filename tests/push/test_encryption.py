@@ -31,13 +31,13 @@ from pbs_push.formats.keys import CryptKey, load_key_file
 from pbs_push.formats.manifest import Manifest, Protection
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME, Group, Snapshot, format_fingerprint
 from pbs_push.push.encryption import (
-    DigestMap,
     encrypt_chunk,
     encrypt_log,
     is_copy_of,
     is_ours,
     source_signature,
 )
+from pbs_push.push.keyed_indexes import DigestMap
 from pbs_push.push.outcome import Skip
 from pbs_push.push.transfer import Transfer
 from pbs_push.remote import target as target_module

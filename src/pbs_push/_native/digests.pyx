@@ -1,9 +1,10 @@
-"""Sets of digests that refer to rows of index files instead of copying them."""
+"""Sets of digests that refer to rows of index files instead of copying them.
+
+Numpy is imported with the first answer.
+"""
 
 import os
 import threading
-
-import numpy
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -87,6 +88,8 @@ cdef class DigestSet:
 
     def insert(self, rows, *, at=None):
         """Insert digests; True where one is new, also among the rows before it. O(n)."""
+        import numpy
+
         cdef pbs_batch batch
         cdef size_t added = 0
         owners = _batch(rows, at, &batch)
@@ -96,6 +99,8 @@ cdef class DigestSet:
 
     def contains(self, rows, *, at=None):
         """True where a digest is in the set; ``rows`` are not kept. O(n)."""
+        import numpy
+
         cdef pbs_batch batch
         cdef int status
         owners = _batch(rows, at, &batch)
@@ -112,6 +117,8 @@ cdef class DigestSet:
 
         With ``insert`` they are in the set afterwards, and of equal rows only the first counts.
         """
+        import numpy
+
         cdef pbs_batch batch
         cdef size_t n = 0
         cdef int status
@@ -188,7 +195,7 @@ cdef tuple _batch(object rows, object at, pbs_batch *out):
 
 
 cdef uint8_t *_flags(object array) except? NULL:
-    cdef uint8_t[::1] view = array.view(numpy.uint8)
+    cdef uint8_t[::1] view = array.view("u1")
     return &view[0] if view.shape[0] > 0 else NULL
 
 

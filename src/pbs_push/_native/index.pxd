@@ -42,12 +42,14 @@ cdef class Index:
     cdef pbs_index parsed  # points into the mapping
     cdef bytes csum_when_opened
     cdef _Mapping mapping
-    cdef object entries_view
-    cdef object digest_view
-    cdef object end_offset_view
+    cdef tuple made_views
 
     # What keeps `parsed` in place as long as it is referenced. Raises ValueError once closed.
     cdef _Mapping opened(self)
+
+    # Entries, digests and end offsets (None if it is fixed) as numpy sees them, made when they are
+    # first asked for. Raises ValueError once closed.
+    cdef tuple views(self)
 
     # Let the pages of n entries from `first` on go, after a pass over them; they may come in again.
     cdef void release_entries(self, size_t first, size_t n) noexcept nogil

@@ -1,9 +1,10 @@
-"""Index files over a read-only mapping: checked once, then seen as numpy views."""
+"""Index files over a read-only mapping: checked once, then seen as numpy views.
+
+Numpy is imported with the first view: who only checks a file does not wait for it.
+"""
 
 import hashlib
 import os
-
-import numpy
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -137,14 +138,12 @@ cdef class Index:
     @property
     def entries(self):
         """All entries as they lie in the file: n times 32 or 40 bytes, read-only, no copy."""
-        self.opened()
-        return self.entries_view
+        return self.views()[0]
 
     @property
     def digests(self):
         """The chunks' digests, shape (n, 32), read-only, no copy; rows are 32 or 40 bytes apart."""
-        self.opened()
-        return self.digest_view
+        return self.views()[1]
 
     @property
     def end_offsets(self):
@@ -152,9 +151,11 @@ cdef class Index:
 
         A view of the file for a dynamic index; for a fixed one computed on each access, O(n).
         """
-        self.opened()
-        if self.end_offset_view is not None:
-            return self.end_offset_view
+        import numpy
+
+        found = self.views()[2]
+        if found is not None:
+            return found
         ends = numpy.arange(1, len(self) + 1, dtype=numpy.uint64)
         ends *= numpy.uint64(self.parsed.chunk_size)
         ends[-1] = self.parsed.size
@@ -186,6 +187,8 @@ cdef class Index:
         The last one counts as different where it covers other bytes. Raises ValueError unless both
         are fixed, and of the same length and chunk size. O(n), GIL released.
         """
+        import numpy
+
         cdef size_t first = 0, n = 0, count = 0
         cdef int status = PBS_OK
         # Both mappings stay while they are compared, whoever closes an index meanwhile.
@@ -213,6 +216,8 @@ cdef class Index:
         ``chunks_fd`` is the open folder ``.chunks``; 0 stands for a chunk that is not there. Raises
         ValueError for a position outside of the index. One system call each, GIL released.
         """
+        import numpy
+
         cdef size_t n = positions.shape[0], i
         cdef _Mapping mapping = self.opened()
         for i in range(n):
@@ -234,14 +239,19 @@ cdef class Index:
     def close(self):
         """Give up the mapping; it goes when the last view does. May be called again."""
         self.mapping = None
-        self.entries_view = None
-        self.digest_view = None
-        self.end_offset_view = None
+        self.made_views = None
 
     cdef _Mapping opened(self):
         if self.mapping is None:
             raise ValueError(f"index '{self.name}' is closed")
         return self.mapping
+
+    cdef tuple views(self):
+        cdef _Mapping mapping = self.opened()
+        cdef tuple made = self.made_views
+        if made is None:
+            self.made_views = made = _views(mapping, &self.parsed)
+        return made
 
     def __len__(self):
         return <Py_ssize_t>self.parsed.n
@@ -366,14 +376,19 @@ cdef Index _describe(str path, _Mapping mapping, const pbs_index *parsed, bytes 
     index.parsed = parsed[0]
     index.csum_when_opened = csum
     index.mapping = mapping
-    entries = numpy.frombuffer(mapping, numpy.uint8)[PBS_INDEX_HEADER_SIZE:]
-    index.entries_view = entries
-    entries = entries.reshape(parsed.n, parsed.stride)
-    index.digest_view = entries[:, parsed.stride - PBS_DIGEST_SIZE:]
-    if parsed.kind != PBS_INDEX_FIXED:
-        ends = entries[:, :sizeof(uint64_t)].view(numpy.dtype("<u8"))
-        index.end_offset_view = ends.reshape(parsed.n)
     return index
+
+
+cdef tuple _views(_Mapping mapping, const pbs_index *parsed):
+    import numpy
+
+    entries = numpy.frombuffer(mapping, numpy.uint8)[PBS_INDEX_HEADER_SIZE:]
+    rows = entries.reshape(parsed.n, parsed.stride)
+    digests = rows[:, parsed.stride - PBS_DIGEST_SIZE:]
+    if parsed.kind == PBS_INDEX_FIXED:
+        return entries, digests, None
+    ends = rows[:, :sizeof(uint64_t)].view(numpy.dtype("<u8"))
+    return entries, digests, ends.reshape(parsed.n)
 
 
 def _error(code, path, **context):

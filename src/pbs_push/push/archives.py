@@ -7,8 +7,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from pbs_push._native.digests import DigestSet
 from pbs_push.errors import FormatError, PbsPushError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
@@ -19,6 +17,8 @@ from pbs_push.names import INDEX_SUFFIXES
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    import numpy as np
 
     from pbs_push.formats.index import Index
     from pbs_push.source.snapshot import OpenSnapshot
@@ -54,8 +54,8 @@ class IndexArchive:
                 total -= len(self.index) * self.index.chunk_size - self.index.size
             return total
         ends = self.index.end_offsets
-        starts = np.where(positions > 0, ends[np.maximum(positions, 1) - 1], 0)
-        return int(ends[positions].sum() - starts.sum())
+        starts = ends[positions[positions > 0] - 1]
+        return int(ends[positions].sum()) - int(starts.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Archives:
     def needing(self, digest: bytes) -> list[str]:
         """Names of the indexes that hold this chunk (32 bytes)."""
         wanted = DigestSet(1)
-        wanted.insert(np.frombuffer(digest, dtype=np.uint8).reshape(1, 32))
+        wanted.insert(memoryview(digest).cast("B", (1, 32)))
         return [
             name
             for name, archive in self.indexes.items()

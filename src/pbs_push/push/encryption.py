@@ -1,16 +1,14 @@
 """Encrypting on the way: what a snapshot becomes under a key (protocol/push.md, "With a key").
 
-Values in, values out; push/content.py and push/keyed_chunks.py use it.
+Values in, values out. Indexes, which are rows of digests, have push/keyed_indexes.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-
-import numpy as np
 
 from pbs_push.errors import BlobFormatError, FormatError
 from pbs_push.formats.blob import (
@@ -20,20 +18,14 @@ from pbs_push.formats.blob import (
     decode_blob,
     encrypt_blob,
 )
-from pbs_push.formats.index import parse_index
-from pbs_push.formats.index_writer import dynamic_index_bytes, fixed_index_bytes
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest, Protection
 from pbs_push.names import CLIENT_LOG_NAME, format_fingerprint
-from pbs_push.push.archives import BlobArchive, IndexArchive
+from pbs_push.push.archives import BlobArchive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
-
     from pbs_push.formats.keys import CryptKey
-
-    Digests = NDArray[np.uint8]
 
 _FINGERPRINT: Final = "key-fingerprint"
 _SOURCE_SIGNATURE: Final = "sync-source-signature"
@@ -81,19 +73,7 @@ def encrypt_blob_archive(blob: BlobArchive, key: CryptKey) -> BlobArchive:
     if len(data) > MAX_PROTOCOL_BLOB:
         raise FormatError(f"{name}: encrypted, the blob is too long for the backup protocol")
     csum = hashlib.sha256(data).digest()
-    return BlobArchive(_encrypted(blob.info, size=len(data), csum=csum), data)
-
-
-def encrypt_index(archive: IndexArchive, digests: Digests) -> IndexArchive:
-    """An index with the keyed digests of its chunks, ``digests`` (n, 32); it lies in memory."""
-    old = archive.index
-    if archive.kind == "fixed":
-        content = fixed_index_bytes(digests, old.size)
-    else:
-        content = dynamic_index_bytes(old.end_offsets, digests)
-    index = parse_index(content, f"{archive.info.filename}, encrypted")
-    info = _encrypted(archive.info, size=index.size, csum=index.header_csum)
-    return IndexArchive(info, index)
+    return BlobArchive(encrypted_info(blob.info, size=len(data), csum=csum), data)
 
 
 def encrypt_manifest(source: Manifest, files: Iterable[FileInfo], key: CryptKey) -> Manifest:
@@ -150,42 +130,6 @@ def _copy_proof(copy: Manifest, source: Manifest, key: CryptKey) -> str:
     return key.sign(text.encode()).hex()
 
 
-def _encrypted(info: FileInfo, *, size: int, csum: bytes) -> FileInfo:
+def encrypted_info(info: FileInfo, *, size: int, csum: bytes) -> FileInfo:
+    """What a manifest says of a file that was encrypted."""
     return replace(info, crypt_mode=CryptMode.ENCRYPT, size=size, csum=csum)
-
-
-@dataclass(frozen=True, slots=True)
-class DigestMap:
-    """From plain digests to the keyed digests of the same chunks.
-
-    ``plain`` is sorted; both are (n, 32), uint8.
-    """
-
-    plain: Digests
-    keyed: Digests
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[Digests, Digests]]) -> DigestMap:
-        """From pairs of plain digests and keyed ones in the same order."""
-        both = list(pairs)
-        empty = np.empty((0, 32), dtype=np.uint8)
-        plain = np.concatenate([empty, *(pair[0] for pair in both)])
-        keyed = np.concatenate([empty, *(pair[1] for pair in both)])
-        order = np.argsort(_sortable(plain), kind="stable")
-        return cls(plain[order], keyed[order])
-
-    def look_up(self, rows: Digests) -> tuple[Digests, NDArray[np.bool_]]:
-        """For each row its keyed digest, and whether there is one (else the digest is zeros)."""
-        keyed = np.zeros((len(rows), 32), dtype=np.uint8)
-        if not len(self.plain):
-            return keyed, np.zeros(len(rows), dtype=np.bool_)
-        found_at = np.searchsorted(_sortable(self.plain), _sortable(rows))
-        found_at = np.minimum(found_at, len(self.plain) - 1)
-        found = (self.plain[found_at] == rows).all(axis=1)
-        keyed[found] = self.keyed[found_at[found]]
-        return keyed, found
-
-
-def _sortable(rows: Digests) -> NDArray[np.bytes_]:
-    """Rows as values of 32 bytes, which numpy can compare."""
-    return np.ascontiguousarray(rows).view("S32").reshape(-1)

@@ -19,7 +19,6 @@ from pbs_push.push.removal import Remover
 from pbs_push.push.report import LEFT_OUT, Report
 from pbs_push.push.run import Run
 from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
-from pbs_push.push.worker import GroupWorker
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
@@ -202,6 +201,9 @@ class Push:
 
     def _run_group(self, group: GroupPlan, *, removing: bool) -> GroupResult:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""
+        # Numpy comes with it, and a push with nothing new needs neither.
+        from pbs_push.push.worker import GroupWorker  # noqa: PLC0415
+
         result = GroupWorker(
             self._run, group, self._metadata, self._remover, removing=removing
         ).push()

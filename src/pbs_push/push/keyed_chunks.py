@@ -16,7 +16,8 @@ import numpy as np
 from pbs_push._native.digests import DigestSet
 from pbs_push.errors import IndexFormatError
 from pbs_push.push.encrypted_uploads import Chunk
-from pbs_push.push.encryption import DigestMap, encrypt_index, is_copy_of
+from pbs_push.push.encryption import is_copy_of
+from pbs_push.push.keyed_indexes import DigestMap, encrypt_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
