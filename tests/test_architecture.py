@@ -38,7 +38,7 @@ _ONLY_IN = {
     "rich": {"cli"},
     "ssl": {"remote", "target", "bench"},
     "socket": {"remote", "target", "bench"},
-    "pydantic": {"remote", "access", "cli"},
+    "pydantic": {"remote", "access"},
 }
 
 _MODULES = sorted(

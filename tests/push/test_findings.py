@@ -15,6 +15,7 @@ from pbs_push.names import MANIFEST_NAME, Group, Namespace, Snapshot, placed, ro
 from pbs_push.push.outcome import Finding
 from pbs_push.push.sameness import difference_in_list, difference_in_manifest
 from pbs_push.remote.models import SnapshotItem
+from pbs_push.remote.reading import read
 from pbs_push.source.datastore import Datastore
 
 from .world import DAY, FIRST, ME, STRANGER, Pushed, World, only, time, verify
@@ -494,8 +495,10 @@ def listed(world: World, folder: Path, changes: dict[str, Any]) -> SnapshotItem:
     files = [file for file in files if file["size"] != -1]
     files += [*changes.get("more", []), {"filename": MANIFEST_NAME}]
     files.append({"filename": "client.log.blob"})
-    return SnapshotItem.model_validate(
-        {"backup-type": "vm", "backup-id": "1", "backup-time": 1, "size": 1, "files": files}
+    return read(
+        SnapshotItem,
+        {"backup-type": "vm", "backup-id": "1", "backup-time": 1, "size": 1, "files": files},
+        "a list",
     )
 
 

@@ -19,6 +19,7 @@ from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan, namespaces_to_create
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace
 from pbs_push.remote.models import GroupItem, SnapshotItem
+from pbs_push.remote.reading import read
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
 
 from .world import FIRST, ME, MY_USER, STRANGER, time
@@ -55,7 +56,8 @@ def at_target(newest: int | None, *, owner: str = ME, files: Sequence[str] = FUL
 
 def listed(*numbers: int, files: Sequence[str] = FULL, **more: Any) -> list[SnapshotItem]:
     return [
-        SnapshotItem.model_validate(
+        read(
+            SnapshotItem,
             {
                 "backup-type": "vm",
                 "backup-id": "100",
@@ -63,7 +65,8 @@ def listed(*numbers: int, files: Sequence[str] = FULL, **more: Any) -> list[Snap
                 "size": 1,
                 "files": [{"filename": name} for name in files],
                 **more,
-            }
+            },
+            "a list",
         )
         for number in numbers
     ]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from pbs_push.access.filters import GroupFilters
 from pbs_push.errors import DeniedError, PbsPushError, StatusError
@@ -24,11 +23,11 @@ from pbs_push.push.vanished import (
     why_not_to_look,
 )
 from pbs_push.remote.models import GroupItem, SnapshotItem
+from pbs_push.remote.reading import read
 from pbs_push.source.items import SnapshotList, SourceSnapshot
 
 from .world import ME, MY_USER, STRANGER, filters, time
 
-_GROUP_ITEM = TypeAdapter(GroupItem)
 REMOTE_USER = AuthId.parse(ME)
 NONE = GroupFilters()
 
@@ -39,15 +38,17 @@ def ns(text: str) -> Namespace:
 
 def group(name: str, owner: str | None = ME, count: int = 2) -> GroupItem:
     kind, _, number = name.partition("/")
-    return _GROUP_ITEM.validate_python(
-        {"backup-type": kind, "backup-id": number, "owner": owner, "backup-count": count}
+    return read(
+        GroupItem,
+        {"backup-type": kind, "backup-id": number, "owner": owner, "backup-count": count},
+        "a list",
     )
 
 
 def snapshot(name: str, number: int, **more: Any) -> SnapshotItem:
     kind, _, ident = name.partition("/")
     keys = {"backup-type": kind, "backup-id": ident, "backup-time": time(number), "size": 1}
-    return SnapshotItem.model_validate({**keys, **more})
+    return read(SnapshotItem, {**keys, **more}, "a list")
 
 
 # -- snapshots and groups --

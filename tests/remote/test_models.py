@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
 
+from pbs_push.errors import ProtocolError
 from pbs_push.names import AuthId
 from pbs_push.remote.features import Features, Version
 from pbs_push.remote.models import (
@@ -19,8 +19,8 @@ from pbs_push.remote.models import (
     SnapshotItem,
     VersionAnswer,
 )
+from pbs_push.remote.reading import read
 
-_GROUP_ITEM = TypeAdapter(GroupItem)
 GROUP: dict[str, Any] = {"backup-type": "vm", "backup-id": "100"}
 
 
@@ -33,10 +33,9 @@ def recorded(reference_dir: Path, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def test_recorded_groups(reference_dir: Path) -> None:
-    adapter = TypeAdapter(list[GroupItem])
     total = 0
     for name, data in recorded(reference_dir, "groups-"):
-        for item, raw in zip(adapter.validate_python(data), data, strict=True):
+        for item, raw in zip(read(list[GroupItem], data, "groups"), data, strict=True):
             total += 1
             assert (item.group.backup_type, item.group.backup_id) == (
                 raw["backup-type"],
@@ -52,10 +51,9 @@ def test_recorded_groups(reference_dir: Path) -> None:
 
 
 def test_recorded_snapshots(reference_dir: Path) -> None:
-    adapter = TypeAdapter(list[SnapshotItem])
     sizes = set()
     for _name, data in recorded(reference_dir, "snapshots-"):
-        for item, raw in zip(adapter.validate_python(data), data, strict=True):
+        for item, raw in zip(read(list[SnapshotItem], data, "snapshots"), data, strict=True):
             sizes.add(item.size is None)
             assert item.snapshot.backup_time == raw["backup-time"]
             assert item.protected == raw["protected"]
@@ -70,28 +68,29 @@ def test_recorded_snapshots(reference_dir: Path) -> None:
 
 
 def test_recorded_namespaces_and_version(reference_dir: Path) -> None:
-    adapter = TypeAdapter(list[NamespaceItem])
     for _name, data in recorded(reference_dir, "ns-list-"):
-        assert [item.ns for item in adapter.validate_python(data)] == [raw["ns"] for raw in data]
+        assert [item.ns for item in read(list[NamespaceItem], data, "namespaces")] == [
+            raw["ns"] for raw in data
+        ]
     ((_, data),) = [
         pair for pair in recorded(reference_dir, "version") if pair[0] == "version.json"
     ]
-    answer = VersionAnswer.model_validate(data)
+    answer = read(VersionAnswer, data, "version")
     features = Features.of(Version.parse(answer.version, answer.release))
     assert features.version == Version(4, 2, 3)
 
 
 def test_a_group_with_just_an_unfinished_snapshot_has_none() -> None:
-    item = _GROUP_ITEM.validate_python({**GROUP, "last-backup": 5, "files": ["a.fidx"]})
+    item = read(GroupItem, {**GROUP, "last-backup": 5, "files": ["a.fidx"]}, "groups")
     assert item.newest_finished is None
-    item = _GROUP_ITEM.validate_python({**GROUP, "last-backup": 5, "files": ["index.json.blob"]})
+    item = read(GroupItem, {**GROUP, "last-backup": 5, "files": ["index.json.blob"]}, "groups")
     assert item.newest_finished == 5
-    assert _GROUP_ITEM.validate_python(GROUP).newest_finished is None
+    assert read(GroupItem, GROUP, "groups").newest_finished is None
 
 
 @pytest.mark.parametrize("owner", [None, "", "nobody", "@", "a b@pam", 7])
 def test_an_owner_that_is_no_auth_id_owns_nothing(owner: object) -> None:
-    assert _GROUP_ITEM.validate_python({**GROUP, "owner": owner}).owner is None
+    assert read(GroupItem, {**GROUP, "owner": owner}, "groups").owner is None
 
 
 @pytest.mark.parametrize(
@@ -107,11 +106,12 @@ def test_an_owner_that_is_no_auth_id_owns_nothing(owner: object) -> None:
     ],
 )
 def test_odd_groups_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        _GROUP_ITEM.validate_python({**GROUP, **change})
+    with pytest.raises(ProtocolError, match=r"^groups: the answer cannot be understood \("):
+        read(GroupItem, {**GROUP, **change}, "groups")
 
 
 def test_delete_statistics_count_from_nothing() -> None:
-    assert DeleteStatistics.model_validate({}) == DeleteStatistics()
-    counted = DeleteStatistics.model_validate({"removed-groups": 1, "protected-snapshots": 2})
+    assert read(DeleteStatistics, {}, "deleting") == DeleteStatistics()
+    data = {"removed-groups": 1, "protected-snapshots": 2}
+    counted = read(DeleteStatistics, data, "deleting")
     assert (counted.removed_groups, counted.protected_snapshots) == (1, 2)

@@ -19,16 +19,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from pydantic import SecretStr
-
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId
+from pbs_push.remote.auth import Secret
 
 PASSWORD_VARIABLE: Final = "PBS_PASSWORD"  # noqa: S105  (a name, no secret)
 KEY_PASSWORD_VARIABLE: Final = "PBS_ENCRYPTION_PASSWORD"  # noqa: S105
 
 
-def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -> SecretStr:
+def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -> Secret:
     """The password, or the token's secret, of ``auth_id`` at the target.
 
     Raises ConfigError where it cannot be had, or is empty.
@@ -40,7 +39,7 @@ def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -
     return _asked_for(f"{what} {auth_id}", PASSWORD_VARIABLE)
 
 
-def find_key_password(key_file: Path, environment: Mapping[str, str] | None = None) -> SecretStr:
+def find_key_password(key_file: Path, environment: Mapping[str, str] | None = None) -> Secret:
     """The password of an encryption key file.
 
     Raises ConfigError where it cannot be had, or is empty.
@@ -52,7 +51,7 @@ def find_key_password(key_file: Path, environment: Mapping[str, str] | None = No
 
 def _from_environment(
     variable: str, what: str, environment: Mapping[str, str] | None
-) -> SecretStr | None:
+) -> Secret | None:
     """The secret behind a variable or those derived from it, None where none is set."""
     environment = os.environ if environment is None else environment
     for suffix, read in _READERS.items():
@@ -61,7 +60,7 @@ def _from_environment(
             secret = _first_line(read(name, environment[name]))
             if not secret:
                 raise ConfigError(f"{name}: {what} is empty")
-            return SecretStr(secret)
+            return Secret(secret)
     return None
 
 
@@ -69,7 +68,7 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0].removesuffix("\r")
 
 
-def _asked_for(what: str, variable: str) -> SecretStr:
+def _asked_for(what: str, variable: str) -> Secret:
     if not sys.stdin.isatty():
         raise ConfigError(
             f"no {what}: set {variable}, {variable}_FILE, {variable}_FD or "
@@ -81,7 +80,7 @@ def _asked_for(what: str, variable: str) -> SecretStr:
         secret = ""
     if not secret:
         raise ConfigError(f"no {what}: nothing was entered")
-    return SecretStr(secret)
+    return Secret(secret)
 
 
 def _as_it_is(_variable: str, text: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING
 
 from pbs_push.errors import InvalidName, ProtocolError
 from pbs_push.names import Namespace
@@ -18,28 +16,12 @@ from pbs_push.remote.models import (
     StatusAnswer,
     VersionAnswer,
 )
+from pbs_push.remote.reading import read
 
 if TYPE_CHECKING:
     from pbs_push.names import Group, Snapshot
     from pbs_push.remote.pacing import Paced
     from pbs_push.remote.rest import Params, Rest
-
-T = TypeVar("T")
-
-_NAMESPACES = TypeAdapter(list[NamespaceItem])
-_GROUPS = TypeAdapter(list[GroupItem])
-_SNAPSHOTS = TypeAdapter(list[SnapshotItem])
-
-
-def _checked(adapter: TypeAdapter[T], data: Any, asked: str) -> T:
-    try:
-        return adapter.validate_python(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ProtocolError(
-            f"{asked}: the answer cannot be understood ({place or 'data'}: {first['msg']})"
-        ) from None
 
 
 class TargetApi:
@@ -55,7 +37,7 @@ class TargetApi:
 
     def features(self) -> Features:
         """Ask for the version and decide what it can do. Raises RemoteError if it is too old."""
-        answer = _checked(TypeAdapter(VersionAnswer), self.rest.get("version"), "GET version")
+        answer = read(VersionAnswer, self.rest.get("version"), "GET version")
         return Features.of(Version.parse(answer.version, answer.release))
 
     def namespaces(self, parent: Namespace, max_depth: int | None = None) -> list[Namespace]:
@@ -68,8 +50,8 @@ class TargetApi:
             "parent": None if parent.is_root else str(parent),
             "max-depth": max_depth,
         }
-        items = _checked(
-            _NAMESPACES, self.rest.get(f"{self._base}/namespace", params), "namespaces"
+        items = read(
+            list[NamespaceItem], self.rest.get(f"{self._base}/namespace", params), "namespaces"
         )
         found = []
         for item in items:
@@ -93,7 +75,7 @@ class TargetApi:
     def groups(self, namespace: Namespace) -> list[GroupItem]:
         """The groups of one namespace, in no order."""
         data = self.rest.get(f"{self._base}/groups", {"ns": str(namespace)})
-        return _checked(_GROUPS, data, f"groups of {namespace.label}")
+        return read(list[GroupItem], data, f"groups of {namespace.label}")
 
     def groups_by_name(self, namespace: Namespace) -> dict[Group, GroupItem]:
         """The groups of one namespace by their names, in no order.
@@ -115,7 +97,7 @@ class TargetApi:
         if features.delete_statistics:
             params["error-on-protected"] = False
         data = self.rest.delete(f"{self._base}/groups", params)
-        return _checked(TypeAdapter(DeleteStatistics), data or {}, f"deleting group {group}")
+        return read(DeleteStatistics, data or {}, f"deleting group {group}")
 
     def snapshots(self, namespace: Namespace, group: Group | None = None) -> list[SnapshotItem]:
         """The snapshots of one group, or of all groups of a namespace, in no order."""
@@ -123,7 +105,7 @@ class TargetApi:
         if group is not None:
             params = self._group(namespace, group)
         data = self.rest.get(f"{self._base}/snapshots", params)
-        return _checked(_SNAPSHOTS, data, f"snapshots of {namespace.label}")
+        return read(list[SnapshotItem], data, f"snapshots of {namespace.label}")
 
     def delete_snapshot(self, namespace: Namespace, snapshot: Snapshot) -> None:
         """Delete one snapshot; one that is protected or in use is refused (StatusError)."""
@@ -163,7 +145,7 @@ class TargetApi:
     def status(self) -> StatusAnswer:
         """Space of the datastore in bytes."""
         data = self.rest.get(f"{self._base}/status")
-        return _checked(TypeAdapter(StatusAnswer), data, f"status of {self.datastore}")
+        return read(StatusAnswer, data, f"status of {self.datastore}")
 
     @staticmethod
     def _group(namespace: Namespace, group: Group) -> dict[str, str | int | bool | None]:

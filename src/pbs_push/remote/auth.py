@@ -16,8 +16,6 @@ from pbs_push.errors import AuthError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pydantic import SecretStr
-
     from pbs_push.names import AuthId
 
 TICKET_LIFETIME_S = 2 * 3600
@@ -55,6 +53,29 @@ def _bare(secret: str) -> str:
     if secret.startswith((f"{PLAIN_COOKIE}=", f"{HOST_COOKIE}=")):
         return secret.partition("=")[2]
     return secret
+
+
+class SecretStr(Protocol):
+    """A text that is not shown by accident: a Secret, or pydantic's class of the same name."""
+
+    def get_secret_value(self) -> str:
+        """The text."""
+
+
+class Secret:
+    """A secret without pydantic, which takes longer to import than all else here together."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """The text."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
 
 
 class Auth(Protocol):

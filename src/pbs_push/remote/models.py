@@ -1,15 +1,21 @@
-"""Answers of the REST API as checked values (protocol/rest.md, "Calls"): what a push needs."""
+"""Answers of the REST API as checked values (protocol/rest.md, "Calls"): what a push needs.
+
+Plain dataclasses: there may be tens of thousands of groups. ``remote/reading.py`` makes them of
+JSON, with pydantic where that is needed.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pbs_push.errors import InvalidName
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME, AuthId, Group, Snapshot
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 
 def _auth_id(value: object) -> AuthId | None:
@@ -28,40 +34,59 @@ def _parsed(text: str) -> AuthId | None:
         return None
 
 
-Owner = Annotated[AuthId | None, BeforeValidator(_auth_id)]
+class ReadBy:
+    """Marks a field that is made by ``read``, whatever stands there."""
+
+    def __init__(self, read: Callable[[object], object]) -> None:
+        self.read = read
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415  (see remote/reading.py)
+
+        return core_schema.no_info_plain_validator_function(self.read)
 
 
-_CONFIG: Final = ConfigDict(
-    frozen=True,
-    extra="ignore",
-    arbitrary_types_allowed=True,
-    alias_generator=lambda name: name.replace("_", "-"),
-    populate_by_name=True,
-)
+Owner = Annotated[AuthId | None, ReadBy(_auth_id)]
 
 
-class _Answer(BaseModel):
-    model_config = _CONFIG
+def key_of(field: str) -> str:
+    """The name in JSON of a field of these classes."""
+    return field.replace("_", "-")
 
 
-class VersionAnswer(_Answer):
+_CONFIG: Final = {
+    "extra": "ignore",
+    "arbitrary_types_allowed": True,
+    "alias_generator": key_of,
+    "populate_by_name": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What all have in common."""
+
+    __pydantic_config__: ClassVar = _CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class VersionAnswer(Answer):
     """``GET version``."""
 
     version: str
     release: str = "0"
 
 
-class NamespaceItem(_Answer):
+@dataclass(frozen=True, slots=True)
+class NamespaceItem(Answer):
     """One of ``GET …/namespace``."""
 
     ns: str
 
 
 @dataclass(frozen=True, slots=True)
-class GroupItem:
-    """One of ``GET …/groups``. A plain dataclass: there may be tens of thousands."""
-
-    __pydantic_config__ = _CONFIG
+class GroupItem(Answer):
+    """One of ``GET …/groups``."""
 
     backup_type: str
     backup_id: str
@@ -90,7 +115,8 @@ class GroupItem:
         return self.last_backup if self.last_backup and MANIFEST_NAME in self.files else None
 
 
-class SnapshotFile(_Answer):
+@dataclass(frozen=True, slots=True)
+class SnapshotFile(Answer):
     """A file of a snapshot in ``GET …/snapshots``."""
 
     filename: str
@@ -103,14 +129,16 @@ class SnapshotFile(_Answer):
         return self.filename not in (MANIFEST_NAME, CLIENT_LOG_NAME)
 
 
-class Verification(_Answer):
+@dataclass(frozen=True, slots=True)
+class Verification(Answer):
     """The verify state of a snapshot."""
 
     state: str
     upid: str = ""
 
 
-class SnapshotItem(_Answer):
+@dataclass(frozen=True, slots=True)
+class SnapshotItem(Answer):
     """One of ``GET …/snapshots``."""
 
     backup_type: str
@@ -139,7 +167,8 @@ class SnapshotItem(_Answer):
         return any(file.filename == name for file in self.files)
 
 
-class DeleteStatistics(_Answer):
+@dataclass(frozen=True, slots=True)
+class DeleteStatistics(Answer):
     """What a delete took with it; older servers answer nothing, which counts as zeros."""
 
     removed_groups: int = 0
@@ -147,7 +176,8 @@ class DeleteStatistics(_Answer):
     protected_snapshots: int = 0
 
 
-class StatusAnswer(_Answer):
+@dataclass(frozen=True, slots=True)
+class StatusAnswer(Answer):
     """``GET …/status``: bytes."""
 
     total: int = 0

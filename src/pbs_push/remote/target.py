@@ -9,13 +9,11 @@ from functools import partial
 from time import sleep
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from pydantic import SecretStr
-
 from pbs_push._native.transport import Transport
 from pbs_push.errors import AuthError
 from pbs_push.names import Repository, parse_fingerprint
 from pbs_push.remote.api import TargetApi
-from pbs_push.remote.auth import TicketAuth, TokenAuth
+from pbs_push.remote.auth import Secret, TicketAuth, TokenAuth
 from pbs_push.remote.connection import Connection
 from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.remote.query import query_text
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pbs_push.names import AuthId, Namespace, Snapshot
-    from pbs_push.remote.auth import Auth
+    from pbs_push.remote.auth import Auth, SecretStr
     from pbs_push.remote.features import Features
     from pbs_push.remote.pacing import Pacer
 
@@ -75,7 +73,7 @@ class Target:
         if isinstance(fingerprint, str):
             fingerprint = parse_fingerprint(fingerprint)
         if isinstance(secret, str):
-            secret = SecretStr(secret)
+            secret = Secret(secret)
         self.repository: Final = repository
         self._context: Final = TrustContext(fingerprint, (repository.host, repository.port))
         self.rest: Final = Rest(repository, self._context)
