@@ -10,7 +10,7 @@ import pytest
 from tests.own_host import COMMAND, PLACES_OF_PBS
 
 import pbs_push
-from pbs_push.access import HostConfig
+from pbs_push.access.host import HostConfig
 from pbs_push.source import datastore
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pbs_push.access import Access, Acl, HostConfig, JobKind
 from pbs_push.access import host as host_module
+from pbs_push.access.acl import Acl
+from pbs_push.access.host import HostConfig
+from pbs_push.access.jobs import JobKind
+from pbs_push.access.rights import Access
 from pbs_push.errors import AccessError, ConfigError
 from pbs_push.names import ROOT, AuthId, Group, Namespace
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pbs_push.access import Access, Acl, GroupFilter, GroupFilters, SyncJob
+from pbs_push.access.acl import Acl
+from pbs_push.access.filters import GroupFilter, GroupFilters
+from pbs_push.access.jobs import SyncJob
+from pbs_push.access.rights import Access
 from pbs_push.cli.job_push import options_of
 from pbs_push.demo.sample import sample_enc_key
 from pbs_push.errors import ConfigError

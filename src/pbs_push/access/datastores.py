@@ -63,6 +63,13 @@ class DatastoreConfig(ConfigModel):
     backing_device: str | None = None
     maintenance_mode: Annotated[Maintenance, FromText(Maintenance, Maintenance.parse)] | None = None
 
+    @property
+    def base_directory(self) -> Path:
+        """Where it lies, mounted or not, without symbolic links."""
+        if self.backing_device is None:
+            return Path(self.path).resolve()
+        return (MOUNT_ROOT / self.name / self.path.lstrip("/")).resolve()
+
     def require_readable(self, *, mount_root: Path = MOUNT_ROOT) -> Path:
         """The base directory, if snapshots may be read from there now.
 

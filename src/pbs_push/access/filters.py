@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
-import re2  # type: ignore[import-untyped]
-
 from pbs_push.errors import ConfigError, InvalidName
 from pbs_push.names import BACKUP_TYPES, Group
 
@@ -105,6 +103,8 @@ class GroupFilters:
 @functools.lru_cache(maxsize=256)
 def _searcher(expression: str) -> Callable[[str], bool]:
     """A function that tells whether ``expression`` matches anywhere in a text."""
+    import re2  # type: ignore[import-untyped]  # noqa: PLC0415  (few pushes have one)
+
     _check_portable(expression)
     options = re2.Options()
     options.log_errors = False

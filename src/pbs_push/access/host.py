@@ -1,4 +1,7 @@
-"""The configuration of the pushing host as a whole (protocol/access.md)."""
+"""The configuration of the pushing host as a whole (protocol/access.md).
+
+Models are imported with the first section of their kind: pydantic takes more time than the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,20 @@ import stat
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pbs_push.access.acl import Acl
-from pbs_push.access.datastores import DatastoreConfig
-from pbs_push.access.jobs import SyncJob
-from pbs_push.access.keys_config import SyncKey
-from pbs_push.access.remotes import Remote
 from pbs_push.access.rights import Access
 from pbs_push.access.sections import SectionConfig
 from pbs_push.access.users import Users
 from pbs_push.errors import ConfigError
 from pbs_push.names import ROOT, AuthId
+
+if TYPE_CHECKING:
+    from pbs_push.access.datastores import DatastoreConfig
+    from pbs_push.access.jobs import SyncJob
+    from pbs_push.access.keys_config import SyncKey
+    from pbs_push.access.remotes import Remote
 
 DEFAULT_CONFIG_DIR: Final = Path("/etc/proxmox-backup")
 
@@ -66,14 +71,20 @@ class HostConfig:
 
     def datastore(self, name: str) -> DatastoreConfig:
         """A datastore of this host. Raises ConfigError if there is none, or it is malformed."""
+        from pbs_push.access.datastores import DatastoreConfig  # noqa: PLC0415
+
         return DatastoreConfig.from_section(self._datastores.require("datastore", name))
 
     def remote(self, name: str) -> Remote:
         """A configured server. Raises ConfigError if there is none, or it is malformed."""
+        from pbs_push.access.remotes import Remote  # noqa: PLC0415
+
         return Remote.from_section(self._remotes.require("remote", name))
 
     def job(self, name: str) -> SyncJob:
         """A sync job. Raises ConfigError if there is none, or it is malformed."""
+        from pbs_push.access.jobs import SyncJob  # noqa: PLC0415
+
         return SyncJob.from_section(self._jobs.require("sync", name))
 
     def job_names(self) -> list[str]:
@@ -82,6 +93,8 @@ class HostConfig:
 
     def encryption_key(self, name: str) -> SyncKey:
         """A key for sync jobs. Raises ConfigError if there is none, or it is malformed."""
+        from pbs_push.access.keys_config import SyncKey  # noqa: PLC0415
+
         return SyncKey.from_section(self._keys.require("sync-key", name))
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -19,12 +19,9 @@ from pbs_push.access.model import (
     SafeId,
     Size,
 )
+from pbs_push.access.values import MAX_WORKER_THREADS
 from pbs_push.errors import ConfigError
 from pbs_push.names import MAX_NAMESPACE_DEPTH, ROOT, Namespace
-
-MAX_WORKER_THREADS: Final = 64
-"""Groups that are pushed at once at most; PBS takes 32."""
-
 
 _TELLING = re.compile(r"remov|vanish|delet|prune|forget|keep|crypt|key", re.IGNORECASE)
 """In the name of a setting that is not known: it may change what is removed, or encrypted."""

@@ -5,20 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field
-
-from pbs_push.access.model import ConfigModel, Flag, Number
 from pbs_push.access.sections import SectionConfig
 from pbs_push.errors import ConfigError
 from pbs_push.names import ROOT, AuthId
-
-
-class Account(ConfigModel):
-    """A user or a token, as configured: ``expire`` in epoch seconds, 0 for never."""
-
-    enable: Flag = True
-    expire: Number = Field(default=0, ge=0)
-    comment: str | None = None
 
 
 class Users:
@@ -37,14 +26,6 @@ class Users:
         """Read the text of a ``user.cfg``. Raises ConfigError."""
         return cls(SectionConfig.parse(text, origin))
 
-    def find(self, auth_id: AuthId) -> Account | None:
-        """What is configured for this user or token. Raises ConfigError if that is malformed."""
-        kind = "token" if auth_id.is_token else "user"
-        section = self._config.find(kind, str(auth_id))
-        if section is not None:
-            return Account.from_section(section)
-        return Account(name=str(ROOT)) if auth_id == ROOT else None
-
     def require_active(self, auth_id: AuthId, now: float) -> None:
         """Check that this identity may act at all, at ``now`` (epoch seconds).
 
@@ -54,9 +35,14 @@ class Users:
         if auth_id.is_token:
             self.require_active(AuthId(auth_id.user), now)
         kind = "token" if auth_id.is_token else "user"
-        account = self.find(auth_id)
-        if account is None:
+        section = self._config.find(kind, str(auth_id))
+        if section is None:
+            if auth_id == ROOT:
+                return
             raise ConfigError(f"{kind} '{auth_id}' is unknown: no entry in {self._config.origin}")
+        from pbs_push.access.accounts import Account  # noqa: PLC0415  (see access/host.py)
+
+        account = Account.from_section(section)
         if not account.enable:
             raise ConfigError(f"{kind} '{auth_id}' is disabled in {self._config.origin}")
         if 0 < account.expire <= now:

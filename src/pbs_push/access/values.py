@@ -11,6 +11,9 @@ from typing import Final
 
 from pbs_push.errors import ConfigError
 
+MAX_WORKER_THREADS: Final = 64
+"""Groups that are pushed at once at most; PBS takes 32."""
+
 _FLAGS: Final = {
     **dict.fromkeys(("1", "on", "yes", "true"), True),
     **dict.fromkeys(("0", "off", "no", "false"), False),

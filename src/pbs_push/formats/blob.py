@@ -17,8 +17,6 @@ import enum
 import struct
 from typing import TYPE_CHECKING, Final
 
-import zstandard
-
 from pbs_push._native.blob import crc32
 from pbs_push.errors import BlobFormatError
 
@@ -142,6 +140,8 @@ def encode_blob(
     payload: bytes | memoryview = plain
     compressed = False
     if compress:
+        import zstandard  # noqa: PLC0415  (see _inflate)
+
         deflated = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(plain)
         compressed = len(deflated) < len(plain)
         payload = deflated if compressed else plain
@@ -179,6 +179,9 @@ def _blob(
 
 def _inflate(frame: bytes | memoryview, max_size: int) -> bytes:
     """Decompress one zstd frame to at most ``max_size`` bytes."""
+    # Imported here: most pushes take chunks, and have nothing to send, as they are.
+    import zstandard  # noqa: PLC0415
+
     try:
         declared = zstandard.frame_content_size(frame)
         # Asked for before decompressing: the library allocates what the frame claims.

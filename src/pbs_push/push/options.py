@@ -11,9 +11,13 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from pbs_push.access.filters import GroupFilter, GroupFilters
-from pbs_push.access.jobs import MAX_WORKER_THREADS
 from pbs_push.access.rights import Access
-from pbs_push.access.values import parse_duration, parse_number, parse_size
+from pbs_push.access.values import (
+    MAX_WORKER_THREADS,
+    parse_duration,
+    parse_number,
+    parse_size,
+)
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import MAX_NAMESPACE_DEPTH, Namespace
