@@ -14,8 +14,10 @@ import pytest
 from tests.bench.conftest import SECRET, Place
 from tests.own_host import COMMAND
 
-from pbs_push.bench import Bench, Limit, machine
+from pbs_push.bench import machine
+from pbs_push.bench.limits import Limit
 from pbs_push.bench.link import BENCHMARK_GROUP, LinkBench
+from pbs_push.bench.suite import Bench
 from pbs_push.cli.app import run
 from pbs_push.errors import AuthError, Cancelled, ConfigError, PbsPushError, SourceError
 from pbs_push.push.schedule import MOST_PARALLEL, chosen_parallel

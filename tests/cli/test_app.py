@@ -171,18 +171,6 @@ def test_an_encoding_without_our_characters(small_source: Path) -> None:
     assert "\\u2713" in out
 
 
-def test_commands_are_imported_when_they_are_called() -> None:
-    script = "import sys, pbs_push.cli; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    loaded = done.stdout.split()
-    assert "pbs_push.cli.app" in loaded
-    ours = {name for name in loaded if name.startswith("pbs_push.cli.")}
-    assert ours == {f"pbs_push.cli.{name}" for name in ("app", "exit_status", "lines")}
-    assert "pbs_push.target" not in loaded
-
-
 def test_version(cli: Cli) -> None:
     assert cli("--version").succeeded().out == f"pbs-push {pbs_push.__version__}\n"
 

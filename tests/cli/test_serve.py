@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.own_host import COMMAND
 
-from pbs_push.cli import serve_command
-from pbs_push.cli.serve_command import Address
+from pbs_push.cli import serving
+from pbs_push.cli.values import Address
 from pbs_push.errors import ConfigError
 from pbs_push.target import create_datastore
 
@@ -53,8 +53,8 @@ def test_the_printed_command_pushes(
 @pytest.fixture
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = functools.partial(create_datastore, all_chunk_folders=False)
-    monkeypatch.setattr(serve_command, "create_datastore", quick)
-    monkeypatch.setattr(serve_command, "wait_for_signal", lambda: None)
+    monkeypatch.setattr(serving, "create_datastore", quick)
+    monkeypatch.setattr(serving, "wait_for_signal", lambda: None)
 
 
 @pytest.mark.usefixtures("_without_waiting")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pbs_push.bench.limits import Limit
 from pbs_push.bench.link import LinkBench
 from pbs_push.bench.machine import MachineBench
 from pbs_push.bench.report import BenchReport
 from pbs_push.bench.store import StoreBench
+from pbs_push.bench.timing import DEFAULT_SECONDS, MOST_SECONDS
 from pbs_push.bench.verdict import judge
 from pbs_push.errors import Cancelled, ConfigError, PbsPushError, RemoteError, os_reason
 from pbs_push.names import Namespace
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
-
-DEFAULT_SECONDS: Final = 2.0
-MOST_SECONDS: Final = 600.0
 
 
 class Bench:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+DEFAULT_SECONDS: Final = 2.0
+MOST_SECONDS: Final = 600.0
+"""For each of the measurements."""
+
 _LEAST_CALLS: Final = 3
 
 

@@ -15,6 +15,7 @@ import click
 
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
 from pbs_push.cli.lines import PROGRAM, drop_output, error_line, say
+from pbs_push.cli.loading import begin
 from pbs_push.errors import Cancelled, PbsPushError, os_reason
 from pbs_push.version import VERSION
 
@@ -155,6 +156,7 @@ def _fill_standard_streams() -> None:
 
 def main() -> NoReturn:
     """Run the process's command line and end the process."""
+    begin()
     _fill_standard_streams()
     _raise_open_files()
     for stream in (sys.stdout, sys.stderr):
@@ -162,9 +164,8 @@ def main() -> NoReturn:
             # Names and notes may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
     status = run()
-    if status == EXIT_INTERRUPTED:
-        # A thread that still waits for the target would hold up the ordinary end.
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    # Neither waiting for a thread that may wait for the target, nor taking apart what goes anyway.
+    os._exit(status)

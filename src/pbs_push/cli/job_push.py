@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pbs_push.access.jobs import SyncJob
 from pbs_push.access.rights import Access
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
 from pbs_push.push.options import OPTIONS, PushOptions
+
+if TYPE_CHECKING:
+    from pbs_push.access.jobs import SyncJob
 
 
 def options_of(

@@ -6,14 +6,10 @@ from pathlib import Path
 
 import click
 
-from pbs_push.access.host import HostConfig
-from pbs_push.cli.listing_json import json_text
-from pbs_push.cli.listing_text import text_lines
+from pbs_push.cli.loading import loading
 from pbs_push.cli.options import config_dir, json_flag
-from pbs_push.cli.places import find_source
 from pbs_push.cli.values import NAMESPACE
 from pbs_push.names import MAX_NAMESPACE_DEPTH, Namespace
-from pbs_push.source.listing import ListingOptions
 
 
 @click.command(
@@ -34,12 +30,9 @@ def command(
     source: str, ns: Namespace, max_depth: int | None, as_json: bool, config_dir: Path | None
 ) -> int:
     """List; the exit status is returned."""
-    datastore = find_source(source, HostConfig.load(config_dir)).datastore
-    options = ListingOptions(ns, max_depth)
-    if as_json:
-        for piece in json_text(datastore, options):
-            print(piece, end="")
-    else:
-        for line in text_lines(datastore, options):
-            print(line)
+    with loading():
+        from pbs_push.cli.listing import pieces  # noqa: PLC0415
+
+    for piece in pieces(source, config_dir, ns, max_depth, as_json=as_json):
+        print(piece, end="")
     return 0

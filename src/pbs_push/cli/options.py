@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from pbs_push.cli.pushing import Output
 from pbs_push.cli.values import Value
 from pbs_push.push.options import OPTIONS, Option, PushOptions
 
@@ -81,6 +80,16 @@ def require_needed(values: Mapping[str, Any]) -> None:
         if option.needs is not None and values[name] and not values[option.needs]:
             needed = OPTIONS[option.needs].flag
             raise click.UsageError(f"{option.flag} has no effect without {needed}")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is shown: the plan alone, results as one JSON document, fewer or more lines."""
+
+    dry_run: bool = False
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
 
 
 def output_options(command: F) -> F:

@@ -8,49 +8,23 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, say
+from pbs_push.cli.loading import spare_threads
+from pbs_push.cli.options import Output
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
+from pbs_push.cli.work import Work
 from pbs_push.errors import PbsPushError
 from pbs_push.push.document import Sides
 from pbs_push.push.engine import Push
-from pbs_push.push.options import PushOptions
 from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import Plan
 from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Report
-from pbs_push.remote.target import Target
-from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What is shown: the plan alone, results as one JSON document, fewer or more lines."""
-
-    dry_run: bool = False
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
-
-    @property
-    def shown(self) -> Importance:
-        """The least important lines that are shown."""
-        if self.quiet:
-            return Importance.ALERT
-        return Importance.DETAIL if self.verbose else Importance.LOG
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A push that is ready to begin. Whoever takes it closes ``target``."""
-
-    source: Datastore
-    target: Target
-    options: PushOptions
 
 
 def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
@@ -92,6 +66,7 @@ def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
 
 @contextmanager
 def _pushing(work: Work, output: Output) -> Iterator[Push]:
+    spare_threads()
     with work.target, _progress(output) as progress:
         yield Push(work.source, work.target, work.options, progress)
 
@@ -131,8 +106,10 @@ def _reasons(skips: Mapping[Skip, int]) -> str:
 
 def _progress(output: Output) -> Progress:
     """A display on a terminal, else lines; both on stderr."""
-    if output.quiet or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return LineProgress(output.shown)
+    if output.quiet:
+        return LineProgress(Importance.ALERT)
+    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return LineProgress(Importance.DETAIL if output.verbose else Importance.LOG)
     # Only terminals need rich.
     from rich.console import Console  # noqa: PLC0415
 

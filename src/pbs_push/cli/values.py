@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Self, TypeVar
 
 import click
 
 from pbs_push.errors import ConfigError
-from pbs_push.names import AuthId, Namespace, Repository, parse_fingerprint
+from pbs_push.names import (
+    ADDRESS,
+    DEFAULT_PORT,
+    AuthId,
+    Namespace,
+    Repository,
+    is_host,
+    parse_fingerprint,
+)
 
 T = TypeVar("T")
 
@@ -34,3 +44,29 @@ NAMESPACE: Final = Value("namespace", Namespace.parse)
 REPOSITORY: Final = Value("repository", Repository.parse)
 FINGERPRINT: Final = Value("fingerprint", parse_fingerprint)
 AUTH_ID: Final = Value("auth-id", AuthId.parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 is a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``HOST[:PORT]``, an IPv6 address in brackets. Raises ConfigError."""
+        matched = ADDRESS.fullmatch(text)
+        host = (matched[1] or matched[2]) if matched else ""
+        port = int(matched[3] or DEFAULT_PORT) if matched else 0
+        if not is_host(host) or port > 65535:  # noqa: PLR2004
+            raise ConfigError(f"'{text}' is not a HOST[:PORT], with an IPv6 address in brackets")
+        return cls(host, port)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

@@ -14,7 +14,6 @@ from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.errors import ConfigError
 from pbs_push.names import Namespace
 from pbs_push.push.removal_limit import MaxRemovals
-from pbs_push.remote.congestion import allowed_congestion_controls, try_congestion_control
 
 T = TypeVar("T")
 
@@ -75,6 +74,12 @@ def text(name: str, value: object) -> str:
 
 def congestion_control(name: str, value: object) -> str:
     """The name of a TCP congestion control that this process may use on this system."""
+    # Sockets are for who asks for it: this module is also for `--help`.
+    from pbs_push.remote.congestion import (  # noqa: PLC0415
+        allowed_congestion_controls,
+        try_congestion_control,
+    )
+
     chosen = text(name, value)
     try:
         try_congestion_control(chosen)

@@ -1,4 +1,4 @@
-"""Where a push reads and where it writes: SOURCE, REPOSITORY and remotes become objects."""
+"""Where a push reads: SOURCE, or the datastore of a job, becomes an object."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbs_push.access.datastores import MOUNT_ROOT, DatastoreConfig
 from pbs_push.access.sections import SectionConfig
-from pbs_push.cli.credentials import find_secret
 from pbs_push.errors import ConfigError, SourceError
-from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 
 if TYPE_CHECKING:
+    from pbs_push.access.datastores import DatastoreConfig
     from pbs_push.access.host import HostConfig
-    from pbs_push.names import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +21,6 @@ class SourcePlace:
 
     datastore: Datastore
     name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TargetPlace:
-    """A target, to be closed; ``remote_name`` is None where it is not from ``remote.cfg``."""
-
-    target: Target
-    remote_name: str | None
 
 
 def find_source(text: str, host: HostConfig) -> SourcePlace:
@@ -69,15 +58,20 @@ def _datastores_at(directory: Path, host: HostConfig) -> list[DatastoreConfig]:
 
     Raises ConfigError for one of these whose section is broken; others do not matter here.
     """
-    found = []
-    for section in SectionConfig.load(host.directory / "datastore.cfg").of_type("datastore"):
+    found: list[DatastoreConfig] = []
+    sections = SectionConfig.load(host.directory / "datastore.cfg").of_type("datastore")
+    if not sections:
+        return found
+    from pbs_push.access.datastores import DatastoreConfig  # noqa: PLC0415  (see access/host.py)
+
+    for section in sections:
         try:
             config = DatastoreConfig.from_section(section)
         except ConfigError:
             if any(Path(path).resolve() == directory for path in section.values("path")):
                 raise
             continue
-        if _base_directory(config) == directory:
+        if config.base_directory == directory:
             found.append(config)
     return found
 
@@ -89,28 +83,3 @@ def configured_source(name: str, host: HostConfig) -> SourcePlace:
 
 def _configured(config: DatastoreConfig) -> SourcePlace:
     return SourcePlace(Datastore(config.require_readable(), name=config.name), config.name)
-
-
-def _base_directory(config: DatastoreConfig) -> Path:
-    """Where a datastore lies, mounted or not."""
-    if config.backing_device is None:
-        return Path(config.path).resolve()
-    return (MOUNT_ROOT / config.name / config.path.lstrip("/")).resolve()
-
-
-def repository_target(repository: Repository, fingerprint: bytes | None) -> TargetPlace:
-    """A target given on the command line, its secret from the environment. Raises ConfigError."""
-    return TargetPlace(Target(repository, find_secret(repository.auth_id), fingerprint), None)
-
-
-def remote_target(host: HostConfig, remote_name: str, store: str) -> TargetPlace:
-    """A target of ``remote.cfg``, with the secret that stands there. Raises ConfigError."""
-    remote = host.remote(remote_name)
-    if remote.use_node_proxy:
-        raise ConfigError(
-            f"{remote.place('use-node-proxy')}remote '{remote_name}' is to be reached through the "
-            "node's proxy, which a push of this version cannot do; where the direct way is open, "
-            "remove 'use-node-proxy', or push to a REPOSITORY"
-        )
-    target = Target(remote.repository(store), remote.password, remote.fingerprint)
-    return TargetPlace(target, remote_name)

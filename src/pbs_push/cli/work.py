@@ -1,0 +1,20 @@
+"""A push that is ready to begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pbs_push.push.options import PushOptions
+    from pbs_push.remote.target import Target
+    from pbs_push.source.datastore import Datastore
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Both sides, opened, and what is asked. Whoever takes it closes ``target``."""
+
+    source: Datastore
+    target: Target
+    options: PushOptions
