@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from pbs_push.cli.loading import loading, spare_threads
+from pbs_push.cli.loading import begin, loading, spare_threads
 from pbs_push.demo.sample import sample_enc_key
 
 from .conftest import Cli, Place
@@ -30,6 +30,7 @@ WATCHED: Final = frozenset(
 _REST: Final = {
     "email.message", "h11", "http.client", "httpcore", "httpx", "logging", "socket", "ssl",
 }  # fmt: skip
+_HIDDEN: Final = ("anyio", "h2", "httpx._main", "socksio", "trio")
 _CONFIG: Final = {"pydantic", "pydantic_core"}
 _PUSH: Final = {"click", "concurrent.futures", *_REST}
 
@@ -168,6 +169,27 @@ def test_a_process_that_is_not_ours_is_left_as_it_is() -> None:
         assert gc.isenabled()
     assert gc.get_freeze_count() == 0
     assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_what_is_done_in_a_process_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbs_push.cli.loading._Process.is_ours", False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    before = dict(sys.modules)
+    try:
+        begin()
+        assert not gc.isenabled()
+        with loading(rest=True):
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    spare_threads()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3", "what was chosen counts"
+    after = {name: sys.modules.get(name) for name in (*before, *_HIDDEN)}
+    assert after == {**dict.fromkeys(_HIDDEN), **before}
+    assert [name for name in _HIDDEN if name in sys.modules and name not in before] == []
 
 
 def test_serve_and_bench(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pbs_push.remote.auth import (
     HOST_COOKIE,
     PLAIN_COOKIE,
     TICKET_LIFETIME_S,
+    Secret,
     Ticket,
     TicketAuth,
     TokenAuth,
@@ -61,8 +62,10 @@ def test_what_a_target_sends_back_is_not_shown() -> None:
     assert hidden(b"all of a", ["a"]) == b"all of a", "too short to be looked for"
 
 
-def test_a_token_is_one_header() -> None:
-    auth = TokenAuth(AuthId.parse("me@pbs!push"), SecretStr("s/ec ret:%"))
+@pytest.mark.parametrize("kind", [Secret, SecretStr])
+def test_a_token_is_one_header(kind: type[Secret]) -> None:
+    """Its secret may be in pydantic's class, too."""
+    auth = TokenAuth(AuthId.parse("me@pbs!push"), kind("s/ec ret:%"))
     expected = {"Authorization": "PBSAPIToken=me@pbs!push:s%2Fec%20ret%3A%25"}
     assert auth.headers() == auth.headers(writing=False) == expected
     assert not auth.expired()
