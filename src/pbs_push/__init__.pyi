@@ -21,6 +21,7 @@ from pbs_push.errors import NotOwnerError as NotOwnerError
 from pbs_push.errors import PbsPushError as PbsPushError
 from pbs_push.errors import ProtocolError as ProtocolError
 from pbs_push.errors import RemoteError as RemoteError
+from pbs_push.errors import ResetError as ResetError
 from pbs_push.errors import SnapshotVanished as SnapshotVanished
 from pbs_push.errors import SourceError as SourceError
 from pbs_push.errors import SourceLocked as SourceLocked
@@ -47,6 +48,7 @@ from pbs_push.push.events import Listener as Listener
 from pbs_push.push.events import NamespaceCreated as NamespaceCreated
 from pbs_push.push.events import Note as Note
 from pbs_push.push.events import Planned as Planned
+from pbs_push.push.events import Retrying as Retrying
 from pbs_push.push.events import SnapshotEnded as SnapshotEnded
 from pbs_push.push.events import SnapshotProgress as SnapshotProgress
 from pbs_push.push.events import SnapshotStarted as SnapshotStarted

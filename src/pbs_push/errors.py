@@ -28,6 +28,7 @@ Each module may have errors of its own, of these kinds, for what it catches itse
     │   │   ├── BusyError       … because another backup or task holds a lock
     │   │   └── NoSpaceError    … because its disk is full
     │   └── ProtocolError       the target's answer is not the protocol's
+    │       └── ResetError      … and one request was given up in the middle
     └── Cancelled               the caller asked to stop
 
 Each message says what was being done, to what, and where it helps, what to do about it. No message
@@ -268,6 +269,10 @@ class NoSpaceError(StatusError):
 
 class ProtocolError(RemoteError):
     """The target's answer is not what the protocol allows."""
+
+
+class ResetError(ProtocolError):
+    """The target gave up one request in the middle (HTTP/2's RST_STREAM)."""
 
 
 class Cancelled(PbsPushError):

@@ -37,7 +37,7 @@ def push(
         report = Push(
             world.datastore(),
             target,
-            PushOptions(max_depth=0, parallel=2, **options),
+            PushOptions(max_depth=0, parallel=2, retries=0, **options),
             lambda event: notes.append(event.text) if isinstance(event, Note) else None,
         ).run()
     return report, notes

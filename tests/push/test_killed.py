@@ -128,7 +128,9 @@ class Place:
         """Push from this process; the exit status, and all that failed."""
         with Target(self.repository, SECRET, bytes.fromhex(self.fingerprint)) as target:
             try:
-                report = push(Datastore(self.source), target, PushOptions(**options))
+                report = push(
+                    Datastore(self.source), target, PushOptions(**{"retries": 0, **options})
+                )
             except PbsPushError as error:
                 return error.exit_status, [str(error)]
         errors = [str(one.error) for one in report.outcomes if one.error is not None]
@@ -303,7 +305,7 @@ def test_a_second_push_that_looks_on_disturbs_nothing(
         with world.target() as target:
             # It shares no lock with the first, and waits for none.
             more = {"group_filters": ["exclude:group:vm/77"], "lock_wait_s": 0, **options}
-            report = push(world.datastore(), target, PushOptions(**more))
+            report = push(world.datastore(), target, PushOptions(**{"retries": 0, **more}))
         statuses.add(report.exit_status)
         assert report.removed.snapshots == 0
         return "; ".join(half_snapshots(world.there.path))

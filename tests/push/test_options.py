@@ -33,6 +33,8 @@ WRONG: dict[str, list[object]] = {
     "buffer_bytes": [0, "1"],
     "chunk_order": ["disk", None, 1],
     "lock_wait_s": [-1, "1m", None],
+    "retries": [-1, 1.5, "many"],
+    "retry_for_s": [-1, "30m", None],
     "congestion_control": [1, "nosuch", "x" * 40],
     "encryption_key": [b"x" * 32, "key"],
     "access": [None, "root@pam"],

@@ -312,7 +312,7 @@ class World:
 
 def _options(options: Mapping[str, Any]) -> PushOptions:
     """Options as tests write them: namespaces and filters as text."""
-    made = dict(options)
+    made = {"retries": 0, **options}  # what fails is looked at, unless a test is about that
     for name in ("source_namespace", "target_namespace"):
         if name in made:
             made[name] = Namespace.parse(made[name])

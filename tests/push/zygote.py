@@ -65,7 +65,7 @@ def push(source: str, repository: str, fingerprint: str, options: dict[str, Any]
     target = pbs_push.Target(repository, SECRET, bytes.fromhex(fingerprint))
     say(begun=True)
     with target:
-        report = pbs_push.push(datastore, target, pbs_push.PushOptions(**options))
+        report = pbs_push.push(datastore, target, pbs_push.PushOptions(**{"retries": 0, **options}))
     say(status=report.exit_status, counts={one.value: n for one, n in report.counts.items()})
 
 

@@ -14,6 +14,7 @@ from pbs_push.push.events import (
     NamespaceCreated,
     Note,
     Planned,
+    Retrying,
     SnapshotEnded,
     SnapshotStarted,
 )
@@ -64,6 +65,8 @@ def describe(event: Event, seconds: float = 0.0) -> Line | None:
             line = _ended(outcome, seconds)
         case Note():
             line = _note(event)
+        case Retrying():
+            line = _retrying(event)
     return line
 
 
@@ -78,6 +81,12 @@ def _note(note: Note) -> Line:
     if note.level == "warning":
         return Line(Importance.ALERT, warning_line(note.text))
     return Line(Importance.INFO, one_line(note.text))
+
+
+def _retrying(event: Retrying) -> Line:
+    try_ = "" if event.number == 1 else f" (try {event.number + 1})"
+    text = f"{event.what}: {event.error}; trying again in {duration_text(event.wait_s)}{try_}"
+    return Line(Importance.INFO, one_line(text))
 
 
 def _ended(outcome: Outcome, seconds: float) -> Line:

@@ -36,6 +36,7 @@ def summary_lines(report: Report) -> Iterator[str]:
         ("chunks", f"{stats.sent_chunks} sent, {stats.reused_entries} times reused"),
         ("bytes", f"{size_text(stats.sent_bytes)} sent, {size_text(stats.reused_bytes)} reused"),
         ("requests", str(stats.requests)),
+        ("tried again", _unless_zero(report.retries, "time")),
         ("time", _time(report)),
     ]
     yield from (f"{name:<15} {text}" for name, text in rows if text)

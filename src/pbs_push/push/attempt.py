@@ -68,7 +68,10 @@ class Pushed(NamedTuple):
 
 
 class Attempt:
-    """Pushes single snapshots of one group; ``newest`` is the target's, and kept up to date."""
+    """Pushes single snapshots of one group; ``newest`` is the target's, and kept up to date.
+
+    ``answered``: whether the last connection got so far that the target answered.
+    """
 
     def __init__(self, run: Run, beginning: Beginning, newest: Newest, witness: Witness) -> None:
         self._run = run
@@ -76,6 +79,7 @@ class Attempt:
         self._beginning = beginning
         self._newest = newest
         self._witness = witness
+        self.answered = False
 
     def push(self, item: SourceSnapshot, label: str, *, again: bool = False) -> Pushed:
         """Push one snapshot, which messages call ``label``.
@@ -112,16 +116,16 @@ class Attempt:
         """Transfer in one way, again where the target has lost the first bytes."""
         preface = self._target.preface.choose()
         start = partial(self._started, source=source, way=way)
-        answered = False
+        self.answered = False
         try:
             session, transfer = self._beginning.begin(source, start, preface, again=again)
             with closing(session), closing(transfer):
                 try:
                     return transfer.run()
                 finally:
-                    answered = session.answered
+                    self.answered = session.answered
         except (ConnectError, ProtocolError) as error:
-            if answered or not self._target.preface.lost(preface):
+            if self.answered or not self._target.preface.lost(preface):
                 raise
             text = f"{label}: {error}; trying again {_LATER[preface]}"
             self._run.note("info", text)

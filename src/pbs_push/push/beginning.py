@@ -204,7 +204,7 @@ class Beginning:
 
         Raises Settled if this snapshot is there, or a newer one by now; PbsPushError.
         """
-        listed = self._target.api.snapshots(self._plan.target_namespace, item.snapshot.group)
+        listed = self._run.api.snapshots(self._plan.target_namespace, item.snapshot.group)
         newest = max((one.backup_time for one in listed if one.finished), default=None)
         self._newest = newest
         wanted = item.snapshot.backup_time

@@ -138,7 +138,7 @@ class Push:
         run.report.groups += plan.looked_at
         for namespace in plan.create:
             try:
-                run.target.api.create_namespace(namespace)
+                run.api.create_namespace(namespace)
             except PbsPushError as error:
                 run.problem(f"creating target {namespace.label}, for source {plan.label}", error)
                 return False

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace
 from pbs_push.push.outcome import Outcome
 from pbs_push.source.items import SourceSnapshot
@@ -67,5 +68,23 @@ class Note:
     text: str
 
 
-Event = Planned | NamespaceCreated | SnapshotStarted | SnapshotProgress | SnapshotEnded | Note
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """What failed is tried again in so many seconds, for the ``number``-th time."""
+
+    what: str
+    error: PbsPushError
+    number: int
+    wait_s: float
+
+
+Event = (
+    Planned
+    | NamespaceCreated
+    | SnapshotStarted
+    | SnapshotProgress
+    | SnapshotEnded
+    | Note
+    | Retrying
+)
 Listener = Callable[[Event], None]

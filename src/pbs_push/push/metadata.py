@@ -30,7 +30,7 @@ class MetadataComparison:
 
     def __init__(self, run: Run) -> None:
         self._source = run.source
-        self._api = run.target.api
+        self._api = run.api
         self._options = run.options
         self._on_problem = run.problem
 
@@ -111,7 +111,7 @@ class MetadataSync:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._source = run.source
-        self._api = run.target.api
+        self._api = run.api
         self._key = run.options.encryption_key
 
     def log(self, plan: GroupPlan, item: SourceSnapshot) -> None:

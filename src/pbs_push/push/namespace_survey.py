@@ -33,6 +33,7 @@ class NamespaceSurvey:
 
     def __init__(self, run: Run, existing: set[Namespace], mapped: set[Namespace]) -> None:
         self._target = run.target
+        self._api = run.api
         self._options = run.options
         self._on_problem = run.problem
         self._existing = existing
@@ -61,8 +62,8 @@ class NamespaceSurvey:
 
     def _inside(self, namespace: Namespace) -> Inside:
         """What a target namespace holds."""
-        groups = self._target.api.groups(namespace)
-        return groups, self._target.api.snapshots(namespace) if groups else []
+        groups = self._api.groups(namespace)
+        return groups, self._api.snapshots(namespace) if groups else []
 
     def _judged(
         self, namespace: Namespace, inside: Callable[[], Inside], judged: list[VanishedNamespace]

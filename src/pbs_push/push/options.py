@@ -28,6 +28,8 @@ from pbs_push.push.removal_limit import MaxRemovals
 MAX_PARALLEL: Final = MAX_WORKER_THREADS
 DEFAULT_READ_AHEAD: Final = 8
 DEFAULT_LOCK_WAIT_S: Final = 60.0
+DEFAULT_RETRIES: Final = 25
+DEFAULT_RETRY_FOR_S: Final = 1800.0
 ChunkOrder = Literal["index", "inode"]
 _ORDERS: Final = ("index", "inode")
 
@@ -148,6 +150,21 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "TIME",
             parse_duration,
         ),
+        "retries": Option(
+            checks.whole(0),
+            "--retries",
+            "How often what failed for the moment is tried again; 0: never."
+            f"  [default: {DEFAULT_RETRIES}]",
+            "N",
+            parse_number,
+        ),
+        "retry_for_s": Option(
+            checks.number(0),
+            "--retry-for",
+            "Give up when nothing has worked for so long.  [default: 30m]",
+            "TIME",
+            parse_duration,
+        ),
         "rate_out": Option(
             checks.optional(checks.whole(1)),
             "--rate-out",
@@ -214,9 +231,9 @@ class PushOptions:
     ``source_namespace`` is mapped to ``target_namespace``; ``max_depth`` levels below go along (0
     to 7, None: all). ``transfer_last``: only the newest N snapshots of a group. ``parallel``: how
     many groups are pushed at once (None: chosen by machine and link). ``read_ahead``: chunk files
-    read at once, for each of them; ``buffer_bytes``: what these may hold in memory (None: all groups
-    together 64 MiB); ``chunk_order``: read chunks as the index has them, or by inode, which suits
-    spinning disks and some network file systems.
+    read at once, for each of them; ``buffer_bytes``: what these may hold in memory (None: all
+    groups together 64 MiB); ``chunk_order``: read chunks as the index has them, or by inode, which
+    suits spinning disks and some network file systems.
 
     ``remove_vanished`` forgets at the target what the source no longer has; not where the source is
     empty, unless ``allow_empty_source``, and nothing at all where it would be more than
@@ -227,7 +244,9 @@ class PushOptions:
     system for the connections that carry backups (None: as the system has it).
 
     ``lock_wait_s``: for so many seconds a lock is waited for: of a group at the target, and the one
-    that keeps the same push from running twice at once. ``skip_damaged``: a snapshot that is
+    that keeps the same push from running twice at once. ``retries``: how often a snapshot or a
+    request is tried again after an error that may pass, such as a broken connection, unless nothing
+    has worked for ``retry_for_s`` seconds. ``skip_damaged``: a snapshot that is
     damaged at the source, or that the protocol cannot carry, is left behind for good, and newer
     ones of its group are pushed; without it the group stops there.
 
@@ -251,6 +270,8 @@ class PushOptions:
     sync_protected: bool = False
     skip_damaged: bool = False
     lock_wait_s: float = DEFAULT_LOCK_WAIT_S
+    retries: int = DEFAULT_RETRIES
+    retry_for_s: float = DEFAULT_RETRY_FOR_S
     rate_out: int | None = None
     burst_out: int | None = None
     congestion_control: str | None = None

@@ -62,6 +62,7 @@ class Planner:
         self._run = run
         self._source = run.source
         self._target = run.target
+        self._api = run.api
         self._options = options = run.options
         self._on_problem = run.problem
         self._store = run.target.repository.datastore
@@ -88,8 +89,8 @@ class Planner:
         with listers as pool, self._comparers:
             # All at once, which saves two round trips; most often the last is all that is needed.
             features = pool.submit(lambda: self._target.features)
-            listed = pool.submit(self._target.api.namespaces, Namespace())
-            self._anchor = pool.submit(self._target.api.groups_by_name, options.target_namespace)
+            listed = pool.submit(self._api.namespaces, Namespace())
+            self._anchor = pool.submit(self._api.groups_by_name, options.target_namespace)
             features.result()
             existing = self._existing(listed.result, visible)
             jobs = [pool.submit(self._namespace, ns, existing) for ns in visible]
@@ -159,7 +160,7 @@ class Planner:
         for missing in create:
             options.access.require_modify(options.remote_name, self._store, missing)
         groups = {} if create else self._groups_at_target(target)
-        at_target = _AtTarget(self._target.api, target, groups)
+        at_target = _AtTarget(self._api, target, groups)
         look = partial(self._group, target=target, at_target=at_target)
         links: list[str] = []
         contents = self._source.contents(namespace, links)
@@ -201,7 +202,7 @@ class Planner:
     def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
         if self._anchor is not None and namespace == self._options.target_namespace:
             return self._anchor.result()
-        return self._target.api.groups_by_name(namespace)
+        return self._api.groups_by_name(namespace)
 
     def _with_vanished(
         self, plan: NamespacePlan, at_target: _AtTarget, draft: _Draft

@@ -41,7 +41,7 @@ class Remover:
         self._run = run
         self._source = run.source
         self._target = run.target
-        self._api = run.target.api
+        self._api = run.api
         self._options = run.options
         self._filters = run.options.group_filters
         self._report = run.report

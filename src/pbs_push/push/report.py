@@ -48,7 +48,8 @@ class Report:
 
     ``outcomes`` holds all but what was already there, which is only counted: a datastore may hold
     hundreds of thousands of such snapshots. Errors are kept without their tracebacks. ``sides`` say
-    what is pushed where, ``error`` is one that ended all of it.
+    what is pushed where, ``error`` is one that ended all of it. ``retries`` counts tries that
+    failed and were made again.
     """
 
     def __init__(self, sides: Sides | None = None) -> None:
@@ -67,6 +68,7 @@ class Report:
         self.removed = Removed()
         self.logs_added = 0
         self.metadata_updates = 0
+        self.retries = 0
         self.seconds = 0.0
 
     def add(self, outcome: Outcome) -> None:
@@ -102,6 +104,11 @@ class Report:
         with self._lock:
             self.logs_added += logs_added
             self.metadata_updates += metadata_updates
+
+    def count_retry(self) -> None:
+        """Count a try that failed and is made again."""
+        with self._lock:
+            self.retries += 1
 
     def add_problem(self, problem: Problem) -> None:
         """Count a failure that is not of one snapshot."""
@@ -145,6 +152,7 @@ class Report:
         return {
             **head("report", self.sides, self.exit_status, self.error),
             "seconds": round(self.seconds, 3),
+            "retries": self.retries,
             "groups": self.groups,
             **self.counts_to_dict(),
             "sums": self.stats.to_dict(),

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import Cancelled, PbsPushError
 from pbs_push.push.document import Sides
-from pbs_push.push.events import Note, SnapshotEnded
+from pbs_push.push.events import Note, Retrying, SnapshotEnded
 from pbs_push.push.outcome import Problem
 from pbs_push.push.report import Report
+from pbs_push.push.retries import PatientRest, Retries, is_passing
 from pbs_push.push.room import Room
 from pbs_push.push.run_lock import only_one
 from pbs_push.push.schedule import BUFFERS_TOGETHER, buffer_share
+from pbs_push.remote.api import TargetApi
 from pbs_push.remote.pacing import Pacer
 from pbs_push.remote.supply import ConnectionSupply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from pbs_push.push.events import Event, Level, Listener
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from pbs_push.push.outcome import Alert, HeldBack, Outcome
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore, SourceIdentity
+
+
+T = TypeVar("T")
 
 
 class Run:
@@ -61,6 +67,8 @@ class Run:
         """What each group may hold in memory."""
         self.room: Final = Room(BUFFERS_TOGETHER if options.buffer_bytes is None else sys.maxsize)
         """What all of them may."""
+        self.api: Final = TargetApi(PatientRest(target.rest, self.trying), target.api.datastore)
+        """The target's, with the patience of this run."""
         self._listener = listener
         self._listener_lock = threading.Lock()
         self._once_lock = threading.Lock()
@@ -101,6 +109,41 @@ class Run:
         what = f"pushing {source} to {there}"
         wait_s = options.lock_wait_s
         return only_one(what, key, wait_s, self.pause, lambda text: self.note("info", text))
+
+    # -- trying again --
+
+    def retries(self) -> Retries:
+        """Tries of one thing, as the options have it."""
+        return Retries(self.options.retries, self.options.retry_for_s)
+
+    def trying(self, what: str, call: Callable[[], T]) -> T:
+        """What ``call`` returns, which is made again where it fails for the moment.
+
+        Raises what it raises, and Cancelled.
+        """
+        retries = self.retries()
+        while True:
+            try:
+                return call()
+            except PbsPushError as error:
+                self.wait_after(error, what, retries)
+
+    def wait_after(
+        self, error: PbsPushError, what: str, retries: Retries, *, worked: bool = False
+    ) -> None:
+        """Wait before ``what`` is tried again. Raises ``error`` if it is not to be, Cancelled.
+
+        A target that was never reached is not waited for: its address may be wrong.
+        """
+        reached = self.target.rest.round_trip_s > 0
+        if not reached or not is_passing(error):
+            raise error
+        pause_s = retries.pause(time.monotonic(), worked=worked)
+        if pause_s is None:
+            raise error
+        self.report.count_retry()
+        self.notify(Retrying(what, error, retries.number, pause_s))
+        self.pause(pause_s)
 
     # -- stopping --
 

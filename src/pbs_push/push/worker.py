@@ -124,9 +124,19 @@ class GroupWorker:
         return None
 
     def _sent_at_last(self, item: SourceSnapshot, label: str) -> Pushed:
+        """Push it, again and again where it fails for the moment."""
+        retries, again = self._run.retries(), False
+        while True:
+            try:
+                return self._sent_after_another_look(item, label, again=again)
+            except PbsPushError as error:
+                self._run.wait_after(error, label, retries, worked=self._attempt.answered)
+            again = True
+
+    def _sent_after_another_look(self, item: SourceSnapshot, label: str, *, again: bool) -> Pushed:
         """Push it; what would be left behind, since it is damaged, is looked at once more."""
         try:
-            return self._attempt.push(item, label)
+            return self._attempt.push(item, label, again=again)
         except PbsPushError as error:
             if not (error.damage and self._run.options.skip_damaged) or self._is_lasting(error):
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pbs_push.errors import InvalidName, ProtocolError
 from pbs_push.names import Namespace
@@ -21,7 +21,26 @@ from pbs_push.remote.reading import read
 if TYPE_CHECKING:
     from pbs_push.names import Group, Snapshot
     from pbs_push.remote.pacing import Paced
-    from pbs_push.remote.rest import Params, Rest
+    from pbs_push.remote.rest import Params
+
+
+class Calls(Protocol):
+    """How requests are made: ``Rest``, or something around it."""
+
+    def get(self, path: str, params: Params | None = None) -> Any:
+        """The ``data`` of a GET. Raises RemoteError, as all of these."""
+
+    def post(self, path: str, params: Params | None = None) -> Any:
+        """The ``data`` of a POST."""
+
+    def put(self, path: str, params: Params | None = None) -> Any:
+        """The ``data`` of a PUT."""
+
+    def delete(self, path: str, params: Params | None = None) -> Any:
+        """The ``data`` of a DELETE."""
+
+    def upload(self, path: str, params: Params, content: Paced) -> Any:
+        """The ``data`` of a POST of raw bytes."""
 
 
 class TargetApi:
@@ -30,7 +49,7 @@ class TargetApi:
     Safe for threads. Each call raises RemoteError with what was asked, and of what.
     """
 
-    def __init__(self, rest: Rest, datastore: str) -> None:
+    def __init__(self, rest: Calls, datastore: str) -> None:
         self.rest = rest
         self.datastore = datastore
         self._base = f"admin/datastore/{datastore}"

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from pbs_push._native.transport import COLLECT, DISCARD, DOWNLOAD, UPLOAD_TAG
-from pbs_push.errors import ConnectError, ProtocolError, RemoteError
+from pbs_push.errors import ConnectError, ProtocolError, RemoteError, ResetError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.index import parse_index
 from pbs_push.names import MANIFEST_NAME
@@ -83,7 +83,7 @@ class Call:
         if answer.status == 0 and answer.reset_code == REFUSED_STREAM:
             raise ConnectError(f"{self.request}: the target did not take the request; try later")
         if answer.status == 0:
-            raise ProtocolError(
+            raise ResetError(
                 f"{self.request}: the target reset the request (HTTP/2 error {answer.reset_code})"
             )
         raise_for_status(self.request, answer.status, bytes(answer.body[:MAX_ERROR_BODY]))

@@ -1,0 +1,94 @@
+"""Which errors are worth another try, and after what pause (protocol/push.md, "Trying again")."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pbs_push.errors import ConnectError, ResetError, StatusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pbs_push.errors import PbsPushError
+    from pbs_push.remote.pacing import Paced
+    from pbs_push.remote.rest import Params, Rest
+
+T = TypeVar("T")
+
+_PASSING: Final = frozenset((408, 425, 429, 502, 503, 504))
+"""Statuses of a server, or of a proxy before it, that is busy or not there at the moment."""
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 60.0
+_GROWTH: Final = 2.0
+
+
+def is_passing(error: PbsPushError) -> bool:
+    """Whether what failed may well work in a moment, with nothing mended by anybody.
+
+    Locks that are held are waited for elsewhere (``push.patience``), credentials that ran out are
+    renewed where they are used.
+    """
+    if isinstance(error, StatusError):
+        return error.status in _PASSING
+    return isinstance(error, ConnectError | ResetError)
+
+
+class Retries:
+    """The tries of one thing: at most ``tries``, as long as something worked within ``limit_s``.
+
+    ``number`` is how many there were; times are in seconds, of a clock that does not jump.
+    """
+
+    def __init__(self, tries: int, limit_s: float) -> None:
+        self._most = tries
+        self._limit_s = limit_s
+        self._pause_s = _FIRST_PAUSE_S
+        self._failing_since: float | None = None
+        self.number = 0
+
+    def pause(self, now: float, *, worked: bool = False) -> float | None:
+        """How long to wait before the next try; None if it was enough.
+
+        ``worked``: the try that failed now got somewhere before.
+        """
+        if worked:
+            self._failing_since, self._pause_s = None, _FIRST_PAUSE_S
+        if self._failing_since is None:
+            self._failing_since = now
+        left_s = self._failing_since + self._limit_s - now
+        if self.number >= self._most or left_s <= 0:
+            return None
+        self.number += 1
+        # Several that wait for the same target should not come at the same moments.
+        pause_s = min(self._pause_s * random.uniform(0.5, 1.0), left_s)  # noqa: S311
+        self._pause_s = min(self._pause_s * _GROWTH, _LONGEST_PAUSE_S)
+        return pause_s
+
+
+class PatientRest:
+    """REST calls that are tried again; ``trying`` does it, and is told what is asked."""
+
+    def __init__(self, rest: Rest, trying: Callable[[str, Callable[[], Any]], Any]) -> None:
+        self._rest = rest
+        self._trying = trying
+
+    def get(self, path: str, params: Params | None = None) -> Any:
+        """As ``Rest.get``."""
+        return self._trying(f"GET {path}", lambda: self._rest.get(path, params))
+
+    def post(self, path: str, params: Params | None = None) -> Any:
+        """As ``Rest.post``."""
+        return self._trying(f"POST {path}", lambda: self._rest.post(path, params))
+
+    def put(self, path: str, params: Params | None = None) -> Any:
+        """As ``Rest.put``."""
+        return self._trying(f"PUT {path}", lambda: self._rest.put(path, params))
+
+    def delete(self, path: str, params: Params | None = None) -> Any:
+        """As ``Rest.delete``."""
+        return self._trying(f"DELETE {path}", lambda: self._rest.delete(path, params))
+
+    def upload(self, path: str, params: Params, content: Paced) -> Any:
+        """As ``Rest.upload``; once, since the content can be read once."""
+        return self._rest.upload(path, params, content)
