@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
+import pytest
+
+from pbs_push.errors import TlsError
 from pbs_push.remote.supply import ConnectionSupply
 
 
@@ -50,3 +53,21 @@ def test_for_a_target_that_is_near_no_thread_is_started() -> None:
     assert fresh
     supply.close()
     assert target.opened == 1
+
+
+def test_a_target_that_is_not_trusted_is_told_at_once() -> None:
+    """One that shows another certificate for a moment is not the target for a moment."""
+
+    class Swapped(_Target):
+        def connect(self, cancelled: threading.Event, congestion: str | None) -> _Stream:
+            stream = super().connect(cancelled, congestion)
+            if self.opened == 1:
+                raise TlsError("another certificate")
+            return stream
+
+    supply = ConnectionSupply(Swapped(), threading.Event())  # type: ignore[arg-type]
+    supply.expect(2)
+    supply.open_ahead()
+    with pytest.raises(TlsError):
+        supply.take()
+    supply.close()

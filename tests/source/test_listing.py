@@ -155,3 +155,12 @@ def test_memory_does_not_grow_with_what_the_groups_hold(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert total > 16_000_000
     assert peak < 1_500_000
+
+
+def test_what_could_steer_a_terminal_is_escaped(store: SmallStore) -> None:
+    """C1 controls, DEL, and what turns the direction of a line; a program reads the same text."""
+    odd = "a\x1b\x7f\x9b\u202e\u2066z"
+    (store.folder.parent / "notes").write_text(odd, encoding="utf-8")
+    text = "".join(json_text(store.open()))
+    assert all(0x20 <= ord(letter) < 0x7F or letter == "\n" for letter in text)
+    assert json.loads(text)["namespaces"][0]["groups"][0]["notes"] == odd

@@ -515,8 +515,10 @@ cdef class Transport:
             if answer.is_upload:
                 if pbs_upload_digest(self._upload, answer.job, digest) == PBS_OK:
                     about = PyBytes_FromStringAndSize(<char *>digest, 32)
+            # A reset with code 0 comes with another one, since 0 stands for none in C.
+            reset_code = 0 if answer.reset_code == 0xffffffff else answer.reset_code
             found.append(Answer(UPLOAD_TAG if answer.is_upload else answer.tag, answer.status,
-                                body, answer.reset_code, bool(answer.body_too_large), about,
+                                body, reset_code, bool(answer.body_too_large), about,
                                 bool(answer.is_part)))
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pbs_push.bench.report import BenchReport, bench_document
 from pbs_push.bench.suite import Bench
 from pbs_push.bench.tables import tables
 from pbs_push.cli.interrupts import run_interruptibly
-from pbs_push.cli.lines import one_line, say
+from pbs_push.cli.lines import one_line, safe_json, say
 from pbs_push.cli.options import is_given
 from pbs_push.cli.sources import find_source
 from pbs_push.cli.targets import remote_target, repository_target
@@ -114,7 +113,7 @@ def _print(report: BenchReport, asked: Arguments, failure: PbsPushError | None) 
     """Print what there is, also after a failure."""
     if asked.as_json:
         status = 0 if failure is None else failure.exit_status
-        print(json.dumps(bench_document(report, status, failure), indent=2))
+        print(safe_json(bench_document(report, status, failure), indent=2))
     else:
         for line in _lines(report):
             print(line)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pbs_push.cli.exit_status import help_text
+from pbs_push.cli.lines import safe_json
 from pbs_push.cli.loading import loading
 from pbs_push.cli.options import (
     config_dir,
@@ -36,7 +36,7 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
 
     jobs = listed(config_dir)
     if as_json:
-        print(json.dumps([job.document() for job in jobs], indent=2))
+        print(safe_json([job.document() for job in jobs], indent=2))
     else:
         for job in jobs:
             print("\n".join(job.lines()))

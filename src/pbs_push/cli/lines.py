@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 PROGRAM: Final = "pbs-push"
+
+
+def safe_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON that a terminal can be shown: in ASCII, and without the one control that JSON allows."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def one_line(text: str) -> str:

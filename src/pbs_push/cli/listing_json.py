@@ -21,9 +21,9 @@ the ``csum`` computed anew from the entries, or ``error`` if it cannot be read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
+from pbs_push.cli.lines import safe_json
 from pbs_push.formats.strict_json import JsonValue
 from pbs_push.names import format_fingerprint
 from pbs_push.source.datastore import Datastore
@@ -46,12 +46,12 @@ def json_text(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) -
 
     Raises SourceError where namespaces or groups cannot be listed.
     """
-    yield f'{{"datastore": {json.dumps(datastore.name)}, "namespaces": ['
+    yield f'{{"datastore": {safe_json(datastore.name)}, "namespaces": ['
     for number, namespace in enumerate(datastore.namespaces(options.anchor, options.max_depth)):
-        yield f'{"," if number else ""}\n {{"ns": {json.dumps(str(namespace))}, "groups": ['
+        yield f'{"," if number else ""}\n {{"ns": {safe_json(str(namespace))}, "groups": ['
         groups = list_groups(datastore, namespace, read_indexes=options.read_indexes)
         for position, group in enumerate(groups):
-            text = json.dumps(group_json(group), ensure_ascii=False)
+            text = safe_json(group_json(group))
             yield f"{',' if position else ''}\n  {text}"
         yield "]}"
     yield "\n]}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import Counter
@@ -12,7 +11,7 @@ from dataclasses import replace
 
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
-from pbs_push.cli.lines import error_line, say
+from pbs_push.cli.lines import error_line, safe_json, say
 from pbs_push.cli.loading import spare_threads
 from pbs_push.cli.options import Output
 from pbs_push.cli.progress import LineProgress, Progress
@@ -43,7 +42,7 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     except PbsPushError as error:
         report.error = failure = error
     if output.json:
-        print(json.dumps(report.to_dict(), indent=2))
+        print(safe_json(report.to_dict(), indent=2))
     elif not output.quiet and report.did_anything:
         print("\n".join(summary_lines(report)))
     return _ended(report, report.exit_status, failure)
@@ -58,7 +57,7 @@ def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     except PbsPushError as error:
         plan, failure = replace(plan, error=error), error
     if output.json:
-        print(json.dumps(plan.to_dict(), indent=2))
+        print(safe_json(plan.to_dict(), indent=2))
     elif failure is None:
         print("\n".join(plan_lines(plan)))
     return _ended(plan.settled(), plan.exit_status, failure)

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.errors import PbsPushError
+from pbs_push.errors import ConnectError
 
 if TYPE_CHECKING:
     from pbs_push.remote.target import Target
@@ -77,7 +77,7 @@ class ConnectionSupply:
         if future is not None:
             try:
                 return future.result(), False
-            except PbsPushError:
+            except ConnectError:
                 pass  # the one below says what is wrong, if it still is
         return self._connect(), True
 
