@@ -23,8 +23,6 @@
 /* A host's name has 255 bytes at most; the HEADERS frame must fit into the least limit, 16 KiB. */
 #define MAX_AUTHORITY 1024u
 
-#define PATH_SIZE 192u
-
 /* A reader that waits for room in the ring: a part of its own stack. */
 struct pbs_readers_waiter {
     pthread_cond_t cond;
@@ -60,15 +58,24 @@ void pbs_readers_room(struct pbs_readers *readers)
         pthread_cond_signal(&readers->waiters->cond);
 }
 
-static void fail(struct pbs_readers *readers, const struct pbs_job *job, int status, int error)
+static void fail(struct pbs_readers *readers, const struct pbs_reading *reading, int status)
 {
     if (!readers->failure.status) {
         readers->failure.status = status;
-        readers->failure.error = status == PBS_E_IO ? error : 0;
-        memcpy(readers->failure.digest, job->digest, PBS_DIGEST_SIZE);
+        readers->failure.error = status == PBS_E_IO ? reading->error : 0;
+        memcpy(readers->failure.digest, reading->job.digest, PBS_DIGEST_SIZE);
     }
     wake_sender(readers);
     wake_all(readers);
+}
+
+void pbs_readers_stop(struct pbs_readers *readers)
+{
+    pthread_mutex_lock(&readers->lock);
+    readers->stopping = 1;
+    wake_sender(readers);
+    wake_all(readers);
+    pthread_mutex_unlock(&readers->lock);
 }
 
 /* ---- how much is read ahead ---- */
@@ -122,16 +129,28 @@ static void grow(struct pbs_readers *readers)
 /* ---- a reader ---- */
 
 /* Wait for a job. Returns 0 when there will be none: the object is being freed, or failed. */
-static int take_job(struct pbs_readers *readers, uint64_t *out_number, struct pbs_job *out)
+static int take_job(struct pbs_readers *readers, struct pbs_reading *out)
 {
+    *out = (struct pbs_reading){.fd = -1};
     while (!ended(readers)) {
-        if (pbs_jobs_take(&readers->jobs, out_number, out))
+        if (pbs_jobs_take(&readers->jobs, &out->number, &out->job)) {
+            /* More readers help where the sender waits for ones that sleep. */
+            out->watched = readers->starved && may_grow(readers);
             return 1;
+        }
         readers->n_idle++;
         pthread_cond_wait(&readers->work, &readers->lock);
         readers->n_idle--;
     }
     return 0;
+}
+
+int pbs_readers_take(struct pbs_readers *readers, struct pbs_reading *out)
+{
+    pthread_mutex_lock(&readers->lock);
+    int taken = take_job(readers, out);
+    pthread_mutex_unlock(&readers->lock);
+    return taken;
 }
 
 static void leave_queue(struct pbs_readers *readers, struct pbs_readers_waiter *me)
@@ -182,124 +201,153 @@ static long times_slept(void)
     return usage.ru_nvcsw;
 }
 
-/* A chunk on its way from its file to the ring. */
-struct chunk {
-    const struct pbs_job *job;
-    int fd;
-    int error; /* errno, where a step's status is PBS_E_IO */
-    char path[PATH_SIZE];
-    size_t head_len;
-    size_t body_len;
-    int watched; /* count in slept how often reading it made the thread sleep */
-    long slept;
-};
-
-static struct pbs_request request_of(const struct pbs_readers *readers, const struct chunk *chunk)
+static struct pbs_request request_of(const struct pbs_readers *readers,
+                                     const struct pbs_reading *reading)
 {
-    return (struct pbs_request){"POST", readers->authority, chunk->path,
+    return (struct pbs_request){"POST", readers->authority, reading->path,
                                 "application/octet-stream"};
 }
 
-static void write_path(const struct pbs_job *job, size_t blob_size, char *out)
+static void write_path(struct pbs_reading *reading, const uint8_t digest[PBS_DIGEST_SIZE])
 {
+    const struct pbs_job *job = &reading->job;
+    char *out = reading->path;
+
     out = stpcpy(out, job->fixed ? "/fixed_chunk?wid=" : "/dynamic_chunk?wid=");
     out += pbs_decimal(job->writer_id, out);
     out = stpcpy(out, "&digest=");
-    pbs_digest_hex(job->digest, out);
+    pbs_digest_hex(digest, out);
     out = stpcpy(out + 64, "&size=");
     out += pbs_decimal(job->plain_size, out);
     out = stpcpy(out, "&encoded-size=");
-    out += pbs_decimal(blob_size, out);
+    out += pbs_decimal(reading->body_len, out);
     *out = '\0';
 }
 
-/* Open the file, and tell how much room the chunk's upload takes. Without the lock. */
-static int open_chunk(const struct pbs_readers *readers, struct chunk *chunk)
+/* Open the file, and tell how much room the chunk's upload takes. */
+static int open_chunk(const struct pbs_readers *readers, struct pbs_reading *reading)
 {
-    if (chunk->watched)
-        chunk->slept -= times_slept();
+    if (reading->watched)
+        reading->slept -= times_slept();
     if (readers->open_delay_us)
         sleep_us(readers->open_delay_us);
-    int status = pbs_chunk_open(readers->chunks_fd, chunk->job->digest, &chunk->fd,
-                                &chunk->body_len, &chunk->error);
-    if (!status) {
-        write_path(chunk->job, chunk->body_len, chunk->path);
-        struct pbs_request request = request_of(readers, chunk);
-        status = pbs_request_head_size(&request, &chunk->head_len);
+    int status = pbs_chunk_open(readers->chunks_fd, reading->job.digest, &reading->fd,
+                                &reading->body_len, &reading->error);
+    if (reading->watched)
+        reading->slept += times_slept();
+    if (status)
+        return status;
+    reading->body_len += readers->margin;
+    if (reading->body_len > PBS_CHUNK_FILE_MAX)
+        return PBS_E_TOO_LARGE;
+    write_path(reading, reading->job.digest);
+    struct pbs_request request = request_of(readers, reading);
+    return pbs_request_head_size(&request, &reading->head_len);
+}
+
+/* Make a slot for the chunk, once there is room. */
+static int take_slot(struct pbs_readers *readers, struct pbs_reading *reading)
+{
+    struct pbs_slot slot = {.job = reading->number,
+                            .head_len = reading->head_len,
+                            .body_len = reading->body_len,
+                            .size = reading->head_len + PBS_FRAME_HEADER + reading->body_len,
+                            .state = PBS_SLOT_FILLING};
+
+    pthread_mutex_lock(&readers->lock);
+    int found = wait_for_room(readers, slot.size, &slot.start);
+    if (found) {
+        reading->slot = pbs_ring_take(&readers->ring, &slot);
+        reading->start = readers->ring.memory + slot.start;
+        pbs_readers_room(readers);
     }
-    if (chunk->watched)
-        chunk->slept += times_slept();
+    pthread_mutex_unlock(&readers->lock);
+    return found ? PBS_OK : PBS_E_CLOSED;
+}
+
+static int read_chunk(const struct pbs_readers *readers, struct pbs_reading *reading)
+{
+    uint8_t *body = reading->start + reading->head_len + PBS_FRAME_HEADER;
+
+    if (reading->watched)
+        reading->slept -= times_slept();
+    int status = pbs_chunk_read(reading->fd, reading->body_len - readers->margin,
+                                reading->job.plain_size, reading->job.encrypted,
+                                body + readers->margin, &reading->error);
+    if (reading->watched)
+        reading->slept += times_slept();
     return status;
 }
 
-/* Read the file to where it goes in memory, write the head in front, and close the file. Without
- * the lock. */
-static int read_chunk(const struct pbs_readers *readers, struct chunk *chunk, uint8_t *memory)
+int pbs_readers_read(struct pbs_readers *readers, struct pbs_reading *reading)
 {
-    struct pbs_request request = request_of(readers, chunk);
+    int status = open_chunk(readers, reading);
 
-    if (chunk->watched)
-        chunk->slept -= times_slept();
-    int status = pbs_chunk_read(chunk->fd, chunk->body_len, chunk->job->plain_size,
-                                chunk->job->encrypted, memory + chunk->head_len + PBS_FRAME_HEADER,
-                                &chunk->error);
-    close(chunk->fd);
-    chunk->fd = -1;
     if (!status)
-        pbs_request_write_head(&request, chunk->head_len, memory);
-    if (chunk->watched)
-        chunk->slept += times_slept();
+        status = take_slot(readers, reading);
+    if (!status)
+        status = read_chunk(readers, reading);
+    if (reading->fd >= 0)
+        close(reading->fd);
+    reading->fd = -1;
     return status;
 }
 
-static void now_ready(struct pbs_readers *readers, uint64_t slot, long slept)
+/* Write the head in front of what was read. Without the lock. */
+static void write_head(const struct pbs_readers *readers, const struct pbs_reading *reading)
 {
-    pbs_ring_slot(&readers->ring, slot)->state = PBS_SLOT_READY;
-    if (slept > 0 && readers->starved && !ended(readers)) /* no thread begins once we stop */
+    struct pbs_request request = request_of(readers, reading);
+
+    pbs_request_write_head(&request, reading->head_len, reading->start);
+}
+
+static void now_ready(struct pbs_readers *readers, const struct pbs_reading *reading)
+{
+    pbs_ring_slot(&readers->ring, reading->slot)->state = PBS_SLOT_READY;
+    if (reading->slept > 0 && readers->starved && !ended(readers)) /* none begins once we stop */
         grow(readers);
-    if (slot == readers->ring.next && readers->sender_waits)
+    if (reading->slot == readers->ring.next && readers->sender_waits)
         wake_sender(readers);
 }
 
-/* Read one chunk into the ring. Called and returns with the lock held. */
-static void read_one(struct pbs_readers *readers, uint64_t number, const struct pbs_job *job)
+void pbs_readers_give(struct pbs_readers *readers, struct pbs_reading *reading,
+                      const uint8_t digest[PBS_DIGEST_SIZE])
 {
-    struct chunk chunk = {.job = job, .fd = -1};
-    struct pbs_slot slot = {.job = number, .state = PBS_SLOT_FILLING};
-
-    /* More readers help where the sender waits for ones that sleep. */
-    chunk.watched = readers->starved && may_grow(readers);
-    pthread_mutex_unlock(&readers->lock);
-    int status = open_chunk(readers, &chunk);
-    slot.head_len = chunk.head_len;
-    slot.body_len = chunk.body_len;
-    slot.size = chunk.head_len + PBS_FRAME_HEADER + chunk.body_len;
+    write_path(reading, digest);
+    write_head(readers, reading);
     pthread_mutex_lock(&readers->lock);
+    now_ready(readers, reading);
+    pthread_mutex_unlock(&readers->lock);
+}
 
-    if (!status && wait_for_room(readers, slot.size, &slot.start)) {
-        uint64_t taken = pbs_ring_take(&readers->ring, &slot);
-        pbs_readers_room(readers);
-        pthread_mutex_unlock(&readers->lock);
-        status = read_chunk(readers, &chunk, readers->ring.memory + slot.start);
-        pthread_mutex_lock(&readers->lock);
-        if (!status)
-            now_ready(readers, taken, chunk.slept);
-    }
-    if (chunk.fd >= 0)
-        close(chunk.fd);
-    if (status)
-        fail(readers, job, status, chunk.error);
+void pbs_readers_drop(struct pbs_readers *readers, const struct pbs_reading *reading)
+{
+    pthread_mutex_lock(&readers->lock);
+    pbs_ring_release(&readers->ring, reading->slot);
+    pbs_jobs_acknowledge(&readers->jobs, reading->number);
+    pbs_readers_room(readers);
+    if (readers->sender_waits) /* for the next one, or for nothing but this */
+        wake_sender(readers);
+    pthread_mutex_unlock(&readers->lock);
 }
 
 static void *reader_main(void *argument)
 {
     struct pbs_readers *readers = argument;
-    struct pbs_job job;
-    uint64_t number;
+    struct pbs_reading reading;
 
     pthread_mutex_lock(&readers->lock);
-    while (take_job(readers, &number, &job))
-        read_one(readers, number, &job);
+    while (take_job(readers, &reading)) {
+        pthread_mutex_unlock(&readers->lock);
+        int status = pbs_readers_read(readers, &reading);
+        if (!status)
+            write_head(readers, &reading);
+        pthread_mutex_lock(&readers->lock);
+        if (!status)
+            now_ready(readers, &reading);
+        else if (status != PBS_E_CLOSED)
+            fail(readers, &reading, status);
+    }
     pthread_mutex_unlock(&readers->lock);
     return NULL;
 }
@@ -340,12 +388,18 @@ int pbs_readers_init(struct pbs_readers *readers, int chunks_fd, const char *aut
     return PBS_OK;
 }
 
-void pbs_readers_free(struct pbs_readers *readers)
+void pbs_readers_take_over(struct pbs_readers *readers, size_t margin, size_t first_bytes)
 {
     pthread_mutex_lock(&readers->lock);
-    readers->stopping = 1;
-    wake_all(readers);
+    readers->max_threads = readers->wanted_threads = 0;
+    readers->margin = margin;
+    want_bytes(readers, first_bytes);
     pthread_mutex_unlock(&readers->lock);
+}
+
+void pbs_readers_free(struct pbs_readers *readers)
+{
+    pbs_readers_stop(readers);
     for (unsigned i = 0; i < readers->n_threads; i++)
         pthread_join(readers->threads[i], NULL);
     pthread_cond_destroy(&readers->work);

@@ -56,7 +56,17 @@ uint64_t pbs_ring_take(struct pbs_ring *ring, const struct pbs_slot *slot)
     ring->wrapped = !empty(ring) && (ring->wrapped || slot->start < ring->tail);
     ring->tail = slot->start + slot->size;
     *pbs_ring_slot(ring, ring->end) = *slot;
+    ring->used += slot->size;
+    if (ring->used > ring->most_used)
+        ring->most_used = ring->used;
     return ring->end++;
+}
+
+/* Those that were given back before their turn are not to be handed out. */
+static void pass_free(struct pbs_ring *ring)
+{
+    while (ring->next < ring->end && pbs_ring_slot(ring, ring->next)->state == PBS_SLOT_FREE)
+        ring->next++;
 }
 
 struct pbs_slot *pbs_ring_ready(struct pbs_ring *ring)
@@ -68,13 +78,18 @@ struct pbs_slot *pbs_ring_ready(struct pbs_ring *ring)
 
 uint64_t pbs_ring_hand_out(struct pbs_ring *ring)
 {
-    pbs_ring_slot(ring, ring->next)->state = PBS_SLOT_OUT;
-    return ring->next++;
+    uint64_t number = ring->next++;
+
+    pbs_ring_slot(ring, number)->state = PBS_SLOT_OUT;
+    pass_free(ring);
+    return number;
 }
 
 void pbs_ring_release(struct pbs_ring *ring, uint64_t number)
 {
     pbs_ring_slot(ring, number)->state = PBS_SLOT_FREE;
+    ring->used -= pbs_ring_slot(ring, number)->size;
+    pass_free(ring);
     while (!empty(ring)) {
         const struct pbs_slot *oldest = pbs_ring_slot(ring, ring->first);
         if (oldest->state != PBS_SLOT_FREE)

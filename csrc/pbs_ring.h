@@ -34,6 +34,8 @@ struct pbs_ring {
     uint64_t first;
     uint64_t next; /* to be handed out */
     uint64_t end;
+    size_t used;      /* bytes of the slots that are not free */
+    size_t most_used; /* so far */
 };
 
 /* Map size bytes, all of which may be used, into a ring that is all zero. PBS_OK, PBS_E_NOMEM. */
@@ -57,7 +59,7 @@ struct pbs_slot *pbs_ring_ready(struct pbs_ring *ring);
 /* Hand it out; returns its number. */
 uint64_t pbs_ring_hand_out(struct pbs_ring *ring);
 
-/* The memory of a slot that was handed out may serve another piece. */
+/* The memory of a slot that was handed out, or is not to be, may serve another piece. */
 void pbs_ring_release(struct pbs_ring *ring, uint64_t number);
 
 #endif

@@ -114,9 +114,12 @@ uint64_t pbs_upload_added(const struct pbs_upload *upload)
     return upload->readers.jobs.added; /* written by this thread alone */
 }
 
-uint64_t pbs_upload_acknowledged(const struct pbs_upload *upload)
+uint64_t pbs_upload_acknowledged(struct pbs_upload *upload)
 {
-    return upload->readers.jobs.acknowledged; /* likewise */
+    lock(upload); /* threads that drop chunks move it, too */
+    uint64_t acknowledged = upload->readers.jobs.acknowledged;
+    unlock(upload);
+    return acknowledged;
 }
 
 int pbs_upload_next(struct pbs_upload *upload, const uint8_t *after, struct pbs_upload_piece *out)
@@ -164,6 +167,45 @@ void pbs_upload_again(struct pbs_upload *upload, uint64_t job)
     unlock(upload);
 }
 
+void pbs_upload_take_over(struct pbs_upload *upload, size_t margin, size_t first_bytes)
+{
+    pbs_readers_take_over(&upload->readers, margin, first_bytes);
+}
+
+int pbs_upload_take(struct pbs_upload *upload, struct pbs_reading *out)
+{
+    return pbs_readers_take(&upload->readers, out);
+}
+
+int pbs_upload_read(struct pbs_upload *upload, struct pbs_reading *reading)
+{
+    return pbs_readers_read(&upload->readers, reading);
+}
+
+void pbs_upload_give(struct pbs_upload *upload, struct pbs_reading *reading,
+                     const uint8_t digest[PBS_DIGEST_SIZE])
+{
+    pbs_readers_give(&upload->readers, reading, digest);
+}
+
+void pbs_upload_drop(struct pbs_upload *upload, const struct pbs_reading *reading)
+{
+    pbs_readers_drop(&upload->readers, reading);
+}
+
+void pbs_upload_stop(struct pbs_upload *upload)
+{
+    pbs_readers_stop(&upload->readers);
+}
+
+size_t pbs_upload_most_bytes(struct pbs_upload *upload)
+{
+    lock(upload);
+    size_t most = upload->readers.ring.most_used;
+    unlock(upload);
+    return most;
+}
+
 int pbs_upload_failed(struct pbs_upload *upload, struct pbs_upload_failure *out)
 {
     lock(upload);
@@ -180,10 +222,10 @@ int pbs_upload_failed(struct pbs_upload *upload, struct pbs_upload_failure *out)
 
 int pbs_upload_digest(struct pbs_upload *upload, uint64_t job, uint8_t out[PBS_DIGEST_SIZE])
 {
+    lock(upload);
     const struct pbs_job *live = pbs_jobs_live(&upload->readers.jobs, job);
-
-    if (!live)
-        return PBS_E_INVALID;
-    memcpy(out, live->digest, PBS_DIGEST_SIZE);
-    return PBS_OK;
+    if (live)
+        memcpy(out, live->digest, PBS_DIGEST_SIZE);
+    unlock(upload);
+    return live ? PBS_OK : PBS_E_INVALID;
 }

@@ -20,6 +20,7 @@
 
 #include "pbs_chunks.h"
 #include "pbs_index.h"
+#include "pbs_readers.h"
 #include "pbs_request.h"
 
 struct pbs_upload_options {
@@ -68,7 +69,7 @@ int pbs_upload_add(struct pbs_upload *upload, const struct pbs_upload_archive *a
 
 /* How many jobs were added, and how many of them, from the first on, are acknowledged. */
 uint64_t pbs_upload_added(const struct pbs_upload *upload);
-uint64_t pbs_upload_acknowledged(const struct pbs_upload *upload);
+uint64_t pbs_upload_acknowledged(struct pbs_upload *upload);
 
 struct pbs_upload_piece {
     struct pbs_message message;
@@ -98,6 +99,51 @@ struct pbs_upload_failure {
     int error;  /* errno, where status is PBS_E_IO */
     uint8_t digest[PBS_DIGEST_SIZE];
 };
+
+/* ---- chunks that change on their way ---- */
+
+/*
+ * Before any job is added: there are to be no readers, but threads of the caller's, which take jobs,
+ * read their chunks into the ring, change them there, and give them to the sender. So the payload is
+ * still copied once. margin is how many bytes longer a chunk may become: what was read lies at the end
+ * of its body. first_bytes of the buffer are used to begin with; slow reads that the sender waits for
+ * bring more of them into use.
+ */
+void pbs_upload_take_over(struct pbs_upload *upload, size_t margin, size_t first_bytes);
+
+/* What such a thread does for each chunk, in any number of threads. */
+
+/* Wait for a job, and take it. Returns 0 when there will be none. */
+int pbs_upload_take(struct pbs_upload *upload, struct pbs_reading *out);
+
+/*
+ * Open its chunk, wait for room in the ring, and read it there; then it belongs to the caller until
+ * it gives it, or drops it. PBS_E_CLOSED: uploads were stopped; else as pbs_chunk_open and
+ * pbs_chunk_read, and then there is nothing to give: what becomes of the others is the caller's to
+ * decide. PBS_E_TOO_LARGE, too, where it would become too long.
+ */
+int pbs_upload_read(struct pbs_upload *upload, struct pbs_reading *reading);
+
+/* Where it lies. */
+static inline uint8_t *pbs_upload_body(const struct pbs_reading *reading)
+{
+    return reading->start + reading->head_len + PBS_FRAME_HEADER;
+}
+
+/* Let all of its body be sent, as the chunk of this digest. */
+void pbs_upload_give(struct pbs_upload *upload, struct pbs_reading *reading,
+                     const uint8_t digest[PBS_DIGEST_SIZE]);
+
+/* The target has it: it counts as acknowledged. */
+void pbs_upload_drop(struct pbs_upload *upload, const struct pbs_reading *reading);
+
+/* Let no thread wait any more, and make the event fd readable. Any thread. */
+void pbs_upload_stop(struct pbs_upload *upload);
+
+/* Most bytes that the ring has held at once. */
+size_t pbs_upload_most_bytes(struct pbs_upload *upload);
+
+/* ---- what goes wrong ---- */
 
 /* Whether a chunk could not be read; if so, *out is about the first such. Nothing is read on. */
 int pbs_upload_failed(struct pbs_upload *upload, struct pbs_upload_failure *out);

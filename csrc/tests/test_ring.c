@@ -77,6 +77,29 @@ static void pieces_are_handed_out_in_order_once_ready(void)
     pbs_ring_unmap(&ring);
 }
 
+/* A piece that is given back before its turn is passed over, wherever it lies. */
+static void pieces_may_be_given_back_before_their_turn(void)
+{
+    begin(100);
+    for (int i = 0; i < 5; i++)
+        CHECK_EQUAL(take(20), i);
+    pbs_ring_slot(&ring, 0)->state = PBS_SLOT_FILLING;
+    pbs_ring_release(&ring, 2);
+    CHECK(pbs_ring_ready(&ring) == NULL);
+    pbs_ring_release(&ring, 0);
+    CHECK_EQUAL(pbs_ring_hand_out(&ring), 1);
+    CHECK_EQUAL(pbs_ring_hand_out(&ring), 3);
+    pbs_ring_release(&ring, 4);
+    CHECK(pbs_ring_ready(&ring) == NULL);
+    CHECK_EQUAL(take(21), -1);
+    pbs_ring_release(&ring, 3);
+    pbs_ring_release(&ring, 1);
+    CHECK_EQUAL(take(100), 5);
+    CHECK_EQUAL(pbs_ring_hand_out(&ring), 5);
+    CHECK_EQUAL(ring.most_used, 100);
+    pbs_ring_unmap(&ring);
+}
+
 static void live_pieces_never_overlap(void)
 {
     uint64_t seed = 20261123;
@@ -111,6 +134,7 @@ int main(void)
     RUN(room_is_given_back_oldest_first);
     RUN(an_empty_ring_takes_more_than_its_limit);
     RUN(pieces_are_handed_out_in_order_once_ready);
+    RUN(pieces_may_be_given_back_before_their_turn);
     RUN(live_pieces_never_overlap);
     return 0;
 }

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <poll.h>
+#include <pthread.h>
 
 #include "check.h"
 #include "pbs_error.h"
@@ -368,6 +369,181 @@ static size_t count_threads(void)
     return n;
 }
 
+/* ---- chunks that change on their way ---- */
+
+#define MARGIN 32u
+
+/* What the threads make of a chunk: every byte another one, behind a margin; of some, nothing. */
+struct worker {
+    struct pbs_upload *upload;
+    pthread_t thread;
+    size_t reads;
+    size_t drops;
+};
+
+static int is_known(uint64_t job)
+{
+    return job % 5 == 3;
+}
+
+static void *change_chunks(void *argument)
+{
+    struct worker *worker = argument;
+    struct pbs_reading reading;
+    uint8_t digest[32];
+
+    while (pbs_upload_take(worker->upload, &reading)) {
+        if (pbs_upload_read(worker->upload, &reading) != PBS_OK)
+            continue;
+        worker->reads++;
+        if (is_known(reading.number)) {
+            worker->drops++;
+            pbs_upload_drop(worker->upload, &reading);
+            continue;
+        }
+        uint8_t *body = pbs_upload_body(&reading);
+        memset(body, 'm', MARGIN);
+        for (size_t i = MARGIN; i < reading.body_len; i++)
+            body[i] ^= 0x5a;
+        for (size_t i = 0; i < sizeof digest; i++)
+            digest[i] = reading.job.digest[i] ^ 0x5a;
+        pbs_upload_give(worker->upload, &reading, digest);
+    }
+    return NULL;
+}
+
+static void check_changed(const struct pbs_upload_piece *piece, size_t file)
+{
+    const uint8_t *start = piece->message.start;
+    const uint8_t *body = start + piece->message.head_len + PBS_FRAME_HEADER;
+    char hex[65] = "";
+    uint8_t digest[32];
+
+    CHECK_EQUAL(piece->message.body_len, MARGIN + sizes[file]);
+    for (size_t i = 0; i < MARGIN; i++)
+        CHECK_EQUAL(body[i], 'm');
+    for (size_t i = 0; i < sizes[file]; i++)
+        CHECK_EQUAL(body[MARGIN + i] ^ 0x5a, files[file][i]);
+    for (size_t i = 0; i < sizeof digest; i++)
+        digest[i] = digests[32 * file + i] ^ 0x5a;
+    pbs_digest_hex(digest, hex);
+    CHECK(memmem(start, piece->message.head_len, hex, 64) != NULL);
+}
+
+static void start_workers(struct worker *workers, size_t n, struct pbs_upload *upload)
+{
+    for (size_t i = 0; i < n; i++) {
+        workers[i] = (struct worker){.upload = upload};
+        CHECK_EQUAL(pthread_create(&workers[i].thread, NULL, change_chunks, &workers[i]), 0);
+    }
+}
+
+static void join_workers(struct worker *workers, size_t n, size_t *out_reads, size_t *out_drops)
+{
+    *out_reads = *out_drops = 0;
+    for (size_t i = 0; i < n; i++) {
+        CHECK_EQUAL(pthread_join(workers[i].thread, NULL), 0);
+        *out_reads += workers[i].reads;
+        *out_drops += workers[i].drops;
+    }
+}
+
+/* Each is sent as it was changed and under the digest that it was given, or is not sent and counts
+ * as acknowledged; what the target refuses is taken once more; and the bound holds. */
+static void chunks_change_on_their_way(void)
+{
+    enum { JOBS = 600, MOST = 8 };
+    static uint32_t positions[JOBS];
+    const size_t n_workers[] = {1, 3, MOST}, bounds[] = {64 << 20, 3 << 20, 1};
+    struct worker workers[MOST];
+
+    for (int round = 0; round < 3; round++) {
+        size_t reads, drops, to_refuse = 50, largest = 0, n = n_workers[round];
+        struct pbs_upload *upload = new_upload(1, bounds[round]);
+        pbs_upload_take_over(upload, MARGIN, bounds[round] / 2);
+        size_t before = count_threads();
+        for (size_t i = 0; i < JOBS; i++)
+            positions[i] = (uint32_t)(next_random(&seed) % FILES);
+        add(upload, positions, JOBS);
+        CHECK_EQUAL(count_threads(), before); /* there are no readers of its own */
+        start_workers(workers, n, upload);
+        while (pbs_upload_acknowledged(upload) < JOBS) {
+            struct pbs_upload_piece piece;
+            pbs_upload_clear_event(upload);
+            if (!pbs_upload_next(upload, NULL, &piece)) {
+                event_within(upload, 50); /* drops move the prefix behind our back, too */
+                continue;
+            }
+            CHECK(!is_known(piece.job));
+            check_changed(&piece, positions[piece.job]);
+            scribble(&piece);
+            if (piece.message.body_len > largest)
+                largest = piece.message.body_len;
+            pbs_upload_release(upload, piece.slot);
+            if (to_refuse) {
+                to_refuse--;
+                pbs_upload_again(upload, piece.job);
+            } else {
+                pbs_upload_acknowledge(upload, piece.job);
+            }
+        }
+        pbs_upload_stop(upload);
+        join_workers(workers, n, &reads, &drops);
+        CHECK_EQUAL(reads, JOBS + 50);
+        CHECK_EQUAL(drops, JOBS / 5);
+        /* One chunk alone may need more. */
+        size_t bound = bounds[round] > largest + 400 ? bounds[round] : largest + 400;
+        CHECK(pbs_upload_most_bytes(upload) <= bound);
+        CHECK(pbs_upload_most_bytes(upload) >= largest);
+        pbs_upload_free(upload);
+    }
+}
+
+/* Threads that wait, for a job or for room, do so no longer than uploads go on. */
+static void nobody_waits_once_uploads_are_stopped(void)
+{
+    struct worker workers[4];
+    uint32_t positions[] = {0, 1, 2, 4, 4, 4, 4, 4};
+    size_t reads, drops;
+
+    for (int round = 0; round < 2; round++) {
+        struct pbs_upload *upload = new_upload(1, 1);
+        pbs_upload_take_over(upload, MARGIN, 1);
+        start_workers(workers, 4, upload);
+        if (round)
+            add(upload, positions, 8);
+        CHECK_EQUAL(event_within(upload, 20), 0);
+        pbs_upload_stop(upload);
+        CHECK_EQUAL(event_within(upload, 0), 1);
+        join_workers(workers, 4, &reads, &drops);
+        CHECK(reads - drops <= 1); /* there was room for one */
+        pbs_upload_free(upload);
+    }
+}
+
+static void what_would_grow_too_long_is_not_read(void)
+{
+    enum { SIZE = PBS_CHUNK_FILE_MAX };
+    uint8_t *file = allocate(SIZE), large[32];
+    struct pbs_upload_archive archive = {.index = fixed_index(large, 1, SIZE, SIZE)};
+    struct pbs_upload *upload = new_upload(1, 0);
+    struct pbs_reading reading;
+    uint32_t position = 0;
+    size_t added;
+
+    memset(file, 0, SIZE);
+    make_blob(file, SIZE, PBS_BLOB_ZSTD);
+    fill_random(&seed, large, sizeof large);
+    store_put(&store, large, file, SIZE);
+    pbs_upload_take_over(upload, MARGIN, SIZE_MAX);
+    CHECK_EQUAL(pbs_upload_add(upload, &archive, &position, 1, &added), PBS_OK);
+    CHECK(pbs_upload_take(upload, &reading));
+    CHECK_EQUAL(pbs_upload_read(upload, &reading), PBS_E_TOO_LARGE);
+    CHECK_EQUAL(pbs_upload_most_bytes(upload), 0);
+    pbs_upload_free(upload);
+    free(file);
+}
+
 /* A sender that waits for reads that sleep gets as many readers as are allowed. */
 static void slow_reads_bring_more_readers(void)
 {
@@ -465,6 +641,9 @@ int main(void)
     RUN(the_event_comes_once);
     RUN(bad_jobs_are_refused);
     RUN(little_is_read_ahead_of_a_busy_sender);
+    RUN(chunks_change_on_their_way);
+    RUN(nobody_waits_once_uploads_are_stopped);
+    RUN(what_would_grow_too_long_is_not_read);
     RUN(slow_reads_bring_more_readers);
     RUN(a_bad_chunk_stops_all);
     RUN(freed_while_readers_are_busy);

@@ -3,7 +3,7 @@
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport SIZE_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -50,9 +50,25 @@ cdef extern from "pbs_upload.h" nogil:
     int pbs_upload_add(pbs_upload *upload, const pbs_upload_archive *archive,
                        const uint32_t *positions, size_t n, size_t *out_added)
     uint64_t pbs_upload_added(const pbs_upload *upload)
-    uint64_t pbs_upload_acknowledged(const pbs_upload *upload)
+    uint64_t pbs_upload_acknowledged(pbs_upload *upload)
     int pbs_upload_failed(pbs_upload *upload, pbs_upload_failure *out)
     int pbs_upload_digest(pbs_upload *upload, uint64_t job, uint8_t *out)
+    struct pbs_job:
+        uint8_t digest[32]
+        uint32_t plain_size
+    struct pbs_reading:
+        uint64_t number
+        pbs_job job
+        int error
+        size_t body_len
+    void pbs_upload_take_over(pbs_upload *upload, size_t margin, size_t first_bytes)
+    int pbs_upload_take(pbs_upload *upload, pbs_reading *out)
+    int pbs_upload_read(pbs_upload *upload, pbs_reading *reading)
+    uint8_t *pbs_upload_body(const pbs_reading *reading)
+    void pbs_upload_give(pbs_upload *upload, pbs_reading *reading, const uint8_t *digest)
+    void pbs_upload_drop(pbs_upload *upload, const pbs_reading *reading)
+    void pbs_upload_stop(pbs_upload *upload)
+    size_t pbs_upload_most_bytes(pbs_upload *upload)
 
 cdef extern from "pbs_http2.h" nogil:
     struct pbs_h2:
@@ -198,6 +214,94 @@ cdef object _body(pbs_h2_answer *answer):
     return memoryview(owner)
 
 
+cdef class Transport
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class TakenChunk:
+    """A chunk that some thread reads, changes and gives to the sender; ``take_chunk`` makes it.
+
+    ``job`` numbers the chunks as ``add_chunks`` took them, from 0 on; ``digest`` and ``size`` are of
+    the plain one. Once it was read it lends its memory, writable, to whoever makes a memoryview of
+    it: the whole body of its upload. One thread at a time.
+    """
+
+    cdef Transport _transport
+    cdef pbs_reading _reading
+    cdef Py_ssize_t _views
+    cdef bint _here
+
+    @property
+    def job(self) -> int:
+        """Its number."""
+        return self._reading.number
+
+    @property
+    def digest(self) -> bytes:
+        """Digest by which it lies in the chunk store."""
+        return PyBytes_FromStringAndSize(<char *>self._reading.job.digest, 32)
+
+    @property
+    def size(self) -> int:
+        """Plain bytes, as the index says."""
+        return self._reading.job.plain_size
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if not self._here:
+            raise BufferError("the chunk is not in memory")
+        PyBuffer_FillInfo(buffer, self, pbs_upload_body(&self._reading),
+                          <Py_ssize_t>self._reading.body_len, 0, flags)
+        self._views += 1
+        self._transport._inside += 1
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self._views -= 1
+        self._transport._inside -= 1
+
+    def read(self, int chunks_fd, bytes digest not None, str chunks_path not None) -> bool:
+        """Read it to the end of its memory, once there is room; False: it is of no use any more.
+
+        The arguments are those of ``chunks.read_chunk``, for which this stands; it is read from the
+        folder that was attached. Checked likewise, and not to be encrypted (or to be so, as
+        ``add_chunks`` was told). Raises ChunkError, ValueError for the digest of another.
+        """
+        cdef int status
+        if digest != self.digest:
+            raise ValueError("this is another chunk")
+        cdef pbs_upload *upload = self._transport._entered()
+        try:
+            with nogil:
+                status = pbs_upload_read(upload, &self._reading)
+        finally:
+            self._transport._inside -= 1
+        if status == PBS_E_CLOSED:
+            return False
+        if status != PBS_OK:
+            raise chunk_error(status, self.digest, chunks_path, self._reading.error)
+        self._here = True
+        return True
+
+    cdef pbs_upload *_leave(self) except NULL:
+        if self._views:
+            raise BufferError("the chunk's memory is still in use: release the view first")
+        if not self._here:
+            raise ValueError("the chunk is not in memory")
+        self._transport._check_open()
+        self._here = False
+        return self._transport._upload
+
+    def give(self, bytes digest not None) -> None:
+        """Send all of its memory, as the chunk of this ``digest``."""
+        if len(digest) != 32:
+            raise ValueError(f"a digest has 32 bytes, not {len(digest)}")
+        pbs_upload_give(self._leave(), &self._reading, <const uint8_t *>PyBytes_AS_STRING(digest))
+
+    def drop(self) -> None:
+        """Send nothing: the target has it, and it counts as acknowledged."""
+        pbs_upload_drop(self._leave(), &self._reading)
+
+
 cdef void _release_chosen(Index index, const uint32_t *chosen, size_t n) noexcept nogil:
     """Let the pages go of the part of an index in which some entries lie."""
     cdef uint32_t lowest = chosen[0], highest = chosen[0]
@@ -225,8 +329,10 @@ cdef class Transport:
     cdef Py_ssize_t _views
     # Kept for after close().
     cdef pbs_h2_state _last_state
+    cdef Py_ssize_t _inside  # threads in take_chunk or read, and views of chunks
     cdef uint64_t _last_added
     cdef uint64_t _last_acknowledged
+    cdef size_t _last_most
 
     def __cinit__(self, str authority not None, *, size_t frame_size=FRAME_SIZE,
                   size_t span_size=FRAME_SIZE) -> None:
@@ -284,9 +390,12 @@ cdef class Transport:
         if self._h2 is NULL:
             return
         self._check_unseen()
+        if self._inside:
+            raise BufferError("chunks are still being read or looked at: stop that first")
         pbs_h2_state_get(self._h2, &self._last_state)
         self._last_added = self.chunks_added
         self._last_acknowledged = self.chunks_acknowledged
+        self._last_most = self.most_chunk_bytes
         self._free()
 
     def attach_uploads(self, int chunks_fd, *, unsigned readers, size_t buffer_bytes,
@@ -438,6 +547,47 @@ cdef class Transport:
         if added:
             _release_chosen(index, &chosen[0], added)
         return added
+
+    def take_over(self, *, size_t margin, size_t first_bytes) -> None:
+        """From now on threads of the caller's read the chunks that are added, by ``take_chunk``.
+
+        Before any is added. Chunks may become ``margin`` bytes longer. What is in memory is bounded
+        by ``first_bytes`` to begin with, and by ``buffer_bytes`` where reads are slow.
+        """
+        self._check_open()
+        if self._upload is NULL or pbs_upload_added(self._upload):
+            raise ValueError("no uploads are attached, or some are under way")
+        pbs_upload_take_over(self._upload, margin, first_bytes)
+
+    cdef pbs_upload *_entered(self) except NULL:
+        self._check_open()
+        if self._upload is NULL:
+            raise ValueError("no uploads are attached")
+        self._inside += 1
+        return self._upload
+
+    def take_chunk(self) -> TakenChunk | None:
+        """Wait for a chunk to read; None: there will be none. Any thread, as what it gives."""
+        cdef int taken
+        cdef TakenChunk chunk = TakenChunk.__new__(TakenChunk)
+        cdef pbs_upload *upload = self._entered()
+        chunk._transport = self
+        try:
+            with nogil:
+                taken = pbs_upload_take(upload, &chunk._reading)
+        finally:
+            self._inside -= 1
+        return chunk if taken else None
+
+    def stop_chunks(self) -> None:
+        """Let nobody wait in ``take_chunk`` or ``read``, and wake the sender. Any thread."""
+        if self._upload is not NULL:
+            pbs_upload_stop(self._upload)
+
+    @property
+    def most_chunk_bytes(self) -> int:
+        """Most bytes that chunks have taken in memory at once."""
+        return self._last_most if self._upload is NULL else pbs_upload_most_bytes(self._upload)
 
     @property
     def unsent_calls(self) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-    from pbs_push._native.transport import Answer, Transport, TransportState
+    from pbs_push._native.transport import Answer, TakenChunk, Transport, TransportState
     from pbs_push.formats.index import Index
     from pbs_push.remote.connection import Connection
 
@@ -301,6 +301,21 @@ class BackupSession:
     def chunks_acknowledged(self) -> int:
         """How many of these, from the first on, the target has acknowledged."""
         return self._transport.chunks_acknowledged
+
+    def take_over_chunks(self, *, margin: int, first_bytes: int) -> None:
+        """From now on threads of the caller's read and change the chunks that are added.
+
+        See ``Transport.take_over``. These threads may call ``take_chunk``.
+        """
+        self._transport.take_over(margin=margin, first_bytes=first_bytes)
+
+    def take_chunk(self) -> TakenChunk | None:
+        """Wait for a chunk to read; None: there will be none."""
+        return self._transport.take_chunk()
+
+    def stop_chunks(self) -> None:
+        """Let no thread wait for chunks any more, and end the step of ``pump``. Any thread."""
+        self._transport.stop_chunks()
 
     @property
     def unsent_bytes(self) -> int:
