@@ -161,17 +161,23 @@ def encrypt_blob(blob: Buffer, key: CryptKey, *, crc: bool = True) -> bytes:
     return _blob(payload, compressed=kind.compressed, key=key, iv=None)
 
 
+def encrypted_header(*, compressed: bool, crc: int, iv: bytes, tag: bytes) -> bytes:
+    """What stands in front of the encrypted data of a blob; ``crc`` is that of these."""
+    kind = BlobKind.of(compressed=compressed, encrypted=True)
+    return _MAGIC_AND_CRC.pack(kind.value, crc) + iv + tag
+
+
 def _blob(
     payload: bytes | memoryview, *, compressed: bool, key: CryptKey | None, iv: bytes | None
 ) -> bytes:
     """An encoded blob of data that is compressed already, or is not to be."""
-    kind = BlobKind.of(compressed=compressed, encrypted=key is not None)
-    seal = b""
-    if key is not None:
+    if key is None:
+        kind = BlobKind.of(compressed=compressed, encrypted=False)
+        header = _MAGIC_AND_CRC.pack(kind.value, crc32(payload))
+    else:
         iv, tag, payload = key.encrypt(payload, iv=iv)
-        seal = iv + tag
-    header = _MAGIC_AND_CRC.pack(kind.value, crc32(payload))
-    blob = b"".join((header, seal, payload))
+        header = encrypted_header(compressed=compressed, crc=crc32(payload), iv=iv, tag=tag)
+    blob = b"".join((header, payload))
     if len(blob) > MAX_BLOB_FILE:
         raise BlobFormatError(f"a blob of {len(blob)} bytes is longer than {MAX_BLOB_FILE}")
     return blob

@@ -19,7 +19,7 @@ from pbs_push.formats.strict_json import JsonValue, load_object
 from pbs_push.names import format_fingerprint, parse_fingerprint, why_not_a_path
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher
     from cryptography.hazmat.primitives.ciphers.modes import GCM
     from typing_extensions import Buffer
 
@@ -65,9 +65,7 @@ class CryptKey:
     def both_digests(self, content: Buffer) -> tuple[bytes, bytes]:
         """Digests of a chunk with this plain ``content``: of the plain one, and encrypted."""
         hasher = hashlib.sha256(content)
-        plain = hasher.digest()
-        hasher.update(self.id_key)
-        return plain, hasher.digest()
+        return hasher.digest(), keyed_digest(hasher, self)
 
     def sign(self, text: Buffer) -> bytes:
         """HMAC-SHA256 of ``text`` under the id key, 32 bytes."""
@@ -80,7 +78,7 @@ class CryptKey:
         reproducible sample data only.
         """
         iv = os.urandom(IV_SIZE) if iv is None else iv
-        encryptor = _cipher(self._enc_key, iv).encryptor()
+        encryptor = encryption(self, iv)
         encrypted = encryptor.update(memoryview(content)) + encryptor.finalize()
         return iv, encryptor.tag, encrypted
 
@@ -108,6 +106,17 @@ class CryptKey:
 
     def __repr__(self) -> str:
         return f"CryptKey({self._short})"
+
+
+def keyed_digest(hasher: hashlib._Hash, key: CryptKey) -> bytes:
+    """Digest of an encrypted chunk whose plain content is what ``hasher`` (SHA-256) was given."""
+    hasher.update(key.id_key)
+    return hasher.digest()
+
+
+def encryption(key: CryptKey, iv: bytes) -> AEADEncryptionContext:
+    """What encrypts a content piece by piece; ``iv`` as ``CryptKey.encrypt`` takes it."""
+    return _cipher(key._enc_key, iv).encryptor()
 
 
 def _open_sealed(key: bytes, iv: bytes, tag: bytes, sealed: Buffer) -> bytes | None:
