@@ -1,4 +1,4 @@
-"""One push in a fresh process; says what it took.
+"""One push in a fresh process; says what it took, and the most that a session held of chunks.
 
     python pusher.py SOURCE PORT FINGERPRINT [--read-ahead N] [--parallel N] [--open-delay-ms N]
                      [--encrypt]
@@ -42,7 +42,20 @@ class SlowDisk:
         return getattr(self._transport, name)
 
 
-class SlowDiskTarget(Target):
+class NotingTarget(Target):
+    """A target that keeps the transports of its sessions, which tell what they had in memory."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.transports: list[Transport] = []
+
+    def transport(self) -> Transport:
+        transport = super().transport()
+        self.transports.append(transport)
+        return transport
+
+
+class SlowDiskTarget(NotingTarget):
     """A target whose sessions read from a slow disk: the delay is made where chunks are read."""
 
     open_delay_s = 0.0
@@ -90,12 +103,13 @@ def main() -> None:
     base = memory_mib("VmHWM")
     began, cpu = time.monotonic(), cpu_seconds()
     repository = f"{TOKEN}@127.0.0.1:{asked.port}:store"
-    kind = SlowDiskTarget if asked.open_delay_ms else Target
+    kind = SlowDiskTarget if asked.open_delay_ms else NotingTarget
     SlowDiskTarget.open_delay_s = asked.open_delay_ms / 1000
     with kind(repository, SECRET, asked.fingerprint) as target:
         report = push(asked.source, target, options)
     told = facts(report, time.monotonic() - began, cpu_seconds() - cpu)
-    print(json.dumps({**told, "base_mib": base}))
+    chunks = max((each.most_chunk_bytes for each in target.transports), default=0)
+    print(json.dumps({**told, "base_mib": base, "chunks_mib": chunks / (1 << 20)}))
 
 
 if __name__ == "__main__":

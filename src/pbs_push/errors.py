@@ -38,7 +38,11 @@ and no repr holds a password, a token's secret or a ticket.
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class PbsPushError(Exception):
@@ -287,6 +291,25 @@ def drop_frames(error: BaseException) -> None:
 
     Their frames hold all that was under way: open indexes, blobs, a connection.
     """
+    for one in _chain(error):
+        one.__traceback__ = None
+
+
+def clear_frames(error: BaseException) -> None:
+    """Let the frames of an error's tracebacks, and of those that led to it, hold nothing any more.
+
+    Where it happened can still be told.
+    """
+    for one in _chain(error):
+        traceback = one.__traceback__
+        while traceback is not None:
+            with suppress(RuntimeError):  # one that still runs
+                traceback.tb_frame.clear()
+            traceback = traceback.tb_next
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it."""
     found: list[BaseException | None] = [error]
     seen: set[int] = set()
     while found:
@@ -294,7 +317,7 @@ def drop_frames(error: BaseException) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        one.__traceback__ = None
+        yield one
         found += [one.__cause__, one.__context__]
 
 

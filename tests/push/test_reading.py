@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from pbs_push._native.transport import Transport
 from pbs_push.formats.keys import CryptKey
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
-from pbs_push.target import Faults
 from pbs_push.target.session import BackupSession, Turn
 
 from .world import World, whole
@@ -101,19 +99,6 @@ def test_as_many_chunks_are_encrypted_at_once_as_asked_for(
     pushed = world.push(read_ahead=read_ahead, encryption_key=CryptKey(bytes(32)))
     assert pushed.report.exit_status == 0
     assert most == read_ahead
-
-
-def test_no_more_is_encrypted_than_may_wait_in_memory(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With room for one chunk, each is sent after the answer to the one before, however late."""
-    turns: list[Turn] = []
-    _arriving(monkeypatch, lambda _digest, turn: turns.append(turn))
-    world.serve(faults=Faults(delays_s={"POST dynamic_chunk": 0.02}))
-    world.source.add("vm/1", 1, archives={"root.pxar.didx": [f"piece {n}" for n in range(8)]})
-    world.push(read_ahead=1, buffer_bytes=1, encryption_key=CryptKey(bytes(32)))
-    assert len(turns) == 8
-    assert all(after.seen >= before.answer for before, after in pairwise(turns))
 
 
 @pytest.mark.parametrize("order", ["index", "inode"])

@@ -164,16 +164,17 @@ class Attempt:
         if options.chunk_order == "inode":
             order = partial(_by_inode, source.chunks_fd)
         share = way is _Way.SHORT
+        claim = self._run.room.claim(self._run.buffer_bytes)
         if source.key is None:
-            claim = self._run.room.claim(self._run.buffer_bytes)
             return StoredChunks(session, order, claim, share=share)
         uploads = EncryptedUploads(
             session,
             self._run.source,
             source.chunks_fd,
             source.key,
+            self._run.sealers,
+            claim,
             threads=options.read_ahead,
-            buffer_bytes=self._run.buffer_bytes,
         )
         return KeyedChunks(uploads, source.key, here, order, share=share)
 

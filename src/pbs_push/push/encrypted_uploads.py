@@ -1,52 +1,42 @@
-"""Chunks that are encrypted on the way: read and encrypted by threads, uploaded by their caller."""
+"""Chunks that are encrypted on the way: by threads, in the memory from which they are sent."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pbs_push._native.digests import DigestSet
-from pbs_push.errors import BlobFormatError, ChunkError
-from pbs_push.push.encryption import encrypt_chunk
+from pbs_push.errors import BlobFormatError, ChunkError, clear_frames
+from pbs_push.formats.sealing import SEAL_GROWTH, seal
 from pbs_push.push.transfer import Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
+    from pbs_push._native.digests import DigestSet
+    from pbs_push._native.transport import TakenChunk
     from pbs_push.formats.keys import CryptKey
+    from pbs_push.push.encryption import Sealer, Sealers
+    from pbs_push.push.room import Claim
     from pbs_push.push.writers import IndexWriter
-    from pbs_push.remote.session import BackupSession, Call
+    from pbs_push.remote.session import BackupSession
     from pbs_push.source.datastore import Datastore
 
-    Encrypted = tuple[bytes, bytes]
+_BYTES_EACH: Final = (8 << 20) + 4096
+"""For each that encrypts: a chunk that it works on, and one that is sent, of 4 MiB and their heads.
 
-
-class Chunk(NamedTuple):
-    """A chunk to read: its plain ``digest`` and ``size``, and the ``writer`` that needs it first.
-
-    ``row`` is where its keyed digest is to be noted.
-    """
-
-    row: int
-    digest: bytes
-    size: int
-    writer: IndexWriter
+What is used again and again stays in a core's cache."""
 
 
 class EncryptedUploads:
     """Encrypts chunks of ``source`` under ``key`` and uploads those that are missing there.
 
-    ``chunks_fd`` is the source's chunk store, open. ``threads`` read and encrypt; up to
-    ``buffer_bytes`` (or one chunk) wait for answers. ``start`` it with some work, ``advance`` until
-    that is done; close it in the end. ``wake_fd`` is readable when a thread has done something.
-    ``read`` counts chunks that were read.
+    ``chunks_fd`` is the source's chunk store, open. ``threads`` read chunks, and encrypt them with
+    one of ``sealers``; ``claim`` is for what these take of memory until they are sent: less than
+    they may where reads are quick, since a few for each core keep that busy. ``start`` it for some
+    work, ``add`` that, ``advance`` until it is done; close it in the end.
     """
 
     def __init__(
@@ -55,88 +45,118 @@ class EncryptedUploads:
         source: Datastore,
         chunks_fd: int,
         key: CryptKey,
+        sealers: Sealers,
+        claim: Claim,
         *,
         threads: int,
-        buffer_bytes: int,
     ) -> None:
+        session.take_over_chunks(margin=SEAL_GROWTH, first_bytes=sealers.most * _BYTES_EACH)
         self._session = session
         self._source = source
         self._chunks_fd = chunks_fd
         self._key = key
+        self._sealers = sealers
+        self._claim = claim
         self._threads = threads
-        self._buffer_bytes = buffer_bytes
-        self._work: Iterator[Chunk] = iter(())
-        self._known = DigestSet(0)
-        self._keyed: NDArray[np.uint8] = np.empty((0, 32), dtype=np.uint8)
-        self._encrypting: deque[tuple[Chunk, Future[Encrypted]]] = deque()
-        self._uploading: dict[Call, int] = {}
-        self._sent = Sent(0, 0, 0)
-        self.read = 0
-        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._known: DigestSet | None = None
+        self._keyed = memoryview(b"")
+        self._first = 0
+        self._rows = memoryview(b"")
+        self._plain_bytes = 0
+        self._spared_bytes = 0
+        self._counting = threading.Lock()
+        self._working = 0
+        self._failed: BaseException | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encrypt")
 
-    def start(self, work: Iterator[Chunk], known: DigestSet, keyed: NDArray[np.uint8]) -> None:
-        """Begin with all of ``work``; those whose keyed digest is ``known`` are not uploaded.
+    def start(self, known: DigestSet, keyed: NDArray[np.uint8]) -> None:
+        """Begin with work of which each chunk has a row of ``keyed`` (n, 32), to be filled.
 
-        Fills the rows of ``keyed`` (n, 32).
+        All that was added before is done. Chunks whose keyed digest is ``known`` are not uploaded.
         """
-        self._work, self._known, self._keyed = work, known, keyed
+        self._known = known if len(known) else None
+        self._keyed = keyed.reshape(-1).data
+        self._first = self._session.chunks_added
+        self._rows = np.zeros(len(keyed), dtype=np.int64).data
+
+    def add(
+        self, writer: IndexWriter, positions: NDArray[np.uint32], rows: NDArray[np.int64]
+    ) -> int:
+        """Encrypt the chunks at these positions for a writer; returns how many were taken."""
+        plain_bytes = self._plain_bytes + writer.archive.plain_size(positions)
+        if not self._claim.reach(plain_bytes):
+            return 0
+        at = self._session.chunks_added - self._first
+        self._rows[at : at + len(rows)] = rows.data
+        taken = self._session.add_chunks(
+            writer.archive.index, positions, writer_id=writer.writer_id, encrypted=False
+        )
+        left = writer.archive.plain_size(positions[taken:])
+        self._plain_bytes = plain_bytes - left
+        return taken
 
     def advance(self) -> bool:
-        """Do what can be done now; True when all the work is done and acknowledged.
+        """True when all that was added is done and acknowledged. Raises ChunkError."""
+        if self._failed is not None:
+            raise self._failed
+        under_way = self._session.chunks_added - self._session.chunks_acknowledged
+        while self._working < min(self._threads, under_way):
+            self._pool.submit(self._work)
+            self._working += 1
+        return not under_way
 
-        Raises ChunkError, RemoteError.
-        """
-        with suppress(BlockingIOError):
-            os.eventfd_read(self.wake_fd)
-        for call in [call for call in self._uploading if call.done]:
-            call.body()
-            del self._uploading[call]
-        while self._encrypting and self._encrypting[0][1].done():
-            chunk, future = self._encrypting.popleft()
-            digest, blob = future.result()
-            self._keyed[chunk.row] = memoryview(digest)
-            self.read += 1
-            if digest not in self._known:
-                self._uploading[self._upload(chunk, digest, blob)] = len(blob)
-        while len(self._encrypting) < self._threads and (
-            not self._uploading or sum(self._uploading.values()) < self._buffer_bytes
-        ):
-            following = next(self._work, None)
-            if following is None:
-                break
-            future = self._pool.submit(self._encrypt, following)
-            future.add_done_callback(lambda _: os.eventfd_write(self.wake_fd, 1))
-            self._encrypting.append((following, future))
-        return not self._encrypting and not self._uploading
+    @property
+    def done(self) -> int:
+        """Chunks that the target has, from the first on."""
+        return self._session.chunks_acknowledged
 
     @property
     def sent(self) -> Sent:
         """Distinct chunks sent, their bytes as encoded, and plain."""
-        return self._sent
+        state = self._session.state
+        return Sent(state.uploads_done, state.uploads_bytes, self._plain_bytes - self._spared_bytes)
 
     def close(self) -> None:
         """Stop the threads."""
+        self._session.stop_chunks()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        os.close(self.wake_fd)
+        self._claim.close()
 
-    def _encrypt(self, chunk: Chunk) -> Encrypted:
-        blob = self._source.read_chunk(chunk.digest, self._chunks_fd)
+    # -- in a thread --
+
+    def _work(self) -> None:
         try:
-            return encrypt_chunk(blob, chunk.digest, chunk.size, self._key)
+            while (chunk := self._session.take_chunk()) is not None:
+                if self._source.read_chunk(chunk.digest, self._chunks_fd, chunk.read):
+                    self._encrypt(chunk)
+        except BaseException as error:  # noqa: BLE001 - raised by advance
+            clear_frames(error)  # which see the chunk's memory
+            self._failed = self._failed or error
+            self._session.stop_chunks()
+
+    def _encrypt(self, chunk: TakenChunk) -> None:
+        """Give it to the sender, unless the target has it."""
+        sealer = self._sealers.take()
+        try:
+            with memoryview(chunk) as memory:
+                keyed = self._keyed_digest(sealer, chunk, memory)
+                known = self._known is not None and keyed in self._known
+                if not known:
+                    seal(memory, self._key)
+        finally:
+            self._sealers.give_back(sealer)
+        at = self._rows[chunk.job - self._first] * len(keyed)
+        self._keyed[at : at + len(keyed)] = keyed
+        if not known:
+            chunk.give(keyed)
+            return
+        with self._counting:
+            self._spared_bytes += chunk.size
+        chunk.drop()
+
+    def _keyed_digest(self, sealer: Sealer, chunk: TakenChunk, memory: memoryview) -> bytes:
+        try:
+            return sealer.keyed_digest(memory[SEAL_GROWTH:], chunk.digest, chunk.size, self._key)
         except BlobFormatError as error:
             path = self._source.chunk_path_of(chunk.digest)
             raise ChunkError(path.name, str(path), f"corrupt: {error}") from error
-
-    def _upload(self, chunk: Chunk, digest: bytes, blob: bytes) -> Call:
-        sent = self._sent
-        self._sent = Sent(
-            sent.chunks + 1, sent.wire_bytes + len(blob), sent.plain_bytes + chunk.size
-        )
-        return self._session.upload_chunk(
-            chunk.writer.archive.kind,
-            chunk.writer.writer_id,
-            digest,
-            size=chunk.size,
-            blob=blob,
-        )

@@ -8,17 +8,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import BlobFormatError, FormatError
-from pbs_push.formats.blob import (
-    MAX_CHUNK_SIZE,
-    MAX_PROTOCOL_BLOB,
-    check_blob,
-    decode_blob,
-    encrypt_blob,
-)
+from pbs_push.formats.blob import MAX_PROTOCOL_BLOB, check_blob, encrypt_blob
+from pbs_push.formats.keys import keyed_digest
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest, Protection
+from pbs_push.formats.sealing import SEAL_GROWTH, PieceDecoder, seal
 from pbs_push.names import CLIENT_LOG_NAME, format_fingerprint
 from pbs_push.push.archives import BlobArchive
 
@@ -39,15 +36,54 @@ def encrypt_chunk(blob: bytes, digest: bytes, size: int, key: CryptKey) -> tuple
     Raises BlobFormatError where it is encrypted already, and where its content is not ``size``
     bytes with this ``digest``.
     """
-    if check_blob(blob, crc=False).encrypted:
-        raise BlobFormatError("the chunk is encrypted, its archive is not")
-    content = decode_blob(blob, max_size=MAX_CHUNK_SIZE, crc=False)
-    plain, keyed = key.both_digests(content)
-    if plain != digest:
-        raise BlobFormatError(f"its content has the digest {plain.hex()}")
-    if len(content) != size:
-        raise BlobFormatError(f"it holds {len(content)} bytes, the index says {size}")
-    return keyed, encrypt_blob(blob, key, crc=False)
+    memory = memoryview(bytearray(SEAL_GROWTH) + blob)
+    keyed = Sealer().keyed_digest(memory[SEAL_GROWTH:], digest, size, key)
+    seal(memory, key)
+    return keyed, bytes(memory)
+
+
+class Sealer:
+    """Makes out the keyed digests of chunks, one thread at a time, in memory that it keeps."""
+
+    def __init__(self) -> None:
+        self._decoder = PieceDecoder()
+
+    def keyed_digest(self, blob: memoryview, digest: bytes, size: int, key: CryptKey) -> bytes:
+        """The keyed digest of an unencrypted chunk whose CRC was checked, decoded once.
+
+        Raises BlobFormatError as ``encrypt_chunk``.
+        """
+        hasher = hashlib.sha256()
+        found = 0
+        for piece in self._decoder.pieces(blob):
+            hasher.update(piece)
+            found += len(piece)
+        if (plain := hasher.digest()) != digest:
+            raise BlobFormatError(f"its content has the digest {plain.hex()}")
+        if found != size:
+            raise BlobFormatError(f"it holds {found} bytes, the index says {size}")
+        return keyed_digest(hasher, key)
+
+
+class Sealers:
+    """As many as may work at once, whoever needs them: so memory and threads that compute are few.
+
+    There are ``most`` of them. Safe for threads.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most: Final = most
+        self._free: SimpleQueue[Sealer | None] = SimpleQueue()
+        for _ in range(most):
+            self._free.put(None)
+
+    def take(self) -> Sealer:
+        """One that nobody else uses now, as soon as there is one; it is to be given back."""
+        return self._free.get() or Sealer()
+
+    def give_back(self, sealer: Sealer) -> None:
+        """Let somebody else have it."""
+        self._free.put(sealer)
 
 
 def encrypt_log(log: bytes, manifest: Manifest, key: CryptKey | None) -> bytes:

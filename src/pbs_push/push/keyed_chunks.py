@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from pbs_push._native.digests import DigestSet
 from pbs_push.errors import IndexFormatError
-from pbs_push.push.encrypted_uploads import Chunk
 from pbs_push.push.encryption import is_copy_of
 from pbs_push.push.keyed_indexes import DigestMap, encrypt_index
 
@@ -66,6 +65,18 @@ class _Batch:
     keyed: Digests
 
 
+class _Block(NamedTuple):
+    """Chunks to read for a writer, at these ``positions``; each one's row in its batch."""
+
+    writer: IndexWriter
+    positions: Positions
+    rows: NDArray[np.int64]
+
+    def without(self, n: int) -> _Block:
+        """All but the first n."""
+        return _Block(self.writer, self.positions[n:], self.rows[n:])
+
+
 class KeyedChunks:
     """Sends chunks under ``key`` by ``uploads``; see ChunkSender.
 
@@ -89,14 +100,12 @@ class KeyedChunks:
         self._share = share
         self._batches: deque[list[IndexWriter]] = deque()
         self._batch: _Batch | None = None
+        self._work: Iterator[_Block] = iter(())
+        self._unfinished: _Block | None = None
         self._registered: Mapping[str, Index] = {}
         self._is_copy = False
         self._at_most = 0
-
-    @property
-    def wake_fd(self) -> int:
-        """Readable when a chunk is encrypted."""
-        return self._uploads.wake_fd
+        self.wake_fd: Final = -1
 
     def start(self, writers: Sequence[IndexWriter], previous: Previous) -> None:
         """Take for known what the target registered."""
@@ -115,15 +124,16 @@ class KeyedChunks:
                 if not self._batches:
                     return True
                 self._batch = self._begin(self._batches.popleft())
-            if not self._uploads.advance():
+            all_added = self._add()
+            if not self._uploads.advance() or not all_added:
                 return False
             self._end(self._batch)
             self._batch = None
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Chunks that were read, and how many there are to read as far as that is known."""
-        return self._uploads.read, self._at_most
+        """Chunks that were read and are there, and how many to read as far as that is known."""
+        return self._uploads.done, self._at_most
 
     @property
     def sent(self) -> Sent:
@@ -148,7 +158,8 @@ class KeyedChunks:
         )
         batch = _Batch(parts, plain, np.zeros_like(plain))
         self._at_most += len(plain)
-        self._uploads.start(self._work(batch), known, batch.keyed)
+        self._uploads.start(known, batch.keyed)
+        self._work = self._blocks(batch)
         return batch
 
     def _digest_map(self, names: list[str]) -> DigestMap:
@@ -161,18 +172,25 @@ class KeyedChunks:
         ]
         return DigestMap.of(pair for pair in pairs if len(pair[0]) == len(pair[1]))
 
-    def _work(self, batch: _Batch) -> Iterator[Chunk]:
+    def _blocks(self, batch: _Batch) -> Iterator[_Block]:
         """The chunks to read, in a good order for reading."""
         start = 0
         for part in batch.parts:
-            archive, positions = part.writer.archive, part.missing
-            for begin in range(0, len(positions), _WORK_BLOCK):
-                block = positions[begin : begin + _WORK_BLOCK]
-                for position in self._order(archive.index, block):
-                    row = start + int(np.searchsorted(positions, position))
-                    size = archive.plain_size(np.array([position], dtype=np.uint32))
-                    yield Chunk(row, batch.plain[row].tobytes(), size, part.writer)
-            start += len(positions)
+            index, missing = part.writer.archive.index, part.missing
+            for begin in range(0, len(missing), _WORK_BLOCK):
+                positions = self._order(index, missing[begin : begin + _WORK_BLOCK])
+                yield _Block(part.writer, positions, start + np.searchsorted(missing, positions))
+            start += len(missing)
+
+    def _add(self) -> bool:
+        """Give chunks to the uploads, as many as there is room for; True if those were all."""
+        while (block := self._unfinished or next(self._work, None)) is not None:
+            taken = self._uploads.add(*block)
+            self._unfinished = None
+            if taken < len(block.positions):
+                self._unfinished = block.without(taken)
+                return False
+        return True
 
     # -- what is to be written --
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import Cancelled, PbsPushError
 from pbs_push.push.document import Sides
+from pbs_push.push.encryption import Sealers
 from pbs_push.push.events import Note, Retrying, SnapshotEnded
 from pbs_push.push.outcome import Problem
 from pbs_push.push.report import Report
@@ -69,6 +71,8 @@ class Run:
         """What all of them may."""
         self.api: Final = TargetApi(PatientRest(target.rest, self.trying), target.api.datastore)
         """The target's, with the patience of this run."""
+        self.sealers: Final = Sealers(len(os.sched_getaffinity(0)))
+        """What computes under a key: one for each core, whatever the number of groups."""
         self._listener = listener
         self._listener_lock = threading.Lock()
         self._once_lock = threading.Lock()

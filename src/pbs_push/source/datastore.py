@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from pbs_push.errors import (
     ConfigError,
@@ -16,7 +16,7 @@ from pbs_push.errors import (
     SnapshotVanished,
     SourceError,
 )
-from pbs_push.formats.chunk_files import chunk_path, read_chunk
+from pbs_push.formats import chunk_files
 from pbs_push.names import (
     ARCHIVE_SUFFIXES,
     BACKUP_TYPES,
@@ -47,6 +47,10 @@ from pbs_push.source.snapshot import OpenSnapshot, open_snapshot
 
 RUN_FOLDER: Final = Path("/run/proxmox-backup")
 """Where PBS keeps its run-time state on its host."""
+
+T = TypeVar("T")
+ChunkReader = Callable[[int, bytes, str], T]
+"""As ``formats.chunk_files.read_chunk``, but for what it returns."""
 
 _ROOT: Final = Namespace()
 _MAX_OWNER_FILE: Final = 4 << 10
@@ -248,19 +252,30 @@ class Datastore:
 
     def chunk_path_of(self, digest: bytes) -> Path:
         """Where the chunk of this digest (32 bytes) lies, if the datastore has it."""
-        return Path(chunk_path(str(self.chunk_path), digest))
+        return Path(chunk_files.chunk_path(str(self.chunk_path), digest))
 
-    def read_chunk(self, digest: bytes, chunks_fd: int | None = None) -> bytes:
+    @overload
+    def read_chunk(self, digest: bytes, chunks_fd: int | None = None) -> bytes: ...
+    @overload
+    def read_chunk(self, digest: bytes, chunks_fd: int | None, read: ChunkReader[T]) -> T: ...
+    def read_chunk(
+        self,
+        digest: bytes,
+        chunks_fd: int | None = None,
+        read: ChunkReader[Any] | None = None,
+    ) -> Any:
         """The chunk as it lies on disk, an encoded blob: magic, length and CRC-32 checked.
 
-        ``chunks_fd`` is what ``open_chunk_store`` gave, for many chunks. Raises ChunkError where it
-        is missing, corrupt or cannot be read, ValueError for what is not 32 bytes. The digest is
-        not checked. The GIL is released.
+        ``chunks_fd`` is what ``open_chunk_store`` gave, for many chunks. ``read`` (chunks_fd,
+        digest, path of the store) reads it otherwise, to memory of its own, say; what that returns
+        is returned. Raises ChunkError where it is missing, corrupt or cannot be read, ValueError
+        for what is not 32 bytes. The digest is not checked. The GIL is released.
         """
+        read = read or chunk_files.read_chunk
         if chunks_fd is None:
             with self.open_chunk_store() as opened_fd:
-                return read_chunk(opened_fd, digest, str(self.chunk_path))
-        return read_chunk(chunks_fd, digest, str(self.chunk_path))
+                return read(opened_fd, digest, str(self.chunk_path))
+        return read(chunks_fd, digest, str(self.chunk_path))
 
     def _walk(self, namespace: Namespace, max_depth: int | None) -> Iterator[Namespace]:
         with (
