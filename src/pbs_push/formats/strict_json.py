@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, NoReturn, TypeAlias
 
+from pbs_push.formats.json_bounds import check_bounds
+
 JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
 
 MAX_DEPTH: Final = 127
@@ -21,6 +23,9 @@ MAX_DEPTH: Final = 127
 
 _SURROGATE: Final = re.compile(rb"\\u[dD]")
 """Where half a surrogate pair may stand: as bytes it is not UTF-8."""
+MAX_VALUES: Final = 500_000
+MAX_CONTAINERS: Final = 100_000
+"""Of a manifest: of 256 archives some 1,500 and 260, and notes may hold commas."""
 _INT_RANGE: Final = range(-(1 << 63), 1 << 64)
 
 
@@ -30,6 +35,7 @@ def load_object(text: bytes) -> dict[str, JsonValue]:
     Raises ValueError, and nothing else, with the reason in words; the caller knows what the text
     was to be and makes its own error of it.
     """
+    check_bounds(text, values=MAX_VALUES, containers=MAX_CONTAINERS)
     try:
         if text.startswith(codecs.BOM_UTF8):
             raise ValueError("not JSON: it begins with a BOM")

@@ -21,6 +21,7 @@ from pbs_push.errors import (
     ProtocolError,
     StatusError,
 )
+from pbs_push.formats.json_bounds import check_bounds
 from pbs_push.remote.auth import hidden
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ _REFUSALS: Final[tuple[tuple[re.Pattern[str], type[StatusError]], ...]] = tuple(
     )
 )
 """What the text of a 400 holds, and the error that this is."""
+
+
+MAX_VALUES: Final = 16_000_000
+MAX_CONTAINERS: Final = 4_000_000
+"""Of an answer: a million groups are some 14 and 2 millions."""
 
 
 def shown_reason(body: bytes) -> str:
@@ -82,6 +88,7 @@ def _refusal(status: int, reason: str) -> type[StatusError]:
 def parse_data(request: str, body: bytes, secrets: Iterable[str] = ()) -> Any:
     """The ``data`` of a JSON answer. Raises ProtocolError where it is not one."""
     try:
+        check_bounds(body, values=MAX_VALUES, containers=MAX_CONTAINERS)
         answer = json.loads(body)
         return answer["data"]
     except (ValueError, KeyError, TypeError, RecursionError):
