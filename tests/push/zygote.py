@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import pbs_push
+import pbs_push.push.engine
+import pbs_push.push.worker  # which a push imports with the first group that has work
 from pbs_push.target import CertificateFiles, Faults, Identities, TargetOptions, TargetServer
 
 SECRET = "secret"
