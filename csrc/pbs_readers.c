@@ -20,6 +20,9 @@
  */
 #define FIRST_BYTES (((size_t)8 << 20) + 4096)
 
+/* So many in a row that slept are slow; of a single one, something else may be the reason. */
+#define SLOW_READS 3u
+
 /* A host's name has 255 bytes at most; the HEADERS frame must fit into the least limit, 16 KiB. */
 #define MAX_AUTHORITY 1024u
 
@@ -304,7 +307,10 @@ static void write_head(const struct pbs_readers *readers, const struct pbs_readi
 static void now_ready(struct pbs_readers *readers, const struct pbs_reading *reading)
 {
     pbs_ring_slot(&readers->ring, reading->slot)->state = PBS_SLOT_READY;
-    if (reading->slept > 0 && readers->starved && !ended(readers)) /* none begins once we stop */
+    if (reading->watched)
+        readers->slow_reads = reading->slept > 0 ? readers->slow_reads + 1 : 0;
+    /* No thread begins once we stop. */
+    if (readers->slow_reads >= SLOW_READS && readers->starved && !ended(readers))
         grow(readers);
     if (reading->slot == readers->ring.next && readers->sender_waits)
         wake_sender(readers);

@@ -71,6 +71,7 @@ struct pbs_readers {
     struct pbs_event event; /* tells the sender that a chunk is ready, or that reading failed */
     int sender_waits;       /* and is to be told */
     int starved;            /* the last time that the sender looked, it found nothing */
+    unsigned slow_reads;    /* in a row, of those that were watched */
     struct pbs_readers_failure failure;
 };
 
