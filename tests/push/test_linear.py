@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pbs_push.push.engine import Push
-from pbs_push.push.schedule import LEAST_PARALLEL
+from pbs_push.push.options import PushOptions
 
 from .world import World
 
@@ -130,5 +130,6 @@ def test_a_push_of_many_groups_has_few_threads(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         groups(world, 40)
         with world.target() as target:
-            assert Push(world.datastore(), target, None, count).run().exit_status == 0
-    assert most <= max(LEAST_PARALLEL, 8)
+            options = PushOptions(parallel=5)
+            assert Push(world.datastore(), target, options, count).run().exit_status == 0
+    assert 1 <= most <= 5

@@ -173,6 +173,15 @@ def test_what_is_lost_is_not_tried_again() -> None:
     assert not habit.lost(Preface.AFTER_PAUSE)
 
 
+def test_a_surer_way_that_fails_before_the_trial_has_told() -> None:
+    habit = PrefaceHabit()
+    trial, other = habit.choose(), habit.choose()
+    assert habit.lost(other), "with a pause it may do"
+    assert habit.choose() is Preface.AFTER_PAUSE
+    assert habit.lost(trial)
+    assert habit.choose() is Preface.AFTER_PAUSE
+
+
 # -- entry lists --
 
 

@@ -59,8 +59,8 @@ class PrefaceHabit:
     def lost(self, way: Preface) -> bool:
         """Nothing was answered to a session begun so. True if another way may do."""
         with self._lock:
-            if way is not self._way:
-                return way < self._way  # found out by another session meanwhile
+            if way < self._way:
+                return True  # found out by another session meanwhile
             if self._known or way is Preface.AFTER_PAUSE:
                 return False
             self._way = Preface(way + 1)
