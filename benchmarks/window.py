@@ -215,7 +215,7 @@ def measure(rtt_ms: float, mib: int, widened: int, receive: int) -> Json:
     last = max(at for at, amount in found if amount >= 1 << 20)
     busy, by_receiver, by_buffer = sampler.limits
     return {
-        "mb_per_s": case.encoded_bytes / took / 1e6,
+        "mib_per_s": case.encoded_bytes / took / 2**20,
         "median": statistics.median(amount for at, amount in found if full_at <= at <= last),
         "most": most,
         "credit": statistics.median(sampler.credit_used[len(sampler.credit_used) // 2 :]),
@@ -270,7 +270,7 @@ def main() -> int:
         print("needs root and /dev/net/tun: it makes a network of its own", file=sys.stderr)
         return 1
     print(
-        "| sends with | receives with | MB/s | in flight, MiB: median, most "
+        "| sends with | receives with | MiB/s | in flight, MiB: median, most "
         "| of the window: by TCP, by HTTP/2 "
         "| full after s | held up by receiver, by send buffer |"
     )
@@ -284,7 +284,7 @@ def main() -> int:
             return 1
         found = json.loads(done.stdout)
         print(
-            f"| {name} | {found['mb_per_s']:.0f} | {found['median'] / 2**20:.1f}, "
+            f"| {name} | {found['mib_per_s']:.0f} | {found['median'] / 2**20:.1f}, "
             f"{found['most'] / 2**20:.1f} | {found['median'] / WINDOW:.0%}, "
             f"{found['credit'] / WINDOW:.0%} | "
             f"{found['full_after_s']:.1f} | "

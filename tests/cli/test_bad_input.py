@@ -1,4 +1,4 @@
-"""What can be wrong (issue 3, point 10): one clear line, a status, and nothing half-done there."""
+"""What can be wrong: one clear line, a status, and nothing half-done there."""
 
 from __future__ import annotations
 

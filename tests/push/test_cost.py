@@ -1,4 +1,4 @@
-"""What a push costs, counted by the target and by the session: cost follows change (issue 5)."""
+"""What a push costs, counted by the target and by the session: cost follows change."""
 
 from __future__ import annotations
 

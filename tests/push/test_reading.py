@@ -1,4 +1,4 @@
-"""In which order a push reads chunk files, and how many at once (issue 5)."""
+"""In which order a push reads chunk files, and how many at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a push's outcomes add up to an exit status (issue 4, "Outcome of every snapshot")."""
+"""How a push's outcomes add up to an exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which groups are pushed when, and how many at once, as the target sees it (issue 5)."""
+"""Which groups are pushed when, and how many at once, as the target sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection asks of TCP, read back from its socket (issue 5, "The window is full")."""
+"""What a connection asks of TCP, read back from its socket."""
 
 from __future__ import annotations
 

@@ -114,21 +114,19 @@ class Attempt:
 
     def _transferred(self, source: Opened, way: _Way, label: str, *, again: bool) -> TransferStats:
         """Transfer in one way, again where the target has lost the first bytes."""
-        preface = self._target.preface.choose()
         start = partial(self._started, source=source, way=way)
         self.answered = False
-        try:
-            session, transfer = self._beginning.begin(source, start, preface, again=again)
-            with closing(session), closing(transfer):
-                try:
-                    return transfer.run()
-                finally:
-                    self.answered = session.answered
-        except (ConnectError, ProtocolError) as error:
-            if self.answered or not self._target.preface.lost(preface):
-                raise
-            text = f"{label}: {error}; trying again {_LATER[preface]}"
-            self._run.note("info", text)
+        session, transfer, preface = self._beginning.begin(source, start, again=again)
+        with closing(session), closing(transfer):
+            try:
+                return transfer.run()
+            except (ConnectError, ProtocolError) as error:
+                if session.answered or not self._target.preface.lost(preface):
+                    raise
+                text = f"{label}: {error}; trying again {_LATER[preface]}"
+                self._run.note("info", text)
+            finally:
+                self.answered = session.answered
         return self._transferred(source, way, label, again=True)
 
     def _started(self, session: BackupSession, source: Opened, way: _Way) -> Transfer:

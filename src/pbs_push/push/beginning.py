@@ -20,6 +20,7 @@ from pbs_push.push.findings import about_snapshot
 from pbs_push.push.outcome import Finding, Settled, Skip
 from pbs_push.push.patience import Patience
 from pbs_push.push.sameness import difference_in_list
+from pbs_push.remote.preface import Preface
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pbs_push.push.run import Run
     from pbs_push.push.transfer import Transfer
     from pbs_push.remote.models import SnapshotItem
-    from pbs_push.remote.preface import Preface
     from pbs_push.remote.session import BackupSession
     from pbs_push.source.items import SourceSnapshot
 
@@ -74,11 +74,10 @@ class Beginning:
         self,
         source: Opened,
         start: Callable[[BackupSession], Transfer],
-        preface: Preface,
         *,
         again: bool,
-    ) -> tuple[BackupSession, Transfer]:
-        """Connect, upgrade as ``preface`` says, and ``start`` the transfer.
+    ) -> tuple[BackupSession, Transfer, Preface]:
+        """Connect, upgrade, and ``start`` the transfer; returned is also how HTTP/2 was begun.
 
         ``again`` after a session of ours broke, whose folder may linger. Raises Settled where there
         is nothing to push any more, PbsPushError, Cancelled.
@@ -90,8 +89,9 @@ class Beginning:
         while True:
             stream, fresh = self._run.supply.take(again=tries.number > 0)
             tries.number += 1
+            preface = self._target.preface.choose()
             try:
-                return self._target.start_backup(
+                session, transfer = self._target.start_backup(
                     stream,
                     self._plan.target_namespace,
                     item.snapshot,
@@ -102,14 +102,20 @@ class Beginning:
                     preface=preface,
                 )
             except ConnectError:
-                if fresh:  # one that waited may have been closed by the target
+                # One that waited may have been closed by the target; and one that cannot take what
+                # comes along with the request may break the connection before its answer is read.
+                early = preface is Preface.WITH_REQUEST
+                if fresh and not (early and self._target.preface.lost(preface)):
                     raise
+                tries.waits = list(_RELEASE_WAITS_S)
             except BusyError as error:
                 self._target.preface.refused(preface)
                 self._wait(item, manifest, error, tries.patience)
             except (AuthError, StatusError, ProtocolError) as error:
                 self._target.preface.refused(preface)
                 self._refused(item, manifest, error, tries)
+            else:
+                return session, transfer, preface
 
     def _refused(
         self,
