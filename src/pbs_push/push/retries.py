@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from pbs_push.errors import ConnectError, ResetError, StatusError
+from pbs_push.push.patience import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pbs_push.errors import PbsPushError
     from pbs_push.remote.pacing import Paced
     from pbs_push.remote.rest import Params, Rest
-
-T = TypeVar("T")
 
 _PASSING: Final = frozenset((408, 425, 429, 502, 503, 504))
 """Statuses of a server, or of a proxy before it, that is busy or not there at the moment."""
@@ -43,7 +41,7 @@ class Retries:
     def __init__(self, tries: int, limit_s: float) -> None:
         self._most = tries
         self._limit_s = limit_s
-        self._pause_s = _FIRST_PAUSE_S
+        self._pauses = _pauses()
         self._failing_since: float | None = None
         self.number = 0
 
@@ -53,17 +51,18 @@ class Retries:
         ``worked``: the try that failed now got somewhere before.
         """
         if worked:
-            self._failing_since, self._pause_s = None, _FIRST_PAUSE_S
+            self._failing_since, self._pauses = None, _pauses()
         if self._failing_since is None:
             self._failing_since = now
         left_s = self._failing_since + self._limit_s - now
         if self.number >= self._most or left_s <= 0:
             return None
         self.number += 1
-        # Several that wait for the same target should not come at the same moments.
-        pause_s = min(self._pause_s * random.uniform(0.5, 1.0), left_s)  # noqa: S311
-        self._pause_s = min(self._pause_s * _GROWTH, _LONGEST_PAUSE_S)
-        return pause_s
+        return min(self._pauses.take(), left_s)
+
+
+def _pauses() -> Pauses:
+    return Pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _GROWTH, (0.5, 1.0))
 
 
 class PatientRest:
