@@ -107,7 +107,8 @@ class Beginning:
                 early = preface is Preface.WITH_REQUEST
                 if fresh and not (early and self._target.preface.lost(preface)):
                     raise
-                tries.waits = list(_RELEASE_WAITS_S)
+                if early:  # it may have made the folder
+                    tries.waits = list(_RELEASE_WAITS_S)
             except BusyError as error:
                 self._target.preface.refused(preface)
                 self._wait(item, manifest, error, tries.patience)
