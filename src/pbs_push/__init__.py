@@ -59,8 +59,10 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "formats.keys": ("CryptKey", "load_key_file"),
     "formats.manifest": ("CryptMode", "FileInfo", "Manifest", "Protection"),
     "names": ("AuthId", "Group", "Namespace", "Repository", "Snapshot"),
+    "push.checkpoint_rule": ("CheckpointRule",),
     "push.engine": ("Push", "push"),
     "push.events": (
+        "Checkpointed",
         "Event",
         "Listener",
         "NamespaceCreated",

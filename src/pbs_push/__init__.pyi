@@ -41,8 +41,10 @@ from pbs_push.names import Group as Group
 from pbs_push.names import Namespace as Namespace
 from pbs_push.names import Repository as Repository
 from pbs_push.names import Snapshot as Snapshot
+from pbs_push.push.checkpoint_rule import CheckpointRule as CheckpointRule
 from pbs_push.push.engine import Push as Push
 from pbs_push.push.engine import push as push
+from pbs_push.push.events import Checkpointed as Checkpointed
 from pbs_push.push.events import Event as Event
 from pbs_push.push.events import Listener as Listener
 from pbs_push.push.events import NamespaceCreated as NamespaceCreated

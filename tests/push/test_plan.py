@@ -92,7 +92,8 @@ def plan(
         found = SnapshotList(tuple(found))
 
     def read(item: SourceSnapshot) -> Manifest:
-        text = (manifests or {})[(item.snapshot.backup_time - FIRST) // 86_400]
+        number = (item.snapshot.backup_time - FIRST) // 86_400
+        text = manifests[number] if manifests else Manifest(item.snapshot, ())
         if text is None:
             raise ManifestError("broken")
         return text

@@ -324,7 +324,7 @@ def _options(options: Mapping[str, Any]) -> PushOptions:
 def verify(world: World, *, enc_key: bytes | None = None) -> int:
     """Compare both sides' files; how many snapshots that were."""
     report = verify_target(world.source.path, world.there.path, enc_key=enc_key)
-    assert report.problems == ()
+    assert report.problems == (), report.problems
     assert report.extra_snapshots == 0
     return report.snapshots
 

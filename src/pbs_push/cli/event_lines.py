@@ -10,6 +10,7 @@ from pbs_push.cli.lines import error_line, one_line, warning_line
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace, placed
 from pbs_push.push.events import (
+    Checkpointed,
     Event,
     NamespaceCreated,
     Note,
@@ -65,6 +66,9 @@ def describe(event: Event, seconds: float = 0.0) -> Line | None:
             line = _ended(outcome, seconds)
         case Note():
             line = _note(event)
+        case Checkpointed(snapshot=item, left_bytes=left):
+            text = f"{item.snapshot}: a checkpoint is made; {size_text(left)} left to send"
+            line = Line(Importance.LOG, text)
         case Retrying():
             line = _retrying(event)
     return line

@@ -36,6 +36,7 @@ def summary_lines(report: Report) -> Iterator[str]:
         ("chunks", f"{stats.sent_chunks} sent, {stats.reused_entries} times reused"),
         ("bytes", f"{size_text(stats.sent_bytes)} sent, {size_text(stats.reused_bytes)} reused"),
         ("requests", str(stats.requests)),
+        ("checkpoints", _unless_zero(stats.checkpoints, "part")),
         ("tried again", _unless_zero(report.retries, "time")),
         ("time", _time(report)),
     ]

@@ -99,10 +99,25 @@ def dynamic_index_bytes(
         raise IndexFormatError(f"{rows.size} bytes of digests do not fit {ends.size} offsets")
     if ends.size and (ends[0] == 0 or np.any(ends[1:] <= ends[:-1])):
         raise IndexFormatError("end offsets do not increase")
-    entries = np.empty(ends.size, dtype=_DYNAMIC_ENTRY)
-    entries["end_offset"] = ends
-    entries["digest"] = rows.view("V32")
-    return _file(DYNAMIC_MAGIC, entries.tobytes(), (0, 0), uuid=uuid, ctime=ctime)
+    return _file(DYNAMIC_MAGIC, dynamic_entries(ends, rows), (0, 0), uuid=uuid, ctime=ctime)
+
+
+def dynamic_entries(end_offsets: NDArray[np.uint64], digests: NDArray[np.uint8]) -> bytes:
+    """Entries of a dynamic index as they lie in its file; ``digests`` has 32 bytes for each."""
+    entries = np.empty(end_offsets.size, dtype=_DYNAMIC_ENTRY)
+    entries["end_offset"] = end_offsets
+    entries["digest"] = digests.reshape(-1).view("V32")
+    return entries.tobytes()
+
+
+def index_header(kind: str, csum: bytes, *, size: int, chunk_size: int) -> bytes:
+    """The first 4 KiB of an index file, ``fixed`` or ``dynamic``, whose entries have ``csum``.
+
+    ``size`` and ``chunk_size`` stand in a fixed one alone.
+    """
+    if kind == "fixed":
+        return _header(FIXED_MAGIC, csum, (size, chunk_size), uuid=None, ctime=None)
+    return _header(DYNAMIC_MAGIC, csum, (0, 0), uuid=None, ctime=None)
 
 
 def _bytes(digests: Buffer | NDArray[np.uint8]) -> bytes:
@@ -118,11 +133,16 @@ def _file(
     ctime: int | None,
 ) -> bytes:
     """Header and entries; ``sizes`` of image and chunks are zero in a dynamic index."""
+    csum = hashlib.sha256(entries).digest()
+    return _header(magic, csum, sizes, uuid=uuid, ctime=ctime) + entries
+
+
+def _header(
+    magic: bytes, csum: bytes, sizes: tuple[int, int], *, uuid: bytes | None, ctime: int | None
+) -> bytes:
     uuid = uuid_module.uuid4().bytes if uuid is None else uuid
     ctime = int(time.time()) if ctime is None else ctime
-    csum = hashlib.sha256(entries).digest()
-    header = _HEADER.pack(magic, uuid, ctime, csum, *sizes).ljust(HEADER_SIZE, b"\0")
-    return header + entries
+    return _HEADER.pack(magic, uuid, ctime, csum, *sizes).ljust(HEADER_SIZE, b"\0")
 
 
 def _write(path: str | os.PathLike[str], content: bytes) -> bytes:

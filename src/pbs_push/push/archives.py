@@ -15,6 +15,7 @@ from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest
 from pbs_push.names import INDEX_SUFFIXES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
@@ -110,6 +111,15 @@ class Archives:
             if info.filename.endswith(INDEX_SUFFIXES):
                 with suppress(PbsPushError):
                     archives._load_index(snapshot, info)
+        return archives
+
+    @classmethod
+    def made(cls, manifest: Manifest, indexes: Iterable[IndexArchive]) -> Self:
+        """Of indexes that lie on no disk; they are closed with it."""
+        archives = cls(manifest)
+        for archive in indexes:
+            archives._open.callback(archive.index.close)
+            archives.indexes[archive.info.filename] = archive
         return archives
 
     def __enter__(self) -> Self:

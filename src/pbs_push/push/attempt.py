@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from pbs_push.errors import ConnectError, ProtocolError
+from pbs_push.errors import ConnectError, ProtocolError, StatusError
 from pbs_push.push.encrypted_uploads import EncryptedUploads
 from pbs_push.push.events import SnapshotProgress
 from pbs_push.push.keyed_chunks import KeyedChunks
 from pbs_push.push.negotiation import Negotiation, Terms, Witness
 from pbs_push.push.opening import opened
-from pbs_push.push.outcome import TransferStats
+from pbs_push.push.outcome import Settled, TransferStats
+from pbs_push.push.retries import is_passing
 from pbs_push.push.stored_chunks import StoredChunks
 from pbs_push.push.transfer import ReuseRefused, Transfer
 from pbs_push.remote.preface import Preface
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pbs_push.formats.index import Index
     from pbs_push.push.archives import Archives
     from pbs_push.push.beginning import Beginning
+    from pbs_push.push.checkpointing import Checkpoints
     from pbs_push.push.newest import Newest
     from pbs_push.push.opening import Opened
     from pbs_push.push.run import Run
@@ -73,8 +76,17 @@ class Attempt:
     ``answered``: whether the last connection got so far that the target answered.
     """
 
-    def __init__(self, run: Run, beginning: Beginning, newest: Newest, witness: Witness) -> None:
+    def __init__(
+        self,
+        run: Run,
+        beginning: Beginning,
+        newest: Newest,
+        witness: Witness,
+        checkpoints: Checkpoints,
+    ) -> None:
         self._run = run
+        self._checkpoints = checkpoints
+        self._shown: _Shown | None = None
         self._target = run.target
         self._beginning = beginning
         self._newest = newest
@@ -88,10 +100,38 @@ class Attempt:
         Raises Settled where there is nothing to push, PbsPushError, Cancelled.
         """
         with opened(self._run, item) as source:
+            again = self._sent_in_parts(source, label, again=again)
+            self._shown = _Shown(item, self._checkpoints.sent)
             stats = self._pushed(source, label, again=again)
             source.keep_archives = True
         self._newest.is_now(item.snapshot.backup_time, source.archives)
+        stats = _together(self._checkpoints.sent, stats)
+        self._checkpoints.forget()
         return Pushed(stats, source.log_error, source.log_left)
+
+    def _sent_in_parts(self, source: Opened, label: str, *, again: bool) -> bool:
+        """Commit parts of a long snapshot, one after another.
+
+        Returns whether the last session broke or was refused, and its folder may linger. Raises
+        what ``push`` raises, but of the target's refusals nothing: then it goes without.
+        """
+        while (part := self._checkpoints.next(source)) is not None:
+            began = time.monotonic()
+            self._shown = _Shown(source.item, self._checkpoints.sent, part.left_chunks)
+            try:
+                stats = self._pushed(part.opened, f"{label}, a checkpoint", again=again)
+            except (StatusError, Settled) as error:
+                part.opened.archives.close()
+                if isinstance(error, StatusError) and is_passing(error):
+                    raise
+                self._checkpoints.refused(error)
+                return True
+            except BaseException:
+                part.opened.archives.close()
+                raise
+            again = False
+            self._checkpoints.committed(part, stats, time.monotonic() - began)
+        return again
 
     def _pushed(self, source: Opened, label: str, *, again: bool) -> TransferStats:
         """Transfer with all shortcuts; where the target refuses them, in a way with fewer.
@@ -150,7 +190,7 @@ class Attempt:
             Negotiation(session, source.archives, terms, self._witness),
             self._sender(session, source, way, here),
             body_limit=self._target.features.body_limit,
-            on_progress=_Throttled(self._run, source.item, session),
+            on_progress=_Throttled(self._run, self._shown or _Shown(source.item), session),
             on_closing=self._run.supply.open_ahead,
         )
 
@@ -186,12 +226,29 @@ def _by_inode(chunks_fd: int, index: Index, positions: Positions) -> Positions:
     return positions[np.argsort(index.inodes(chunks_fd, positions), kind="stable")]
 
 
+def _together(parts: TransferStats, last: TransferStats) -> TransferStats:
+    """What a snapshot took, with the parts of it that were committed before."""
+    return replace(
+        parts + last,
+        reused_entries=last.reused_entries - parts.sent_chunks,
+        reused_bytes=last.reused_bytes - parts.sent_plain_bytes,
+    )
+
+
+class _Shown(NamedTuple):
+    """Which snapshot progress is of, what was sent of it before, and how many chunks will be."""
+
+    item: SourceSnapshot
+    before: TransferStats = TransferStats()
+    left_chunks: int = 0
+
+
 class _Throttled:
     """Turns a transfer's frequent progress into events of a rate that people can read."""
 
-    def __init__(self, run: Run, item: SourceSnapshot, session: BackupSession) -> None:
+    def __init__(self, run: Run, shown: _Shown, session: BackupSession) -> None:
         self._run = run
-        self._item = item
+        self._shown = shown
         self._session = session
         self._next = 0.0
 
@@ -200,5 +257,8 @@ class _Throttled:
         if now < self._next:
             return
         self._next = now + PROGRESS_INTERVAL_S
-        sent = self._session.state.sent_bytes
-        self._run.notify(SnapshotProgress(self._item, sent, done, known))
+        shown = self._shown
+        sent = shown.before.sent_bytes + self._session.state.sent_bytes
+        chunks = shown.before.sent_chunks
+        known = chunks + known + shown.left_chunks
+        self._run.notify(SnapshotProgress(shown.item, sent, chunks + done, known))

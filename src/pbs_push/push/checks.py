@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.errors import ConfigError
 from pbs_push.names import Namespace
+from pbs_push.push.checkpoint_rule import CheckpointRule
 from pbs_push.push.removal_limit import MaxRemovals
 
 T = TypeVar("T")
@@ -135,6 +136,15 @@ def removals(name: str, value: object) -> MaxRemovals:
         return MaxRemovals(count=value)
     if not isinstance(value, MaxRemovals):
         raise _wrong(name, value, "a number, or a text like '10%'")
+    return value
+
+
+def checkpoint(name: str, value: object) -> CheckpointRule:
+    """A CheckpointRule, or its text, such as ``auto``, ``4GiB`` or ``15m``."""
+    if isinstance(value, str):
+        return CheckpointRule.parse(value)
+    if not isinstance(value, CheckpointRule):
+        raise _wrong(name, value, "a CheckpointRule, or a text like '4GiB'")
     return value
 
 

@@ -78,6 +78,16 @@ class Retrying:
     wait_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """A part of a long snapshot was committed as a checkpoint of this ``time``; so many plain bytes
+    are left to send."""
+
+    snapshot: SourceSnapshot
+    time: int
+    left_bytes: int
+
+
 Event = (
     Planned
     | NamespaceCreated
@@ -86,5 +96,6 @@ Event = (
     | SnapshotEnded
     | Note
     | Retrying
+    | Checkpointed
 )
 Listener = Callable[[Event], None]

@@ -8,6 +8,7 @@ from pbs_push.errors import PbsPushError
 from pbs_push.formats.manifest import Manifest, Protection
 from pbs_push.names import AuthId, Namespace, placed
 from pbs_push.push import late_logs
+from pbs_push.push.checkpoint_mark import Mark
 from pbs_push.push.findings import NO_FINDINGS, Findings, ManifestReader
 from pbs_push.push.options import PushOptions
 from pbs_push.push.outcome import Finding, HeldBack, Outcome, Skip
@@ -198,15 +199,29 @@ def _choose(
     # among the candidates is counting in the filtered list
     # (protocol/push.md, "Which snapshots").
     if options.transfer_last is not None and len(candidates) > options.transfer_last:
-        old = candidates[: -options.transfer_last]
-        settled.setdefault(Skip.TRANSFER_LAST, []).extend(old)
-        candidates = candidates[-options.transfer_last :]
+        old = len(candidates) - _newest_ones(candidates, options.transfer_last, read_manifest)
+        if old:
+            settled.setdefault(Skip.TRANSFER_LAST, []).extend(candidates[:old])
+        candidates = candidates[old:]
     # A filter counts before transfer-last; this is a refusal of what would be pushed.
     partly = [item for item in candidates if _is_partly_encrypted(item, options, read_manifest)]
     if partly:
         settled[Skip.PARTLY_ENCRYPTED] = partly
         candidates = [item for item in candidates if item not in partly]
     return candidates, settled
+
+
+def _newest_ones(
+    candidates: Sequence[SourceSnapshot], wanted: int, read_manifest: ManifestReader
+) -> int:
+    """How many from the end on hold so many backups; checkpoints at the source do not count."""
+    for number, item in enumerate(reversed(candidates), 1):
+        manifest = _readable_manifest(item, read_manifest)
+        if manifest is None or Mark.read(manifest.notes, item.snapshot) is None:
+            wanted -= 1
+        if not wanted:
+            return number
+    return len(candidates)
 
 
 def _settled_outcomes(

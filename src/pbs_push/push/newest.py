@@ -10,6 +10,7 @@ from pbs_push.push.archives import Archives
 from pbs_push.source.items import SourceSnapshot
 
 if TYPE_CHECKING:
+    from pbs_push.push.checkpoint_mark import Mark
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SourceGroup
 
@@ -17,19 +18,33 @@ if TYPE_CHECKING:
 class Newest:
     """Which snapshot of ``group`` is the target's newest finished one: ``time``, None without one.
 
-    Its indexes at the source stay open until another one is the newest. Close it in the end.
+    It may be a checkpoint, ``mark``; then ``base_time`` is that of the newest real one. Their
+    indexes at the source stay open until another one is the newest. Close it in the end.
     """
 
-    def __init__(self, source: Datastore, group: SourceGroup, time: int | None) -> None:
+    def __init__(
+        self,
+        source: Datastore,
+        group: SourceGroup,
+        time: int | None,
+        mark: Mark | None = None,
+    ) -> None:
         self._source = source
         self._group = group
         self.time = time
+        self.mark = mark
+        self.base_time = time if mark is None else mark.base
         self._archives: Archives | None = None
+        self._part: Archives | None = None
 
     def archives(self) -> Archives | None:
         """The source's copy of it, borrowed; None if it cannot be had: then the target is asked."""
-        if self._archives is None and self.time is not None:
-            snapshot = Snapshot(self._group.group, self.time)
+        return self.base() if self.mark is None else self._part
+
+    def base(self) -> Archives | None:
+        """The source's copy of the newest real one, likewise."""
+        if self._archives is None and self.base_time is not None:
+            snapshot = Snapshot(self._group.group, self.base_time)
             item = SourceSnapshot(self._group.namespace, snapshot, finished=True, protected=False)
             try:
                 with self._source.open_snapshot(item) as opened:
@@ -41,10 +56,18 @@ class Newest:
     def is_now(self, time: int, archives: Archives | None = None) -> None:
         """Another one is the newest; ``archives`` are the source's of it, and belong here now."""
         self.close()
-        self.time, self._archives = time, archives
+        self.time = self.base_time = time
+        self.mark, self._archives = None, archives
+
+    def is_checkpoint(self, time: int, mark: Mark, part: Archives) -> None:
+        """A checkpoint is the newest, with these archives, which belong here now."""
+        if self._part is not None:
+            self._part.close()
+        self.time, self.mark, self._part = time, mark, part
 
     def close(self) -> None:
         """Close the indexes."""
-        if self._archives is not None:
-            self._archives.close()
-            self._archives = None
+        for archives in (self._archives, self._part):
+            if archives is not None:
+                archives.close()
+        self._archives = self._part = None

@@ -19,6 +19,7 @@ from pbs_push.errors import (
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.manifest import Protection
 from pbs_push.push.archives import Archives
+from pbs_push.push.checkpoint_mark import Mark
 from pbs_push.push.content import AsItIs, Content, UnderKey
 from pbs_push.push.encryption import encrypt_log
 from pbs_push.push.outcome import Settled, Skip
@@ -70,6 +71,8 @@ def opened(run: Run, item: SourceSnapshot) -> Iterator[Opened]:
         snapshot = stack.enter_context(_open(run, item))
         if not snapshot.locked:
             run.note_once("warning", _NO_LOCKS)
+        if Mark.read(snapshot.manifest.notes, item.snapshot) is not None:
+            raise Settled(Skip.CHECKPOINT)
         key = _key_for(run, snapshot)
         archives = Archives.load(snapshot)
         keep = stack.enter_context(ExitStack())

@@ -22,6 +22,7 @@ from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import MAX_NAMESPACE_DEPTH, Namespace
 from pbs_push.push import checks
+from pbs_push.push.checkpoint_rule import AUTO, CheckpointRule
 from pbs_push.push.checks import Check
 from pbs_push.push.removal_limit import MaxRemovals
 
@@ -165,6 +166,14 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "TIME",
             parse_duration,
         ),
+        "checkpoint": Option(
+            checks.checkpoint,
+            "--checkpoint",
+            "Commit long snapshots in parts of so much, or as much as goes in such a time, from "
+            "which a later push goes on.  [default: auto, from 16 GiB on]",
+            "auto|off|SIZE|TIME",
+            CheckpointRule.parse,
+        ),
         "rate_out": Option(
             checks.optional(checks.whole(1)),
             "--rate-out",
@@ -246,7 +255,9 @@ class PushOptions:
     ``lock_wait_s``: for so many seconds a lock is waited for: of a group at the target, and the one
     that keeps the same push from running twice at once. ``retries``: how often a snapshot or a
     request is tried again after an error that may pass, such as a broken connection, unless nothing
-    has worked for ``retry_for_s`` seconds. ``skip_damaged``: a snapshot that is
+    has worked for ``retry_for_s`` seconds. ``checkpoint`` says when a long snapshot is committed in
+    parts, from which a later push goes on: a ``CheckpointRule`` or its text, such as ``"4GiB"``.
+    ``skip_damaged``: a snapshot that is
     damaged at the source, or that the protocol cannot carry, is left behind for good, and newer
     ones of its group are pushed; without it the group stops there.
 
@@ -272,6 +283,7 @@ class PushOptions:
     lock_wait_s: float = DEFAULT_LOCK_WAIT_S
     retries: int = DEFAULT_RETRIES
     retry_for_s: float = DEFAULT_RETRY_FOR_S
+    checkpoint: CheckpointRule = AUTO
     rate_out: int | None = None
     burst_out: int | None = None
     congestion_control: str | None = None

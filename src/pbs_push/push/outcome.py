@@ -36,6 +36,7 @@ class Skip(enum.Enum):
     NO_RIGHT = "the local user may not read its group"
     UNSUPPORTED = "the target cannot take such a group or time"
     VANISHED = "gone since it was listed"
+    CHECKPOINT = "a checkpoint of a push, and no backup"
     NOT_TRIED = "an older snapshot of its group failed"
 
 
@@ -46,7 +47,7 @@ class TransferStats:
     Chunks are distinct ones; ``sent_bytes`` are encoded, as on the wire, ``sent_plain_bytes`` and
     ``reused_bytes`` plain. ``reused_entries`` are index entries whose chunk did not have to be
     sent. ``entry_lists`` counts PUTs, ``fallbacks`` refusals that were answered by doing it
-    the plain way.
+    the plain way, ``checkpoints`` the parts that were committed by themselves.
     """
 
     sent_chunks: int = 0
@@ -57,6 +58,7 @@ class TransferStats:
     requests: int = 0
     entry_lists: int = 0
     fallbacks: int = 0
+    checkpoints: int = 0
 
     def to_dict(self) -> Json:
         """As in documents: ``sums`` of docs/json.md."""
@@ -73,6 +75,7 @@ class TransferStats:
             self.requests + other.requests,
             self.entry_lists + other.entry_lists,
             self.fallbacks + other.fallbacks,
+            self.checkpoints + other.checkpoints,
         )
 
 

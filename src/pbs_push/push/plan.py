@@ -12,6 +12,7 @@ from typing import Final
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace, placed, route_label
 from pbs_push.push.changes import MetadataChange
+from pbs_push.push.checkpoint_mark import Checkpoint
 from pbs_push.push.document import Json, Sides, head, key_of
 from pbs_push.push.outcome import Alert, HeldBack, Outcome, Problem, Result, Skip
 from pbs_push.push.report import Report
@@ -30,8 +31,9 @@ class GroupPlan:
     ``newest_at_target`` is the time of the target's newest finished snapshot, None without one.
     ``vanished`` are to be forgotten at the target after the push, ``dead`` ones, which are in its
     way, before it. ``log_for`` is the newest snapshot that both sides have, if it has a client log
-    here and, as far as the lists show, none there. ``changes`` are those of metadata. ``notes`` are
-    lines to show.
+    here and, as far as the lists show, none there. ``changes`` are those of metadata.
+    ``checkpoints`` lie at the target, oldest first, and are to be removed after the push. ``notes``
+    are lines to show.
     """
 
     source: SourceGroup
@@ -43,6 +45,7 @@ class GroupPlan:
     dead: tuple[VanishedSnapshot, ...] = ()
     log_for: SourceSnapshot | None = None
     changes: tuple[MetadataChange, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
     notes: tuple[str, ...] = ()
     alerts: tuple[Alert, ...] = ()
     held_back: tuple[HeldBack, ...] = ()
@@ -73,6 +76,7 @@ class GroupPlan:
                 }
                 for change in self.changes
             ],
+            "checkpoints": [one.snapshot.backup_time for one in self.checkpoints],
             "notes": list(self.notes),
         }
 
@@ -108,7 +112,9 @@ class GroupPlan:
     @property
     def has_work(self) -> bool:
         """Whether anything is to be done beyond telling."""
-        return bool(self.snapshots or self.vanished or self.log_for or self.changes)
+        return bool(
+            self.snapshots or self.vanished or self.log_for or self.changes or self.checkpoints
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from pbs_push.errors import (
 )
 from pbs_push.names import CLIENT_LOG_NAME, Group, Namespace, placed, route_label
 from pbs_push.push import late_logs
+from pbs_push.push.checkpoint_mark import without_checkpoints
 from pbs_push.push.findings import NO_FINDINGS, BothSides
 from pbs_push.push.group_rules import plan_group
 from pbs_push.push.mapping import check_depths
@@ -266,6 +267,9 @@ class Planner:
         listed = self._listed(group, found, item, at_target)
         if listed is None and late_logs.candidate(found.snapshots, item, (), self._has_log):
             listed = at_target.snapshots.get(group.group, [])  # is it the same, and without a log?
+        times = {one.snapshot.backup_time for one in found.snapshots}
+        seen = without_checkpoints(item, listed, self._target.auth_id, times)
+        item, listed = seen.item, seen.listed
         findings = self._findings(group, found, item, listed, target)
         plan = plan_group(
             group,
@@ -279,6 +283,9 @@ class Planner:
             listed or (),
             findings,
         )
+        if seen.checkpoints:
+            gone = () if plan.leave_alone else seen.checkpoints
+            plan = replace(plan, newest_at_target=seen.newest, checkpoints=gone)
         if plan.log_for is not None:
             plan = self._with_late_log(plan, plan.log_for, at_target)
         wants_metadata = self._options.sync_metadata or self._options.sync_protected

@@ -7,7 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from pbs_push.errors import BusyError, PbsPushError, SnapshotVanished, StatusError
+from pbs_push.errors import BusyError, Cancelled, PbsPushError, SnapshotVanished, StatusError
 from pbs_push.push.outcome import HeldBack
 from pbs_push.push.patience import Patience
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
@@ -16,7 +16,7 @@ from pbs_push.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pbs_push.names import Group, Namespace
+    from pbs_push.names import Group, Namespace, Snapshot
     from pbs_push.push.plan import GroupPlan, NamespacePlan
     from pbs_push.push.run import Run
     from pbs_push.push.vanished import VanishedNamespace, VanishedSnapshot
@@ -52,6 +52,18 @@ class Remover:
     def dead(self, plan: GroupPlan, item: VanishedSnapshot) -> None:
         """Forget what has no manifest and is in the way of a push."""
         self._snapshot(plan.target_namespace, item, "it was dead, and in the way of a push")
+
+    def checkpoint(self, namespace: Namespace, snapshot: Snapshot) -> None:
+        """Forget a checkpoint of ours; one that stays is told, and harms nothing."""
+        where = _place(namespace, str(snapshot))
+        try:
+            self._patiently(where, partial(self._api.delete_snapshot, namespace, snapshot))
+        except Cancelled:
+            raise
+        except PbsPushError as error:
+            if not is_gone(error):
+                text = f"{where}: this checkpoint of a push is not needed any more, but stays"
+                self._run.note("warning", f"{text}: {error}")
 
     def snapshots(self, plan: GroupPlan) -> None:
         """Forget the vanished snapshots of a group that was pushed without an error."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import Cancelled, PbsPushError
+from pbs_push.push.checkpoint_rights import CheckpointRights
 from pbs_push.push.document import Sides
 from pbs_push.push.encryption import Sealers
 from pbs_push.push.events import Note, Retrying, SnapshotEnded
@@ -71,6 +72,7 @@ class Run:
         """What all of them may."""
         self.api: Final = TargetApi(PatientRest(target.rest, self.trying), target.api.datastore)
         """The target's, with the patience of this run."""
+        self.checkpoint_rights: Final = CheckpointRights(self.api, options)
         self.sealers: Final = Sealers(len(os.sched_getaffinity(0)))
         """What computes under a key: one for each core, whatever the number of groups."""
         self._listener = listener

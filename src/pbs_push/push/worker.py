@@ -16,6 +16,7 @@ from pbs_push.errors import (
 from pbs_push.names import Snapshot
 from pbs_push.push.attempt import Attempt
 from pbs_push.push.beginning import Beginning
+from pbs_push.push.checkpointing import Checkpoints
 from pbs_push.push.events import SnapshotStarted
 from pbs_push.push.findings import about_snapshot
 from pbs_push.push.negotiation import Witness
@@ -71,11 +72,12 @@ class GroupWorker:
         self._plan = plan
         self._metadata = metadata
         self._result = GroupResult(plan, leave_alone=plan.leave_alone)
-        self._newest = Newest(run.source, plan.source, plan.newest_at_target)
+        self._newest = _newest(run, plan)
         beginning = Beginning(run, plan, remover, removing=removing)
         self._broken = {one.time for one in plan.alerts if one.finding is Finding.BROKEN}
         witness = Witness(self._compare_previous, self._note_broken)
-        self._attempt = Attempt(run, beginning, self._newest, witness)
+        self._checkpoints = Checkpoints(run, plan, self._newest, remover)
+        self._attempt = Attempt(run, beginning, self._newest, witness, self._checkpoints)
 
     def push(self) -> GroupResult:
         """Push the snapshots until one fails. Raises Cancelled; other errors become outcomes."""
@@ -87,6 +89,8 @@ class GroupWorker:
                 if why_stop is not None:
                     self._leave(self._plan.snapshots[number + 1 :], why_stop)
                     break
+            if not (self._result.failed or self._result.leave_alone):
+                self._checkpoints.forget()
         finally:
             self._newest.close()
         return self._result
@@ -217,7 +221,7 @@ class GroupWorker:
 
         Its manifest came along with something else.
         """
-        archives = self._newest.archives()
+        archives = self._newest.archives() if self._newest.mark is None else None
         time = self._newest.time
         if archives is None or time is None or there.snapshot != archives.manifest.snapshot:
             return
@@ -230,7 +234,7 @@ class GroupWorker:
     def _note_broken(self, archive: str) -> None:
         """The target's newest snapshot lacks an archive of its manifest, or has it damaged."""
         time = self._newest.time
-        if time is not None and time not in self._broken:
+        if time is not None and self._newest.mark is None and time not in self._broken:
             self._broken.add(time)
             why = f"{archive} is missing or damaged there"
             self._not_there(Finding.BROKEN, Skip.BROKEN, time, why)
@@ -251,3 +255,10 @@ class GroupWorker:
                     target=target,
                 )
             )
+
+
+def _newest(run: Run, plan: GroupPlan) -> Newest:
+    """The target's newest snapshot as the plan has it, a checkpoint or a real one."""
+    time = plan.newest_at_target
+    mark = next((one.mark for one in plan.checkpoints if one.snapshot.backup_time == time), None)
+    return Newest(run.source, plan.source, time, mark)

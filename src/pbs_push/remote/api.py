@@ -161,6 +161,16 @@ class TargetApi:
         params = self._snapshot(namespace, snapshot)
         self.rest.put(f"{self._base}/protected", {**params, "protected": protected})
 
+    def privileges(self, namespace: Namespace) -> frozenset[str]:
+        """What the identity may do in a namespace: ``Datastore.Prune`` and so on.
+
+        Empty also where the target does not tell.
+        """
+        path = "/".join(("/datastore", self.datastore, *namespace.components))
+        found = self.rest.get("access/permissions", {"path": path})
+        held = found.get(path) if isinstance(found, dict) else None
+        return frozenset(held) if isinstance(held, dict) else frozenset()
+
     def status(self) -> StatusAnswer:
         """Space of the datastore in bytes."""
         data = self.rest.get(f"{self._base}/status")

@@ -1,4 +1,4 @@
-"""A downloaded index that is too large for memory, in a file without a name."""
+"""An index, downloaded or made, that is too large for memory, in a file without a name."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Spool:
 
     def _error(self, error: OSError) -> PbsPushError:
         return PbsPushError(
-            f"cannot keep an index of the target's previous snapshot in {self._folder}: "
+            f"cannot keep an index for the time of the push in {self._folder}: "
             f"{os_reason(error)}; TMPDIR may name another folder"
         )
 

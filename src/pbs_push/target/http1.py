@@ -32,7 +32,7 @@ from pbs_push.target.params import (
     without,
 )
 from pbs_push.target.rest import ENDPOINTS, Endpoint, RestCall
-from pbs_push.target.rights import Rights
+from pbs_push.target.rights import PERMISSIONS_PARAMETERS, Rights
 from pbs_push.target.session import Place
 from pbs_push.target.shared import Shared
 from pbs_push.target.upgrade import PROTOCOL, UPGRADE_PARAMETERS, open_place
@@ -144,6 +144,9 @@ class RestConnection:
             read_query({}, request.query)
             version, release = self._shared.options.version
             return data_answer({"version": version, "release": release, "repoid": "pbs-push"})
+        if call == ("GET", "access", "permissions"):
+            params = read_query(PERMISSIONS_PARAMETERS, request.query)
+            return data_answer(rights.permissions(params.text("path")))
         if call == ("GET", "backup"):
             return self._upgrade(request, rights)
         match call:
@@ -218,5 +221,6 @@ def _kind(request: _Request) -> str:
     known = (request.method, tail) in ENDPOINTS or components[2:] in (
         ["version"],
         ["access", "ticket"],
+        ["access", "permissions"],
     )
     return f"{request.method} {tail}" if known else "other"

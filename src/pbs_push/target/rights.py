@@ -13,6 +13,7 @@ from typing import Final
 from pbs_push.names import AuthId, Group, Namespace
 from pbs_push.target.answers import Refusal, bad_request
 from pbs_push.target.identities import Privileges
+from pbs_push.target.params import Schema, Text, required
 from pbs_push.target.store import Store
 
 AUDIT: Final = "Datastore.Audit"
@@ -20,6 +21,9 @@ BACKUP: Final = "Datastore.Backup"
 MODIFY: Final = "Datastore.Modify"
 PRUNE: Final = "Datastore.Prune"
 READ: Final = "Datastore.Read"
+
+PERMISSIONS_PARAMETERS: Final[Schema] = {"path": required(Text("/|(?:/[^/]+)+", max_length=128))}
+"""Of ``GET access/permissions``: of the caller alone, and of one path."""
 
 _SEES_NAMESPACE: Final = frozenset({AUDIT, MODIFY, READ, BACKUP})
 
@@ -39,6 +43,10 @@ class Rights:
     def at(self, store: str, namespace: Namespace) -> frozenset[str]:
         """The privileges on a namespace."""
         return self._privileges(self.auth_id, acl_path(store, namespace))
+
+    def permissions(self, path: str) -> dict[str, dict[str, bool]]:
+        """What ``GET access/permissions`` answers: by privilege, whether it holds below, too."""
+        return {path: dict.fromkeys(sorted(self._privileges(self.auth_id, path)), True)}
 
     def sees_namespace(self, store: str, namespace: Namespace) -> bool:
         """Whether the namespace is listed for this identity."""
