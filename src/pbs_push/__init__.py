@@ -63,6 +63,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "push.engine": ("Push", "push"),
     "push.events": (
         "Checkpointed",
+        "Estimated",
         "Event",
         "Listener",
         "NamespaceCreated",

@@ -45,6 +45,7 @@ from pbs_push.push.checkpoint_rule import CheckpointRule as CheckpointRule
 from pbs_push.push.engine import Push as Push
 from pbs_push.push.engine import push as push
 from pbs_push.push.events import Checkpointed as Checkpointed
+from pbs_push.push.events import Estimated as Estimated
 from pbs_push.push.events import Event as Event
 from pbs_push.push.events import Listener as Listener
 from pbs_push.push.events import NamespaceCreated as NamespaceCreated

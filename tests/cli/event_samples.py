@@ -35,8 +35,8 @@ def progress(of: SourceSnapshot, sent: int, done: int, known: int) -> SnapshotPr
     return SnapshotProgress(of, sent, done, known)
 
 
-def pushed(of: SourceSnapshot, sent: int = 0) -> SnapshotEnded:
-    stats = TransferStats(sent_chunks=2, sent_bytes=sent, reused_bytes=3 * MIB)
+def pushed(of: SourceSnapshot, sent: int = 0, plain: int = 0) -> SnapshotEnded:
+    stats = TransferStats(2, sent_bytes=sent, sent_plain_bytes=plain, reused_bytes=3 * MIB)
     return SnapshotEnded(Outcome.of(of.namespace, of.snapshot, Result.PUSHED, stats=stats))
 
 

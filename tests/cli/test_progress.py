@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import io
+import threading
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from pbs_push.cli.display import MAX_ROWS, DisplayProgress
 from pbs_push.cli.event_lines import Importance, describe
-from pbs_push.cli.progress import LineProgress, PushState
+from pbs_push.cli.progress import LineProgress, PushState, View
 from pbs_push.errors import ManifestError
 from pbs_push.names import Namespace
-from pbs_push.push.events import Event, NamespaceCreated, Note, Planned, SnapshotEnded
+from pbs_push.push.events import (
+    Estimated,
+    Event,
+    NamespaceCreated,
+    Note,
+    Planned,
+    SnapshotEnded,
+    SnapshotProgress,
+)
 from pbs_push.push.outcome import Outcome, Result, Skip
+from pbs_push.source.items import SourceSnapshot
 
 from .event_samples import MIB, Clock, failed, item, progress, pushed, skipped, started
 
@@ -42,6 +53,93 @@ def test_state_of_a_push() -> None:
     view = state.view()
     assert (view.ended, view.failed, view.sent_bytes, view.rows) == (2, 1, 70 * MIB, ())
     assert view.remaining_s == pytest.approx(10)
+
+
+def simulated(sizes: list[list[int]], at_once: int) -> list[tuple[float, View]]:
+    """A push of groups of snapshots of these sizes (MiB), 10 MiB a second for all together.
+
+    What was seen, each half a second.
+    """
+    clock = Clock()
+    state = PushState(clock)
+    state.take(Planned(len(sizes), sum(map(len, sizes))))
+    size: dict[SourceSnapshot, int] = {}
+    waiting: list[list[SourceSnapshot]] = []
+    for group, row in enumerate(sizes):
+        names = [f"vm/{group}/2026-05-28T20:30:{number:02}Z" for number in range(len(row))]
+        waiting.append([item(name) for name in names])
+        size.update(zip(waiting[-1], (mib * MIB for mib in row), strict=True))
+    for one, plain in size.items():
+        state.take(Estimated(one, plain // (4 * MIB), plain, exact=True))
+    active: list[list[SourceSnapshot]] = []
+    sent = dict.fromkeys(size, 0.0)
+    views = []
+    while waiting or active:
+        while waiting and len(active) < at_once:
+            active.append(waiting.pop(0))
+            state.take(started(active[-1][0]))
+        clock.now += 0.5
+        for row in list(active):
+            one = row[0]
+            sent[one] += 5 * MIB / len(active)
+            if sent[one] < size[one]:
+                chunks = max(1, size[one] // (4 * MIB))
+                done = int(chunks * sent[one] / size[one])
+                state.take(SnapshotProgress(one, int(sent[one]), done, chunks, size[one]))
+                continue
+            state.take(pushed(row.pop(0), size[one], size[one]))
+            if row:
+                state.take(started(row[0]))
+            else:
+                active.remove(row)
+        views.append((clock.now, state.view()))
+    return views
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_the_time_left_is_true_for_uneven_groups(at_once: int) -> None:
+    sizes = [[900, 20, 20], [300], [5] * 20, [100, 50, 700], [1, 1, 1], [400]]
+    views = simulated(sizes, at_once)
+    end = views[-1][0]
+    for now, view in views:
+        if view.share < 0.05 or end - now < 10:
+            continue
+        assert view.remaining_s is not None
+        assert view.remaining_s == pytest.approx(end - now, rel=0.25)
+    assert views[-1][1].share == 1.0
+    assert views[3][1].to_send == sum(map(sum, sizes)) * MIB
+
+
+def test_what_is_not_tried_any_more_is_not_waited_for() -> None:
+    state = PushState(Clock())
+    state.take(Planned(1, 3))
+    state.take(started(A))
+    rest = Outcome.of(A.namespace, A.snapshot, Result.SKIPPED, skip=Skip.NOT_TRIED)
+    later = A.snapshot.backup_time + 86_400
+    rest = replace(rest, oldest=A.snapshot.backup_time + 1, newest=later, count=2)
+    state.take(failed(A))
+    state.take(SnapshotEnded(rest))
+    assert state.view().share == 1.0
+
+
+def test_a_log_has_a_line_now_and_then() -> None:
+    lines: list[str] = []
+    told = threading.Event()
+
+    def write(line: str) -> None:
+        lines.append(line)
+        if "%" in line:
+            told.set()
+
+    with LineProgress(Importance.LOG, write, every_s=0.01) as listener:
+        listener(Planned(1, 1))
+        listener(started(A))
+        assert told.wait(30)
+    assert any(line.startswith("0% · 0 of 1 snapshot · 0 B sent") for line in lines)
+    quiet: list[str] = []
+    with LineProgress(Importance.ALERT, quiet.append, every_s=0.001) as listener:
+        listener(Planned(1, 1))
+    assert quiet == []
 
 
 def test_rate_follows_and_is_smooth() -> None:
@@ -199,16 +297,17 @@ def test_display() -> None:
     clock.now += 10
     listener(progress(A, 20 * MIB, 5, 10))
     listener(progress(B, 30 * MIB, 1, 2))
-    head, first, second = rendered(listener)
-    assert head == "0 of 4 snapshots · 50.0 MiB sent · 5.0 MiB/s · about 30 s left"
+    head, bar, first, second = rendered(listener)
+    assert bar.startswith("━")
+    assert head == "25% · 0 of 4 snapshots · 50.0 MiB sent · 5.0 MiB/s · about 30 s left"
     assert first.startswith("  vm/100/2026-05-28T20:30:03Z")
     assert first.endswith("20.0 MiB")
     assert second.startswith("  prod: vm/101/2026-05-28T20:30:03Z")
     listener(failed(A))
-    (head, _) = rendered(listener)
-    assert head.startswith("1 of 4 snapshots · 1 failed · ")
+    (head, _, _) = rendered(listener)
+    assert head.startswith("38% · 1 of 4 snapshots · 1 failed · ")
     assert head.endswith(" · about 17 s left")  # 1.5 of 4 took 10 s
-    clock.now -= 5
+    clock.now -= 6
     assert rendered(listener)[0].endswith(" · a moment left")
 
 
@@ -218,7 +317,7 @@ def test_display_has_few_rows() -> None:
     for number in range(MAX_ROWS + 3):
         listener(started(item(f"ct/{number}/2026-05-28T20:30:03Z")))
     lines = rendered(listener)
-    assert len(lines) == 2 + MAX_ROWS
+    assert len(lines) == 3 + MAX_ROWS
     assert lines[-1] == "  … and 3 more"
 
 

@@ -13,15 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pbs_push.cli.event_lines import Importance, describe
-from pbs_push.cli.progress import PushState, Row, View
+from pbs_push.cli.progress import PushState, Row, summary
 from pbs_push.push.events import Event
-from pbs_push.units import counted, duration_text, rate_text, size_text
+from pbs_push.units import size_text
 
 MAX_ROWS: Final = 8
 """Snapshots shown at once; of others there is a count."""
 _BAR_WIDTH: Final = 20
 _SIZE_WIDTH: Final = len("1023.9 MiB")
-_A_MOMENT_S: Final = 10
 
 
 class DisplayProgress:
@@ -63,7 +62,10 @@ class DisplayProgress:
         view = self._state.view()
         if view.planned is None:
             return Text("looking at source and target …")
-        return Group(Text(summary(view)), _table(view.rows))
+        head = Table.grid(expand=True)
+        head.add_row(Text(summary(view), no_wrap=True, overflow="ellipsis"))
+        head.add_row(_bar(view.share, None))
+        return Group(head, _table(view.rows))
 
 
 def _is_shown(importance: Importance, shown: Importance) -> bool:
@@ -71,21 +73,6 @@ def _is_shown(importance: Importance, shown: Importance) -> bool:
     if importance is Importance.LOG:
         return shown is Importance.DETAIL
     return importance <= shown
-
-
-def summary(view: View) -> str:
-    """The display's first line."""
-    words = [
-        f"{view.ended} of {counted(view.planned or 0, 'snapshot')}",
-        f"{size_text(view.sent_bytes)} sent",
-        rate_text(view.rate_bytes_per_s),
-    ]
-    if view.failed:
-        words.insert(1, f"{view.failed} failed")
-    if view.remaining_s is not None:
-        soon = view.remaining_s < _A_MOMENT_S
-        words.append("a moment left" if soon else f"about {duration_text(view.remaining_s)} left")
-    return " · ".join(words)
 
 
 def _table(rows: tuple[Row, ...]) -> Table:
@@ -96,9 +83,21 @@ def _table(rows: tuple[Row, ...]) -> Table:
     for row in rows[:MAX_ROWS]:
         table.add_row(
             Text(f"  {row.label}"),
-            ProgressBar(total=1.0, completed=row.share, width=_BAR_WIDTH),
+            _bar(row.share, _BAR_WIDTH),
             Text(size_text(row.sent_bytes)),
         )
     if len(rows) > MAX_ROWS:
         table.add_row(Text(f"  … and {len(rows) - MAX_ROWS} more"))
     return table
+
+
+def _bar(share: float, width: int | None) -> ProgressBar:
+    """One that is not red, which is for what failed, and can be seen on dark and on light."""
+    return ProgressBar(
+        total=1.0,
+        completed=share,
+        width=width,
+        style="bright_black",
+        complete_style="cyan",
+        finished_style="green",
+    )

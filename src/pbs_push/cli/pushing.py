@@ -67,7 +67,8 @@ def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
 def _pushing(work: Work, output: Output) -> Iterator[Push]:
     spare_threads()
     with work.target, _progress(output) as progress:
-        yield Push(work.source, work.target, work.options, progress)
+        options = replace(work.options, estimate=not output.quiet)
+        yield Push(work.source, work.target, options, progress)
 
 
 def _ended(report: Report, status: int, failure: PbsPushError | None) -> int:

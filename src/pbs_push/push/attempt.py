@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     Positions = NDArray[np.uint32]
 
 PROGRESS_INTERVAL_S: Final = 0.1
+_NOTHING: Final = TransferStats()
 
 
 class _Way(IntEnum):
@@ -101,7 +102,7 @@ class Attempt:
         """
         with opened(self._run, item) as source:
             again = self._sent_in_parts(source, label, again=again)
-            self._shown = _Shown(item, self._checkpoints.sent)
+            self._shown = _Shown.of(source, self._checkpoints.sent)
             stats = self._pushed(source, label, again=again)
             source.keep_archives = True
         self._newest.is_now(item.snapshot.backup_time, source.archives)
@@ -117,7 +118,7 @@ class Attempt:
         """
         while (part := self._checkpoints.next(source)) is not None:
             began = time.monotonic()
-            self._shown = _Shown(source.item, self._checkpoints.sent, part.left_chunks)
+            self._shown = _Shown.of(source, self._checkpoints.sent, part.left_chunks)
             try:
                 stats = self._pushed(part.opened, f"{label}, a checkpoint", again=again)
             except (StatusError, Settled) as error:
@@ -190,7 +191,7 @@ class Attempt:
             Negotiation(session, source.archives, terms, self._witness),
             self._sender(session, source, way, here),
             body_limit=self._target.features.body_limit,
-            on_progress=_Throttled(self._run, self._shown or _Shown(source.item), session),
+            on_progress=_Throttled(self._run, self._shown or _Shown.of(source), session),
             on_closing=self._run.supply.open_ahead,
         )
 
@@ -236,11 +237,20 @@ def _together(parts: TransferStats, last: TransferStats) -> TransferStats:
 
 
 class _Shown(NamedTuple):
-    """Which snapshot progress is of, what was sent of it before, and how many chunks will be."""
+    """Which snapshot progress is of, how large its chunks are, what was sent of it before, and how
+    many chunks will be."""
 
     item: SourceSnapshot
-    before: TransferStats = TransferStats()
+    chunk_bytes: float
+    before: TransferStats = _NOTHING
     left_chunks: int = 0
+
+    @classmethod
+    def of(cls, source: Opened, before: TransferStats = _NOTHING, left_chunks: int = 0) -> _Shown:
+        indexes = [archive.index for archive in source.archives.indexes.values()]
+        entries = sum(len(index) for index in indexes)
+        each = sum(index.size for index in indexes) / entries if entries else 0.0
+        return cls(source.item, each, before, left_chunks)
 
 
 class _Throttled:
@@ -261,4 +271,5 @@ class _Throttled:
         sent = shown.before.sent_bytes + self._session.state.sent_bytes
         chunks = shown.before.sent_chunks
         known = chunks + known + shown.left_chunks
-        self._run.notify(SnapshotProgress(shown.item, sent, chunks + done, known))
+        plain_bytes = int(known * shown.chunk_bytes)
+        self._run.notify(SnapshotProgress(shown.item, sent, chunks + done, known, plain_bytes))

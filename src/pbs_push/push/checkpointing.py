@@ -82,7 +82,7 @@ class Checkpoints:
         if self._of != source.item:
             self._of, self._given_up, self._first_left = source.item, False, 0
             self.sent = TransferStats()
-        self._take_up(source)
+        self._newest.take_up(source.archives)
         if self._rule.off or self._given_up:
             return None
         total = sum(archive.index.size for archive in source.archives.indexes.values())
@@ -118,23 +118,6 @@ class Checkpoints:
         """Remove those that are at the target: what they were for is there. Raises Cancelled."""
         gone, self._at_target = self._at_target, []
         self._remove(gone)
-
-    # -- going on from one --
-
-    def _take_up(self, source: Opened) -> None:
-        """Where the target's newest is a checkpoint of this snapshot, make out what it holds.
-
-        Nobody has to be believed: the target's manifest is compared when its chunks are counted on.
-        """
-        newest, mark = self._newest, self._newest.mark
-        if mark is None or newest.archives() is not None or newest.time is None:
-            return
-        base = newest.base()
-        if mark.of != source.item.snapshot or (base is None and mark.base is not None):
-            return
-        snapshot = Snapshot(mark.of.group, newest.time)
-        part = part_of(source.archives, base.indexes if base else {}, mark, snapshot)
-        newest.is_checkpoint(newest.time, mark, part)
 
     # -- how much --
 

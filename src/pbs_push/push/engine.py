@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import PbsPushError
@@ -24,6 +25,8 @@ from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pbs_push.names import Namespace
     from pbs_push.push.events import Listener
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
@@ -196,8 +199,16 @@ class Push:
             if self._run_group(group, removing=removing).failed:
                 failed.add(group.source.namespace)
 
-        Crew(groups, push_one, parallel).run(stop=self.cancel)
+        with self._estimating(groups):
+            Crew(groups, push_one, parallel).run(stop=self.cancel)
         return failed
+
+    def _estimating(self, groups: list[GroupPlan]) -> AbstractContextManager[object]:
+        if not self._run.options.estimate:
+            return nullcontext()
+        from pbs_push.push.estimate import Estimator  # noqa: PLC0415  (as below)
+
+        return Estimator(self._run, groups)
 
     def _run_group(self, group: GroupPlan, *, removing: bool) -> GroupResult:
         """Push a group, then bring its metadata up to date, then forget what vanished from it."""

@@ -42,12 +42,14 @@ class SnapshotStarted:
 @dataclass(frozen=True, slots=True)
 class SnapshotProgress:
     """How far a snapshot is: bytes sent so far, chunks acknowledged, and how many there are to
-    send, counting those of which it is not known yet whether the target has them."""
+    send, counting those of which it is not known yet whether the target has them. ``plain_bytes``
+    is about what all of these hold."""
 
     snapshot: SourceSnapshot
     sent_bytes: int
     chunks_done: int
     chunks_known: int
+    plain_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,17 @@ class Checkpointed:
     left_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """How much of a snapshot is to be sent: chunks, and plain bytes of them; ``exact``, or else at
+    most so much. Told of those that wait, too (PushOptions.estimate)."""
+
+    snapshot: SourceSnapshot
+    chunks: int
+    plain_bytes: int
+    exact: bool
+
+
 Event = (
     Planned
     | NamespaceCreated
@@ -97,5 +110,6 @@ Event = (
     | Note
     | Retrying
     | Checkpointed
+    | Estimated
 )
 Listener = Callable[[Event], None]

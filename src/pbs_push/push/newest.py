@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Snapshot
 from pbs_push.push.archives import Archives
+from pbs_push.push.checkpoint import part_of
 from pbs_push.source.items import SourceSnapshot
 
 if TYPE_CHECKING:
     from pbs_push.push.checkpoint_mark import Mark
+    from pbs_push.push.plan import GroupPlan
     from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SourceGroup
+
+
+def newest_of(source: Datastore, plan: GroupPlan) -> Newest:
+    """The target's newest snapshot as a plan has it, a checkpoint or a real one."""
+    time = plan.newest_at_target
+    mark = next((one.mark for one in plan.checkpoints if one.snapshot.backup_time == time), None)
+    return Newest(source, plan.source, time, mark)
 
 
 class Newest:
@@ -52,6 +61,19 @@ class Newest:
             except PbsPushError:
                 return None  # pruned, or being removed
         return self._archives
+
+    def take_up(self, archives: Archives) -> None:
+        """Where it is a checkpoint of the snapshot with these archives, make out what it holds.
+
+        Nobody has to be believed: the target's manifest is compared before chunks of it count.
+        """
+        if self.mark is None or self.time is None or self._part is not None:
+            return
+        base = self.base()
+        if self.mark.of != archives.manifest.snapshot or (base is None and self.mark.base):
+            return
+        snapshot = Snapshot(self._group.group, self.time)
+        self._part = part_of(archives, base.indexes if base else {}, self.mark, snapshot)
 
     def is_now(self, time: int, archives: Archives | None = None) -> None:
         """Another one is the newest; ``archives`` are the source's of it, and belong here now."""

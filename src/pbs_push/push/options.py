@@ -219,6 +219,7 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "Order of reading; inode suits spinning disks.  [default: index]",
             choices=_ORDERS,
         ),
+        "estimate": Option(checks.flag),
         "buffer_bytes": Option(checks.optional(checks.whole(1))),
         "encryption_key": Option(checks.optional(checks.an(CryptKey, "a CryptKey"))),
         "access": Option(checks.an(Access, "an Access")),
@@ -261,10 +262,12 @@ class PushOptions:
     damaged at the source, or that the protocol cannot carry, is left behind for good, and newer
     ones of its group are pushed; without it the group stops there.
 
-    ``encryption_key``: snapshots without an encrypted file are encrypted with it on the way; those
-    that are all encrypted go as they are, those that are partly are left out. ``access``: whose
-    rights on this host count; ``source_name`` is the source datastore's name in its access control
-    list (None: a directory), ``remote_name`` the remote's in ``remote.cfg`` (None: given directly).
+    ``estimate``: while it runs, tell how much there is to send (events ``Estimated``); a short push
+    has none. ``encryption_key``: snapshots without an encrypted file are encrypted with it on the
+    way; those that are all encrypted go as they are, those that are partly are left out.
+    ``access``: whose rights on this host count; ``source_name`` is the source datastore's name in
+    its access control list (None: a directory), ``remote_name`` the remote's in ``remote.cfg``
+    (None: given directly).
     """
 
     source_namespace: Namespace = field(default_factory=Namespace)
@@ -291,6 +294,7 @@ class PushOptions:
     read_ahead: int = DEFAULT_READ_AHEAD
     chunk_order: ChunkOrder = "index"
     buffer_bytes: int | None = None
+    estimate: bool = False
     encryption_key: CryptKey | None = None
     access: Access = field(default_factory=Access)
     source_name: str | None = None

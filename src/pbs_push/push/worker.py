@@ -20,7 +20,7 @@ from pbs_push.push.checkpointing import Checkpoints
 from pbs_push.push.events import SnapshotStarted
 from pbs_push.push.findings import about_snapshot
 from pbs_push.push.negotiation import Witness
-from pbs_push.push.newest import Newest
+from pbs_push.push.newest import newest_of
 from pbs_push.push.outcome import Finding, Outcome, Result, Settled, Skip
 from pbs_push.push.plan import outcomes_of
 from pbs_push.push.sameness import difference_in_manifest
@@ -72,7 +72,7 @@ class GroupWorker:
         self._plan = plan
         self._metadata = metadata
         self._result = GroupResult(plan, leave_alone=plan.leave_alone)
-        self._newest = _newest(run, plan)
+        self._newest = newest_of(run.source, plan)
         beginning = Beginning(run, plan, remover, removing=removing)
         self._broken = {one.time for one in plan.alerts if one.finding is Finding.BROKEN}
         witness = Witness(self._compare_previous, self._note_broken)
@@ -255,10 +255,3 @@ class GroupWorker:
                     target=target,
                 )
             )
-
-
-def _newest(run: Run, plan: GroupPlan) -> Newest:
-    """The target's newest snapshot as the plan has it, a checkpoint or a real one."""
-    time = plan.newest_at_target
-    mark = next((one.mark for one in plan.checkpoints if one.snapshot.backup_time == time), None)
-    return Newest(run.source, plan.source, time, mark)
