@@ -41,13 +41,19 @@ def commands(
             yield (*path, name), command
 
 
+def section_of(path: tuple[str, ...]) -> str:
+    text = (DOCS / "cli.md").read_text()
+    begin = text.index(f"## pbs-push {' '.join(path)}")
+    return text[begin : text.find("\n## ", begin)]
+
+
 @pytest.mark.parametrize(
     ("path", "command"), list(commands(app)), ids=lambda value: str(value)[:20]
 )
 def test_every_option_is_in_the_manual(path: tuple[str, ...], command: click.Command) -> None:
-    text = (DOCS / "cli.md").read_text()
-    begin = text.index(f"## pbs-push {' '.join(path)}")
-    section = text[begin : text.find("\n## ", begin)]
+    section = section_of(path)
+    if "with the same options" in section:
+        section += section_of(("push",))
     options = {name for parameter in command.params for name in parameter.opts if "--" in name}
     named = set(re.findall(r"`(--[a-z-]+)", section))
     assert options <= named

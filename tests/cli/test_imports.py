@@ -31,6 +31,7 @@ _REST: Final = {
     "email.message", "h11", "http.client", "httpcore", "httpx", "logging", "socket", "ssl",
 }  # fmt: skip
 _HIDDEN: Final = ("anyio", "h2", "httpx._main", "socksio", "trio")
+_INDEXES: Final = {"numpy", "zstandard"}
 _CONFIG: Final = {"pydantic", "pydantic_core"}
 _PUSH: Final = {"click", "concurrent.futures", *_REST}
 
@@ -150,7 +151,7 @@ def test_a_display_only_on_a_terminal(
     monkeypatch.setenv("TERM", "xterm")
     push = ("push", small_source, place.repository, "--config-dir", nothing, "--dry-run")
     ours, theirs = os.openpty()
-    assert imported(tmp_path, *push, stderr=theirs).watched == {*_PUSH, "rich"}
+    assert imported(tmp_path, *push, stderr=theirs).watched == {*_PUSH, *_INDEXES, "rich"}
     os.close(theirs)
     os.close(ours)
 
@@ -160,7 +161,7 @@ def test_models_of_a_configuration_are_for_hosts_that_have_one(
 ) -> None:
     (nothing / "user.cfg").write_text("user: root@pam\n\tenable 1\n")
     push = ("push", small_source, place.repository, "--config-dir", nothing, "--dry-run")
-    assert imported(tmp_path, *push).watched == {*_PUSH, *_CONFIG}
+    assert imported(tmp_path, *push).watched == {*_PUSH, *_INDEXES, *_CONFIG}
 
 
 def test_a_process_that_is_not_ours_is_left_as_it_is() -> None:

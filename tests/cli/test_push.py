@@ -123,7 +123,7 @@ def test_dry_run_changes_nothing(cli: Cli, place: Place, small_source: Path) -> 
     requests = place.server.counters.snapshot().requests
     assert all(kind.startswith("GET ") for kind in requests), requests
     lines = done.out.splitlines()
-    assert "push     prod: vm/100/2026-05-28T20:30:03Z" in lines
+    assert any(line.startswith("push     prod: vm/100/2026-05-28T20:30:03Z: ") for line in lines)
     assert "create   target namespace prod/eu" in lines
     assert lines[-1] == (
         "dry run: 26 snapshots of 13 groups would be pushed, 5 namespaces created; "

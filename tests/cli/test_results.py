@@ -11,6 +11,8 @@ from pbs_push.errors import ChunkError, StatusError
 from pbs_push.names import AuthId, Group, Namespace, Repository, Snapshot
 from pbs_push.push.changes import MetadataChange, MetadataKind
 from pbs_push.push.document import Sides, key_of
+from pbs_push.push.events import Estimated
+from pbs_push.push.forecast import Forecast
 from pbs_push.push.outcome import (
     Alert,
     Finding,
@@ -140,8 +142,14 @@ def full_plan(*, refused: str | None = None) -> Plan:
     return Plan((namespace,), gone, refused)
 
 
+def shown(plan: Plan, **more: bool) -> list[str]:
+    """With an estimate of one snapshot; the others cannot be read."""
+    estimates = {A: Estimated(A, 3, 12 * MIB, exact=False)}
+    return list(plan_lines(plan, Forecast(plan, estimates, 2, 0.25, 1 * MIB), **more))
+
+
 def test_plan() -> None:
-    assert list(plan_lines(full_plan())) == [
+    assert list(shown(full_plan())) == [
         "warning  mind the namespace",
         "held     3 vanished groups of target x: the push had errors",
         "create   target namespace x",
@@ -150,8 +158,9 @@ def test_plan() -> None:
         "held     2 vanished snapshots: because",
         "there    vm/100/2026-05-28T20:30:03Z",
         "skip     vm/100/2026-05-29T20:30:03Z: not verified",
-        "push     root → x: vm/100/2026-05-28T20:30:03Z",
-        "push     root → x: vm/100/2026-05-29T20:30:03Z",
+        "push     root → x: vm/100/2026-05-28T20:30:03Z: "
+        "at most 3 chunks, 12.0 MiB before compression",
+        "push     root → x: vm/100/2026-05-29T20:30:03Z: it cannot be read",
         "add log  root → x: vm/100/2026-05-28T20:30:03Z",
         "set      root → x: vm/100/2026-05-28T20:30:03Z: notes",
         "set      root → x: vm/100/2026-05-29T20:30:03Z: protected",
@@ -167,13 +176,25 @@ def test_plan() -> None:
         "keep     target namespace x/w: it stays, with 1 protected snapshot",
         "keep     target namespace x/y: it holds ct/1",
         "held     target namespace x/u: it was renamed",
+        "to send  at most 3 chunks, 12.0 MiB before compression; 1 snapshot cannot be read",
+        "waiting  16 round trips of 250.0 ms, with 2 groups at once",
+        "time     16 s at 1.0 MiB/s, less where chunks are compressed",
         "dry run: 2 snapshots of 1 group would be pushed, 1 namespace created, "
         "9 snapshots removed; nothing was changed",
     ]
 
 
+def test_a_plan_tells_more_or_less() -> None:
+    plan = full_plan()
+    sums = "sends    root → x: vm/100: at most 3 chunks, 12.0 MiB before compression; "
+    assert sums + "1 snapshot cannot be read" in shown(plan, verbose=True)
+    assert {line.split()[0] for line in shown(plan, quiet=True)} == {
+        "warning", "held", "look", "to", "waiting", "time", "dry",
+    }  # fmt: skip
+
+
 def test_plan_of_an_empty_source() -> None:
-    assert list(plan_lines(Plan((), notes=("mind it",)))) == [
+    assert list(shown(Plan((), notes=("mind it",)))) == [
         "warning  mind it",
         "dry run: 0 snapshots of 0 groups would be pushed, 0 namespaces created; "
         "nothing was changed",
@@ -181,7 +202,7 @@ def test_plan_of_an_empty_source() -> None:
 
 
 def test_plan_with_removals_refused() -> None:
-    lines = list(plan_lines(full_plan(refused="too many")))
+    lines = list(shown(full_plan(refused="too many")))
     assert sum(line.startswith("(remove) ") for line in lines) == 6
     assert not any(line.startswith("remove ") for line in lines)
     assert "refused  nothing would be removed: too many" in lines

@@ -111,6 +111,10 @@ class LinkBench:
             uploads=tuple(uploads),
         )
 
+    def rate(self, connections: int) -> float:
+        """Bytes a second that so many connections carry together. Raises RemoteError."""
+        return self._upload(connections, self._target.rest.round_trip_s).bytes_per_s
+
     def left_behind(self) -> list[Group]:
         """Groups of ours that the target still shows, after it had time to remove them.
 

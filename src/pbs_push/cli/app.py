@@ -21,12 +21,14 @@ from pbs_push.version import VERSION
 
 _COMMANDS: Final = {
     "push": ("pbs_push.cli.push_command", "Push a datastore to a remote Proxmox Backup Server."),
+    "plan": ("pbs_push.cli.push_command:plan", "Say what a push would do, and how much it sends."),
     "list": ("pbs_push.cli.list_command", "Show what a source datastore holds."),
     "job": ("pbs_push.cli.job_commands", "List and run the push jobs of this host."),
     "serve": ("pbs_push.cli.serve_command", "Serve a directory as a target, for tests."),
     "bench": ("pbs_push.cli.bench", "Measure this machine, a datastore and a target."),
 }
-"""By name: the module, whose attribute ``command`` it is, and what it does in one line."""
+"""By name: the module, whose attribute ``command`` it is if no other is named, and what it does in
+one line."""
 
 OPEN_FILES: Final = 65_536
 """As many as 48 groups at once may need whose snapshots have hundreds of archives each."""
@@ -47,7 +49,8 @@ class LazyGroup(click.Group):
         """Import a command; None if there is none of this name."""
         if cmd_name not in self._lazy:
             return None
-        found = import_module(self._lazy[cmd_name][0]).command
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        found = getattr(import_module(module), attribute or "command")
         return found if isinstance(found, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -4,7 +4,8 @@ See protocol/rest.md, "Auth-ids and repositories".
 
 In this order: ``PBS_PASSWORD`` (the secret), ``PBS_PASSWORD_FD`` (an open file descriptor),
 ``PBS_PASSWORD_FILE`` (a file), ``PBS_PASSWORD_CMD`` (a command, split like a shell's words but run
-without one). Of each the first line counts. If none is set, a terminal is asked. The password of an
+without one). Of each the first line counts. If none is set, a credential of systemd's is taken, and
+without that a terminal is asked. The password of an
 encryption key file comes in the same ways from ``PBS_ENCRYPTION_PASSWORD``.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from pbs_push.cli.environment import credential
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId
 from pbs_push.remote.auth import Secret
@@ -35,6 +37,8 @@ def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -
     secret = _from_environment(PASSWORD_VARIABLE, f"the secret for {auth_id}", environment)
     if secret is not None:
         return secret
+    if (loaded := credential("password", environment)) is not None:
+        return _secret(loaded, "credential 'password'", f"the secret for {auth_id}")
     what = "secret of token" if auth_id.is_token else "password of"
     return _asked_for(f"{what} {auth_id}", PASSWORD_VARIABLE)
 
@@ -46,7 +50,11 @@ def find_key_password(key_file: Path, environment: Mapping[str, str] | None = No
     """
     what = f"password of encryption key {key_file}"
     secret = _from_environment(KEY_PASSWORD_VARIABLE, f"the {what}", environment)
-    return _asked_for(what, KEY_PASSWORD_VARIABLE) if secret is None else secret
+    if secret is not None:
+        return secret
+    if (loaded := credential("encryption-password", environment)) is not None:
+        return _secret(loaded, "credential 'encryption-password'", f"the {what}")
+    return _asked_for(what, KEY_PASSWORD_VARIABLE)
 
 
 def _from_environment(
@@ -57,11 +65,14 @@ def _from_environment(
     for suffix, read in _READERS.items():
         name = variable + suffix
         if name in environment:
-            secret = _first_line(read(name, environment[name]))
-            if not secret:
-                raise ConfigError(f"{name}: {what} is empty")
-            return Secret(secret)
+            return _secret(_first_line(read(name, environment[name])), name, what)
     return None
+
+
+def _secret(text: str, where: str, what: str) -> Secret:
+    if not text:
+        raise ConfigError(f"{where}: {what} is empty")
+    return Secret(text)
 
 
 def _first_line(text: str) -> str:

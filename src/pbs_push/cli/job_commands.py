@@ -53,19 +53,10 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
 @config_dir
 @job_options
 @output_options
-def run_job(
-    *,
-    job_id: str,
-    config_dir: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **more: Any,
-) -> int:
+def run_job(*, job_id: str, config_dir: Path | None, **more: Any) -> int:
     """Run a job; the exit status is returned."""
     with loading(rest=True):
         from pbs_push.cli.jobs import run  # noqa: PLC0415
 
-    output = make_output(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    output = make_output(more)
     return run(job_id, config_dir, more, output)

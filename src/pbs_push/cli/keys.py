@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbs_push.cli.credentials import find_key_password
@@ -10,10 +12,13 @@ from pbs_push.formats.keys import CryptKey, load_key_file
 from pbs_push.names import format_fingerprint
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pbs_push.access.host import HostConfig
     from pbs_push.access.rights import Access
+
+
+def _default_key_file() -> Path:
+    home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
+    return Path(home) / "proxmox-backup" / "encryption-key.json"
 
 
 def configured_key(name: str, host: HostConfig, access: Access) -> CryptKey:
@@ -36,6 +41,8 @@ def configured_key(name: str, host: HostConfig, access: Access) -> CryptKey:
 def key_of_file(path: Path) -> CryptKey:
     """The key in a key file of PBS's client; a password is asked for if it needs one.
 
-    Raises KeyFileError, ConfigError.
+    ``default`` is the one that PBS's client takes by itself. Raises KeyFileError, ConfigError.
     """
+    if str(path) == "default":
+        path = _default_key_file()
     return load_key_file(path, lambda: find_key_password(path).get_secret_value().encode())

@@ -84,28 +84,55 @@ def require_needed(values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is shown: the plan alone, results as one JSON document, fewer or more lines."""
+    """What is shown: the plan alone, results as one JSON document, fewer or more lines.
+
+    ``pretty``: the document is indented. ``rate``: bytes a second for which a plan tells the time;
+    ``measure``: find that out.
+    """
 
     dry_run: bool = False
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    pretty: bool = True
+    rate: float | None = None
+    measure: bool = False
 
 
 def output_options(command: F) -> F:
-    """``--dry-run``, ``--json``, ``--quiet`` and ``--verbose``; ``make_output`` takes them."""
+    """``--dry-run`` and those of ``plan_output_options``; ``make_output`` takes them."""
+    dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+    return dry_run(plan_output_options(command))
+
+
+def plan_output_options(command: F) -> F:
+    """``--json``, ``--output-format``, ``--quiet`` and ``--verbose``."""
     for option in (
         click.option("--verbose", "-v", is_flag=True, help="Tell more."),
         click.option("--quiet", "-q", is_flag=True, help="Only tell errors and warnings."),
+        click.option(
+            "--output-format",
+            type=click.Choice(("text", "json", "json-pretty")),
+            help="As PBS's own commands have it; --json is json-pretty.",
+        ),
         json_flag,
-        click.option("--dry-run", is_flag=True, help="Only say what would be done."),
     ):
         command = option(command)
     return command
 
 
-def make_output(*, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> Output:
-    """What the options of ``output_options`` say. Raises UsageError."""
+def make_output(values: dict[str, Any]) -> Output:
+    """Take what belongs to ``output_options`` out of a command's ``values``. Raises UsageError."""
+    dry_run, as_json = values.pop("dry_run"), values.pop("as_json")
+    quiet, verbose = values.pop("quiet"), values.pop("verbose")
+    form = values.pop("output_format")
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose contradict each other")
-    return Output(dry_run, as_json, quiet, verbose)
+    if as_json and form == "text":
+        raise click.UsageError("--json and --output-format text contradict each other")
+    is_json = as_json or form in ("json", "json-pretty")
+    pretty = form != "json" or as_json
+    rate, measure = values.pop("rate", None), values.pop("measure", False)
+    if rate is not None and measure:
+        raise click.UsageError("give either --rate or --measure, not both")
+    return Output(dry_run, is_json, quiet, verbose, pretty, rate, measure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,12 +11,14 @@ import click
 
 from pbs_push.access.host import HostConfig
 from pbs_push.access.rights import Access
+from pbs_push.cli import environment
 from pbs_push.cli.keys import configured_key, key_of_file
 from pbs_push.cli.options import Output, is_given, require_needed
 from pbs_push.cli.pushing import carry_out
 from pbs_push.cli.sources import find_source
 from pbs_push.cli.targets import TargetPlace, remote_target, repository_target
 from pbs_push.cli.work import Work
+from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import AuthId, Repository
 from pbs_push.push.document import Sides
@@ -40,6 +42,27 @@ class Arguments:
     keyfile: Path | None
     options: Mapping[str, Any]
     """Those of the table, by the names of PushOptions."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Arguments:
+        """Of what click has read of ``side_options.sides`` and of the table's options.
+
+        What the environment says of the target counts where the command line says nothing.
+        Raises UsageError for variables that cannot be understood.
+        """
+        own = {one.name for one in fields(cls)} - {"options"}
+        mine = {name: values[name] for name in own}
+        options = {name: value for name, value in values.items() if name not in own}
+        if mine["remote"] is None:
+            try:
+                mine["repository"] = mine["repository"] or environment.repository()
+                mine["fingerprint"] = mine["fingerprint"] or environment.fingerprint()
+                there = None if is_given("target_namespace") else environment.namespace()
+            except ConfigError as error:
+                raise click.UsageError(str(error)) from None
+            if there is not None:
+                options["target_namespace"] = there
+        return cls(**mine, options=options)
 
     def carry_out(self, output: Output) -> int:
         """Push; the exit status is returned. Raises UsageError, PbsPushError."""

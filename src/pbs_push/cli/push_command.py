@@ -1,90 +1,62 @@
-"""``pbs-push push``."""
+"""``pbs-push push``, and ``pbs-push plan``, which says what it would do."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from pbs_push.access.values import parse_size
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading
-from pbs_push.cli.options import config_dir, make_output, output_options, push_options
-from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY
-from pbs_push.names import ROOT, AuthId, Repository
+from pbs_push.cli.options import make_output, output_options, plan_output_options, push_options
+from pbs_push.cli.side_options import TARGET_HELP, sides
+from pbs_push.cli.values import Value
 
 
 @click.command(
     "push",
     epilog=help_text(),
-    help="""Push the datastore SOURCE, a directory or the name of a datastore of this host, to
-    REPOSITORY, written [[AUTH-ID@]HOST[:PORT]:]DATASTORE (default: PBS_REPOSITORY).
-
-    The password or token secret comes from PBS_PASSWORD, PBS_PASSWORD_FD, PBS_PASSWORD_FILE or
-    PBS_PASSWORD_CMD; a terminal is asked if none is set.""",
+    help=f"""Push the datastore SOURCE, a directory or the name of a datastore of this host, to
+    REPOSITORY. {TARGET_HELP}""",
 )
-@click.argument("source")
-@click.argument("repository", required=False, type=REPOSITORY, envvar="PBS_REPOSITORY")
-@click.option(
-    "--fingerprint",
-    type=FINGERPRINT,
-    envvar="PBS_FINGERPRINT",
-    help="SHA-256 of the target's certificate: trust that one alone.  [env: PBS_FINGERPRINT]",
-)
-@click.option("--remote", metavar="NAME", help="A remote of remote.cfg, instead of REPOSITORY.")
-@click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there.")
-@config_dir
-@click.option(
-    "--local-user",
-    type=AUTH_ID,
-    default=ROOT,
-    help="Whose rights on this host count.  [default: root@pam]",
-)
-@click.option(
-    "--encryption-key",
-    metavar="NAME",
-    help="Encrypt what is not, with this key of encryption-keys.cfg.",
-)
-@click.option(
-    "--keyfile",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Encrypt what is not, with the key in this file.",
-)
+@sides
 @push_options
 @output_options
-def command(
-    *,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    source: str,
-    repository: Repository | None,
-    fingerprint: bytes | None,
-    remote: str | None,
-    remote_store: str | None,
-    config_dir: Path | None,
-    local_user: AuthId,
-    encryption_key: str | None,
-    keyfile: Path | None,
-    **options: Any,
-) -> int:
+def command(**values: Any) -> int:
     """Push; the exit status is returned."""
+    return _carry_out(values)
+
+
+@click.command(
+    "plan",
+    epilog=help_text(),
+    help=f"""Say what pushing SOURCE to REPOSITORY would do, and how much it would send: the same as
+    `push --dry-run`. Nothing is changed anywhere. {TARGET_HELP}""",
+)
+@sides
+@push_options
+@click.option(
+    "--rate",
+    type=Value("size", parse_size),
+    metavar="SIZE",
+    help="Tell how long it takes at this rate, a second, such as bench measures.",
+)
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Tell how long it takes at the rate that the link has now: two seconds of uploads, which "
+    "the target drops.",
+)
+@plan_output_options
+def plan(**values: Any) -> int:
+    """Plan; the exit status is returned."""
+    return _carry_out({**values, "dry_run": True})
+
+
+def _carry_out(values: dict[str, Any]) -> int:
     with loading(rest=True):
         from pbs_push.cli.push_arguments import Arguments  # noqa: PLC0415
 
-    output = make_output(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
-    asked = Arguments(
-        source,
-        repository,
-        fingerprint,
-        remote,
-        remote_store,
-        config_dir,
-        local_user,
-        encryption_key,
-        keyfile,
-        options,
-    )
-    return asked.carry_out(output)
+    output = make_output(values)
+    return Arguments.of(values).carry_out(output)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
@@ -24,6 +27,10 @@ from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import Plan
 from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Report
 from pbs_push.units import counted
+
+_MEASURED_S: Final = 2.0
+_MEASURED_OVER: Final = 4
+"""Connections: as many as a long push has, or more, on most links."""
 
 
 def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
@@ -42,7 +49,7 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     except PbsPushError as error:
         report.error = failure = error
     if output.json:
-        print(safe_json(report.to_dict(), indent=2))
+        print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
     elif not output.quiet and report.did_anything:
         print("\n".join(summary_lines(report)))
     return _ended(report, report.exit_status, failure)
@@ -50,17 +57,35 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
 
 def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     plan, failure = Plan((), sides=asked), None
+    forecast = None
     try:
-        with _pushing(prepare(), output) as push:
+        work = prepare()
+        with _pushing(work, output) as push:
             plan = replace(plan, sides=push.report.sides)
             plan = run_interruptibly(push.plan, push.cancel)
+            forecast = run_interruptibly(partial(push.forecast, plan), push.cancel)
+            rate = _measured(work) if output.measure else output.rate
+            if rate is not None:
+                forecast = forecast.at(rate)
     except PbsPushError as error:
         plan, failure = replace(plan, error=error), error
     if output.json:
-        print(safe_json(plan.to_dict(), indent=2))
-    elif failure is None:
-        print("\n".join(plan_lines(plan)))
+        document = plan.to_dict() | (forecast.to_dict() if forecast is not None else {})
+        print(safe_json(document, indent=2 if output.pretty else None))
+    elif failure is None and forecast is not None:
+        quiet, verbose = output.quiet, output.verbose
+        print("\n".join(plan_lines(plan, forecast, quiet=quiet, verbose=verbose)))
     return _ended(plan.settled(), plan.exit_status, failure)
+
+
+def _measured(work: Work) -> float:
+    """Bytes a second that the link to the target carries now."""
+    from pbs_push.bench.link import LinkBench  # noqa: PLC0415  (for who asks for it)
+
+    cancelled = threading.Event()
+    namespace = work.options.target_namespace
+    link = LinkBench(work.target, namespace, _MEASURED_S, lambda _text: None, cancelled)
+    return run_interruptibly(partial(link.rate, _MEASURED_OVER), cancelled.set)
 
 
 @contextmanager

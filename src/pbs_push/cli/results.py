@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from pbs_push.cli.event_lines import snapshot_label
 from pbs_push.cli.lines import one_line
 from pbs_push.names import Namespace
+from pbs_push.push.forecast import Sending
 from pbs_push.push.outcome import Outcome, Result
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
 from pbs_push.push.report import Report
 from pbs_push.push.vanished import VanishedNamespace
 from pbs_push.units import counted, duration_text, rate_text, size_text
+
+if TYPE_CHECKING:
+    from pbs_push.push.events import Estimated
+    from pbs_push.push.forecast import Forecast
 
 
 def summary_lines(report: Report) -> Iterator[str]:
@@ -74,8 +80,26 @@ def _time(report: Report) -> str:
     return f"{duration_text(report.seconds)}, {rate_text(sent / report.seconds)}"
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
-    """A plan in full, a line each thing: what would be done, and to what."""
+def plan_lines(
+    plan: Plan, forecast: Forecast, *, quiet: bool = False, verbose: bool = False
+) -> Iterator[str]:
+    """A plan, a line each thing: what would be done, and to what, and how much it sends.
+
+    ``quiet``: only what somebody has to look at, and the sum. ``verbose``: sums of groups, too.
+    """
+    for line in _all_plan_lines(plan, forecast):
+        kind = line.split(" ", 1)[0]
+        if (kind == "sends" and not verbose) or (quiet and kind not in _TO_LOOK_AT):
+            continue
+        yield line
+    yield from _forecast_lines(forecast)
+    yield _plan_summary(plan)
+
+
+_TO_LOOK_AT: Final = ("warning", "look", "held", "refused")
+
+
+def _all_plan_lines(plan: Plan, forecast: Forecast) -> Iterator[str]:
     yield from (f"warning  {note}" for note in plan.notes)
     for item in plan.namespaces:
         yield from (f"warning  {one_line(note)}" for note in item.notes)
@@ -83,7 +107,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield from (f"create   target {namespace.label}" for namespace in item.create)
         yield from map(_settled_line, item.settled)
         for group in item.groups:
-            yield from _group_lines(group)
+            yield from _group_lines(group, forecast)
     verb = "remove  " if plan.no_removals is None else "(remove)"
     for item in plan.namespaces:
         yield from _vanished_lines(item, verb)
@@ -91,21 +115,51 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield _vanished_namespace_line(gone, verb)
     if plan.no_removals is not None:
         yield f"refused  nothing would be removed: {one_line(plan.no_removals)}"
-    yield _plan_summary(plan)
 
 
-def _group_lines(group: GroupPlan) -> Iterator[str]:
+def _group_lines(group: GroupPlan, forecast: Forecast) -> Iterator[str]:
     yield from (f"warning  {one_line(note)}" for note in group.notes)
     yield from (f"look at  {one_line(alert.text)}" for alert in group.alerts)
     yield from (f"held     {one_line(str(held))}" for held in group.held_back)
     yield from map(_settled_line, group.outcomes)
     for item in group.snapshots:
-        yield f"push     {snapshot_label(item, group.target_namespace)}"
+        label = snapshot_label(item, group.target_namespace)
+        yield f"push     {label}: {_estimate(forecast.estimates.get(item))}"
+    if len(group.snapshots) > 1:
+        yield f"sends    {group.label}: {_sending(forecast.of(group))}"
+    for checkpoint in group.checkpoints:
+        yield f"forget   target {_at(group.target_namespace)}{checkpoint.snapshot}: a checkpoint"
     if group.log_for is not None:
         yield f"add log  {group.name_of(str(group.log_for.snapshot))}"
     for change in group.changes:
         name = change.snapshot.snapshot if change.snapshot else group.source.group
         yield f"set      {group.name_of(str(name))}: {change.kind.value}"
+
+
+def _estimate(found: Estimated | None) -> str:
+    if found is None:
+        return "it cannot be read"
+    return _sending(Sending(found.chunks, found.plain_bytes, found.exact))
+
+
+def _sending(sending: Sending) -> str:
+    most = "" if sending.exact else "at most "
+    chunks = counted(sending.chunks, "chunk")
+    unknown = f"; {counted(sending.unknown, 'snapshot')} cannot be read" if sending.unknown else ""
+    return f"{most}{chunks}, {size_text(sending.size)} before compression{unknown}"
+
+
+def _forecast_lines(forecast: Forecast) -> Iterator[str]:
+    if not forecast.plan.to_push:
+        return
+    yield f"to send  {_sending(forecast.total)}"
+    trips = counted(forecast.round_trips, "round trip")
+    each = f"{forecast.round_trip_s * 1000:.1f} ms"
+    at_once = counted(forecast.parallel, "group")
+    yield f"waiting  {trips} of {each}, with {at_once} at once"
+    if forecast.seconds is not None and forecast.rate is not None:
+        took = duration_text(forecast.seconds)
+        yield f"time     {took} at {rate_text(forecast.rate)}, less where chunks are compressed"
 
 
 def _settled_line(outcome: Outcome) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pbs_push.names import Namespace
     from pbs_push.push.events import Listener
+    from pbs_push.push.forecast import Forecast
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
     from pbs_push.push.worker import GroupResult
 
@@ -76,6 +77,25 @@ class Push:
         problem of the report.
         """
         return Planner(self._run).plan()
+
+    def forecast(self, plan: Plan) -> Forecast:
+        """What carrying out ``plan`` costs, from the indexes at the source; nothing is changed.
+
+        Raises Cancelled.
+        """
+        from pbs_push.push.forecast import Forecast  # noqa: PLC0415  (as below)
+
+        run = self._run
+        groups = [group for item in plan.namespaces for group in item.groups if group.snapshots]
+        found = {}
+        if groups:
+            from pbs_push.push.estimate import all_estimates  # noqa: PLC0415
+
+            found = all_estimates(run.source, groups, run.check_cancelled)
+        round_trip_s = run.target.rest.round_trip_s
+        parallel = run.options.parallel or chosen_parallel(round_trip_s, len(groups))
+        rate = run.options.rate_out
+        return Forecast(plan, found, max(1, min(parallel, len(groups))), round_trip_s, rate)
 
     def run(self, plan: Plan | None = None) -> Report:
         """Carry out ``plan``, or one made now, and report.

@@ -1,0 +1,59 @@
+"""The parameters that name both sides of a push, and the key: of every command that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from pbs_push.cli.options import config_dir
+from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY
+from pbs_push.names import ROOT
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TARGET_HELP: Final = """REPOSITORY is written [[AUTH-ID@]HOST[:PORT]:]DATASTORE.
+    Default: PBS_REPOSITORY, or PBS_DATASTORE with PBS_SERVER, PBS_PORT and PBS_AUTH_ID.
+
+    The password or token secret comes from PBS_PASSWORD, PBS_PASSWORD_FD, PBS_PASSWORD_FILE or
+    PBS_PASSWORD_CMD; a terminal is asked if none is set."""
+
+
+def sides(command: F) -> F:
+    """SOURCE, REPOSITORY and what belongs to them, for ``push_arguments.Arguments``."""
+    for option in reversed(_SIDES):
+        command = option(command)
+    return command
+
+
+_SIDES: Final = (
+    click.argument("source"),
+    click.argument("repository", required=False, type=REPOSITORY),
+    click.option(
+        "--fingerprint",
+        type=FINGERPRINT,
+        help="SHA-256 of the target's certificate: trust that one alone.  [env: PBS_FINGERPRINT]",
+    ),
+    click.option("--remote", metavar="NAME", help="A remote of remote.cfg, instead of REPOSITORY."),
+    click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there."),
+    config_dir,
+    click.option(
+        "--local-user",
+        type=AUTH_ID,
+        default=ROOT,
+        help="Whose rights on this host count.  [default: root@pam]",
+    ),
+    click.option(
+        "--encryption-key",
+        metavar="NAME",
+        help="Encrypt what is not, with this key of encryption-keys.cfg.",
+    ),
+    click.option(
+        "--keyfile",
+        metavar="FILE|default",
+        type=click.Path(path_type=Path),
+        help="Encrypt what is not, with the key in this file, or the default one of PBS's client.",
+    ),
+)
