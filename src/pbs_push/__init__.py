@@ -69,6 +69,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "NamespaceCreated",
         "Note",
         "Planned",
+        "Removal",
         "Retrying",
         "SnapshotEnded",
         "SnapshotProgress",

@@ -51,6 +51,7 @@ from pbs_push.push.events import Listener as Listener
 from pbs_push.push.events import NamespaceCreated as NamespaceCreated
 from pbs_push.push.events import Note as Note
 from pbs_push.push.events import Planned as Planned
+from pbs_push.push.events import Removal as Removal
 from pbs_push.push.events import Retrying as Retrying
 from pbs_push.push.events import SnapshotEnded as SnapshotEnded
 from pbs_push.push.events import SnapshotProgress as SnapshotProgress

@@ -11,7 +11,17 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from pbs_push import Datastore, Event, Note, Push, PushOptions, Report, SnapshotEnded, Target
+from pbs_push import (
+    Datastore,
+    Event,
+    Note,
+    Push,
+    PushOptions,
+    Removal,
+    Report,
+    SnapshotEnded,
+    Target,
+)
 from pbs_push.access.acl import Acl
 from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.access.rights import Access
@@ -206,7 +216,9 @@ class Pushed:
 
     @property
     def notes(self) -> list[str]:
-        return [event.text for event in self.events if isinstance(event, Note)]
+        notes = [event.text for event in self.events if isinstance(event, Note)]
+        gone = [event for event in self.events if isinstance(event, Removal)]
+        return notes + [f"{event.name}: removed, {event.why}" for event in gone]
 
     def told(self, text: str) -> int:
         """How many lines for people hold this text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import resource
 import sys
@@ -14,7 +15,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
-from pbs_push.cli.lines import PROGRAM, drop_output, error_line, say
+from pbs_push.cli.lines import PROGRAM, drop_output, error_line, one_line, safe_json, say
 from pbs_push.cli.loading import begin
 from pbs_push.errors import Cancelled, PbsPushError, os_reason
 from pbs_push.version import VERSION
@@ -103,8 +104,33 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except (click.ClickException, PbsPushError, OSError) as error:
         message, status = _explained(error)
+        if isinstance(error, click.ClickException) and _wants_json(arguments):
+            print(safe_json(_document(message, status), indent=2))
         say(error_line(message))
     return status if isinstance(status, int) else EXIT_OK
+
+
+def _wants_json(arguments: Sequence[str] | None) -> bool:
+    """Whether a command line that cannot be understood asks for a JSON document all the same."""
+    words = sys.argv[1:] if arguments is None else arguments
+    pairs = itertools.pairwise(words)
+    return "--json" in words or any(
+        one == "--output-format" and other.startswith("json") for one, other in pairs
+    )
+
+
+def _document(message: str, status: int) -> dict[str, object]:
+    """What a command says on stdout that did not begin."""
+    from pbs_push.push.document import head  # noqa: PLC0415  (for this alone)
+
+    return head("error", None, status, None) | {
+        "error": {
+            "kind": "UsageError",
+            "message": one_line(message),
+            "exit-status": status,
+            "retryable": False,
+        }
+    }
 
 
 def _explained(error: click.ClickException | PbsPushError | OSError) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from pbs_push.push.events import (
     NamespaceCreated,
     Note,
     Planned,
+    Removal,
     Retrying,
     SnapshotEnded,
     SnapshotStarted,
@@ -69,6 +70,8 @@ def describe(event: Event, seconds: float = 0.0) -> Line | None:
         case Checkpointed(snapshot=item, left_bytes=left):
             text = f"{item.snapshot}: a checkpoint is made; {size_text(left)} left to send"
             line = Line(Importance.LOG, text)
+        case Removal():
+            line = Line(Importance.INFO, _removal(event))
         case Retrying():
             line = _retrying(event)
     return line
@@ -85,6 +88,13 @@ def _note(note: Note) -> Line:
     if note.level == "warning":
         return Line(Importance.ALERT, warning_line(note.text))
     return Line(Importance.INFO, one_line(note.text))
+
+
+def _removal(event: Removal) -> str:
+    if event.kind == "namespace":
+        return one_line(f"target {event.namespace.label}: removed, {event.why}")
+    there = "" if event.namespace.is_root else f" in {event.namespace.label}"
+    return one_line(f"target {event.name}{there}: removed, {event.why}")
 
 
 def _retrying(event: Retrying) -> Line:

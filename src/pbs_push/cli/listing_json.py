@@ -1,7 +1,7 @@
 """The listing of a source datastore for programs: one JSON text, written as it is read.
 
-The names are PBS's own. At the top ``datastore`` and ``namespaces``; a namespace has ``ns`` and
-``groups``.
+The names are PBS's own. At the top ``format``, ``format-version``, ``datastore`` and
+``namespaces``; a namespace has ``ns`` and ``groups``.
 
 A group: ``group``, ``owner`` (null: unreadable, PBS hides the group), ``backup-count``,
 ``last-backup`` (of the finished ones, if any), ``comment`` (first line of the notes, with its
@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pbs_push.cli.lines import safe_json
 from pbs_push.formats.strict_json import JsonValue
 from pbs_push.names import format_fingerprint
+from pbs_push.push.document import FORMAT_VERSION
 from pbs_push.source.datastore import Datastore
 from pbs_push.source.listing import (
     DEFAULT_OPTIONS,
@@ -46,7 +47,8 @@ def json_text(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) -
 
     Raises SourceError where namespaces or groups cannot be listed.
     """
-    yield f'{{"datastore": {safe_json(datastore.name)}, "namespaces": ['
+    head = {"format": "pbs-push-list", "format-version": FORMAT_VERSION}
+    yield f'{safe_json(head)[:-1]}, "datastore": {safe_json(datastore.name)}, "namespaces": ['
     for number, namespace in enumerate(datastore.namespaces(options.anchor, options.max_depth)):
         yield f'{"," if number else ""}\n {{"ns": {safe_json(str(namespace))}, "groups": ['
         groups = list_groups(datastore, namespace, read_indexes=options.read_indexes)

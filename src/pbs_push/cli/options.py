@@ -87,7 +87,7 @@ class Output:
     """What is shown: the plan alone, results as one JSON document, fewer or more lines.
 
     ``pretty``: the document is indented. ``rate``: bytes a second for which a plan tells the time;
-    ``measure``: find that out.
+    ``measure``: find that out. ``log_json``: events are lines of JSON.
     """
 
     dry_run: bool = False
@@ -97,12 +97,22 @@ class Output:
     pretty: bool = True
     rate: float | None = None
     measure: bool = False
+    log_json: bool = False
 
 
 def output_options(command: F) -> F:
     """``--dry-run`` and those of ``plan_output_options``; ``make_output`` takes them."""
-    dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-    return dry_run(plan_output_options(command))
+    command = plan_output_options(command)
+    for option in (
+        click.option(
+            "--log-json",
+            is_flag=True,
+            help="Tell progress, warnings and errors on stderr as JSON, an event a line.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Only say what would be done."),
+    ):
+        command = option(command)
+    return command
 
 
 def plan_output_options(command: F) -> F:
@@ -135,4 +145,7 @@ def make_output(values: dict[str, Any]) -> Output:
     rate, measure = values.pop("rate", None), values.pop("measure", False)
     if rate is not None and measure:
         raise click.UsageError("give either --rate or --measure, not both")
-    return Output(dry_run, is_json, quiet, verbose, pretty, rate, measure)
+    log_json = values.pop("log_json", False)
+    if log_json and (quiet or verbose):
+        raise click.UsageError("--log-json has all events: --quiet and --verbose have no effect")
+    return Output(dry_run, is_json, quiet, verbose, pretty, rate, measure, log_json)

@@ -21,7 +21,7 @@ from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.cli.work import Work
 from pbs_push.errors import PbsPushError
-from pbs_push.push.document import Sides
+from pbs_push.push.document import Json, Sides
 from pbs_push.push.engine import Push
 from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import Plan
@@ -50,9 +50,21 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
         report.error = failure = error
     if output.json:
         print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
-    elif not output.quiet and report.did_anything:
+    elif not output.quiet and not output.log_json and report.did_anything:
         print("\n".join(summary_lines(report)))
+    if output.log_json:
+        from pbs_push.cli.event_json import line  # noqa: PLC0415
+
+        say(line("summary", summed(report)))
+        return report.exit_status
     return _ended(report, report.exit_status, failure)
+
+
+def summed(report: Report) -> Json:
+    """A report without what became of each snapshot, which was told before."""
+    document = report.to_dict()
+    del document["outcomes"]
+    return document
 
 
 def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
@@ -130,7 +142,11 @@ def _reasons(skips: Mapping[Skip, int]) -> str:
 
 
 def _progress(output: Output) -> Progress:
-    """A display on a terminal, else lines; both on stderr."""
+    """A display on a terminal, else lines, of JSON if asked for; all on stderr."""
+    if output.log_json:
+        from pbs_push.cli.event_json import JsonProgress  # noqa: PLC0415
+
+        return JsonProgress()
     if output.quiet:
         return LineProgress(Importance.ALERT)
     if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":

@@ -6,11 +6,13 @@ Keys are written as PBS writes them. A change that could break a reader raises `
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace, Repository
+from pbs_push.version import VERSION
 
 FORMAT_VERSION: Final = 1
 
@@ -40,11 +42,35 @@ class Sides:
         }
 
 
-def head(kind: str, sides: Sides | None, exit_status: int, error: PbsPushError | None) -> Json:
-    """How a document begins."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when to when something ran, in epoch seconds."""
+
+    began: float
+    ended: float
+
+    @classmethod
+    def now(cls) -> Span:
+        """Of what took no time."""
+        moment = time.time()
+        return cls(moment, moment)
+
+
+def head(
+    kind: str,
+    sides: Sides | None,
+    exit_status: int,
+    error: PbsPushError | None,
+    span: Span | None = None,
+) -> Json:
+    """How a document begins; without a ``span`` it is of now."""
+    span = Span.now() if span is None else span
     return {
         "format": f"pbs-push-{kind}",
         "format-version": FORMAT_VERSION,
+        "program": f"pbs-push {VERSION}",
+        "began": round(span.began, 3),
+        "ended": round(span.ended, 3),
         "exit-status": exit_status,
         "error": None if error is None else error.to_dict(),
         **({"source": None, "target": None} if sides is None else sides.to_dict()),

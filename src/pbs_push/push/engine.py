@@ -138,7 +138,8 @@ class Push:
         for note in plan.notes:
             run.note("warning", note)
         looked_at = sum(item.looked_at for item in namespaces)
-        run.notify(Planned(looked_at, sum(len(group.snapshots) for group in groups)))
+        run.report.remains = sum(len(group.snapshots) for group in groups)
+        run.notify(Planned(looked_at, run.report.remains))
         busy = [group for group in groups if group.has_work]
         failed = self._run_groups(busy, removing=plan.no_removals is None)
         if plan.no_removals is not None:

@@ -71,6 +71,17 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """The target has removed something: a ``snapshot``, a ``group`` or a ``namespace``, by its name
+    there; ``why`` it went."""
+
+    kind: Literal["snapshot", "group", "namespace"]
+    namespace: Namespace
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retrying:
     """What failed is tried again in so many seconds, for the ``number``-th time."""
 
@@ -108,6 +119,7 @@ Event = (
     | SnapshotProgress
     | SnapshotEnded
     | Note
+    | Removal
     | Retrying
     | Checkpointed
     | Estimated

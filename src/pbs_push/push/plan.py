@@ -248,6 +248,7 @@ class Plan:
         settled = self.settled()
         return {
             **head("plan", self.sides, settled.status_with(self.to_push), self.error),
+            "remains": self.to_push,
             "to-push": self.to_push,
             "to-remove": self.removals,
             "removals-refused": self.no_removals,

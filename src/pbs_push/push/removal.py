@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import BusyError, Cancelled, PbsPushError, SnapshotVanished, StatusError
+from pbs_push.push.events import Removal
 from pbs_push.push.outcome import HeldBack
 from pbs_push.push.patience import Patience
 from pbs_push.push.vanished import VanishedGroup, is_gone, why_to_keep
@@ -28,6 +29,7 @@ R = TypeVar("R")
 
 _AT_ONCE: Final = 8
 """Groups that are removed at once, unless ``parallel`` says fewer."""
+_VANISHED: Final = "it vanished from the source"
 _GREW: Final = "a backup came into it since the push began"
 
 
@@ -86,7 +88,7 @@ class Remover:
         again = {item.snapshot.backup_time for item in here}
         for item in plan.vanished:
             if item.snapshot.backup_time not in again:
-                self._snapshot(plan.target_namespace, item, "it vanished from the source")
+                self._snapshot(plan.target_namespace, item, _VANISHED)
 
     def _hold_back(self, plan: GroupPlan, why: str) -> None:
         what = f"what vanished from target {plan.target_label}"
@@ -167,7 +169,7 @@ class Remover:
                 self._on_problem(f"removing {where}", error)
             return
         self._report.count_removed(namespaces=1)
-        self._info(f"{where}: removed, it vanished from the source")
+        self._run.notify(Removal("namespace", item.namespace, str(item.namespace), _VANISHED))
 
     def _group_of_vanished(self, namespace: Namespace, item: GroupItem) -> int | None:
         """Remove a group of a vanished namespace; how many snapshots stay, protected or in use.
@@ -211,7 +213,7 @@ class Remover:
             self._snapshot_stays(namespace, item, where, error)
         else:
             self._report.count_removed(snapshots=1)
-            self._info(f"{where}: removed, {why}")
+            self._run.notify(Removal("snapshot", namespace, str(item.snapshot), why))
 
     def _snapshot_stays(
         self, namespace: Namespace, item: VanishedSnapshot, where: str, error: PbsPushError
@@ -291,7 +293,7 @@ class Remover:
             self._report.count_kept(groups=1)
             self._info(f"{where}: vanished, but stays: {protected} snapshots are protected")
         else:
-            self._info(f"{where}: removed, it vanished from the source")
+            self._run.notify(Removal("group", namespace, str(item.group), _VANISHED))
         return protected
 
     def _group_stays(

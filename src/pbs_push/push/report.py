@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import Final
 
 from pbs_push.errors import PbsPushError, drop_frames
 from pbs_push.names import Namespace
-from pbs_push.push.document import Json, Sides, head, key_of
+from pbs_push.push.document import Json, Sides, Span, head, key_of
 from pbs_push.push.outcome import (
     Alert,
     HeldBack,
@@ -49,7 +50,7 @@ class Report:
     ``outcomes`` holds all but what was already there, which is only counted: a datastore may hold
     hundreds of thousands of such snapshots. Errors are kept without their tracebacks. ``sides`` say
     what is pushed where, ``error`` is one that ended all of it. ``retries`` counts tries that
-    failed and were made again.
+    failed and were made again, ``remains`` snapshots that were to be pushed and were not.
     """
 
     def __init__(self, sides: Sides | None = None) -> None:
@@ -70,6 +71,8 @@ class Report:
         self.metadata_updates = 0
         self.retries = 0
         self.seconds = 0.0
+        self.remains = 0
+        self._began = time.time()
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
@@ -80,6 +83,8 @@ class Report:
             if outcome.skip is not None:
                 self.skips[outcome.skip] += outcome.count
             self.stats += outcome.stats
+            if outcome.result is not Result.FAILED and outcome.skip is not Skip.NOT_TRIED:
+                self.remains = max(0, self.remains - outcome.count)
             if outcome.result is not Result.ALREADY_THERE:
                 self.outcomes.append(outcome)
 
@@ -130,7 +135,14 @@ class Report:
         """Take back that a snapshot was already there; this is what became of it."""
         with self._lock:
             self.counts[Result.ALREADY_THERE] -= outcome.count
+            if self.remains:
+                self.remains += outcome.count  # it was none of those to be pushed
         self.add(outcome)
+
+    @property
+    def span(self) -> Span:
+        """From when to when it ran."""
+        return Span(self._began, self._began + self.seconds if self.seconds else time.time())
 
     @property
     def did_anything(self) -> bool:
@@ -150,7 +162,8 @@ class Report:
     def to_dict(self) -> Json:
         """The document that ``pbs-push push --json`` prints (docs/json.md)."""
         return {
-            **head("report", self.sides, self.exit_status, self.error),
+            **head("report", self.sides, self.exit_status, self.error, self.span),
+            "remains": self.remains,
             "seconds": round(self.seconds, 3),
             "retries": self.retries,
             "groups": self.groups,
