@@ -25,6 +25,7 @@ from pbs_push import (
 from pbs_push.access.acl import Acl
 from pbs_push.access.filters import GroupFilter, GroupFilters
 from pbs_push.access.rights import Access
+from pbs_push.cli.event_lines import describe
 from pbs_push.demo.pieces import Piece, SampleBytes
 from pbs_push.demo.store_writer import SampleSnapshot, StoreWriter
 from pbs_push.demo.verify import verify_target
@@ -216,9 +217,8 @@ class Pushed:
 
     @property
     def notes(self) -> list[str]:
-        notes = [event.text for event in self.events if isinstance(event, Note)]
-        gone = [event for event in self.events if isinstance(event, Removal)]
-        return notes + [f"{event.name}: removed, {event.why}" for event in gone]
+        lines = [describe(event) for event in self.events if isinstance(event, Note | Removal)]
+        return [line.text for line in lines if line is not None]
 
     def told(self, text: str) -> int:
         """How many lines for people hold this text."""
