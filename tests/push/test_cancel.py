@@ -11,7 +11,7 @@ from pbs_push import Push, PushOptions, Result, SnapshotProgress, SnapshotStarte
 from pbs_push.demo.pieces import Piece
 from pbs_push.errors import Cancelled, ConfigError
 from pbs_push.names import Namespace
-from pbs_push.push.events import Event, Note
+from pbs_push.push.events import Event, Note, Removal
 
 from .world import ME, SECRET, STORE, World
 
@@ -95,10 +95,11 @@ def test_cancelling_stops_before_the_next_step(world: World, what: str) -> None:
         else:
             world.source.add(f"vm/{number}", 0, unprotected={"notes": "new"}, protected=True)
             world.there.add(f"vm/{number}", 0)
-    done: list[Note] = []
+    done: list[Event] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, Note) and ("removed" in event.text or "set at" in event.text):
+        is_note = isinstance(event, Note) and "set at" in event.text
+        if is_note or isinstance(event, Removal):
             done.append(event)
             push.cancel()
 
