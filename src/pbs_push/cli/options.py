@@ -41,6 +41,13 @@ def job_options(command: F) -> F:
     return _with_options(command, lambda option: option.job is None)
 
 
+def which_options(command: F) -> F:
+    """Those that say which groups are meant."""
+    names = ("source_namespace", "target_namespace", "max_depth", "group_filters")
+    flags = {OPTIONS[name].flag for name in names}
+    return _with_options(command, lambda option: option.flag in flags)
+
+
 def _with_options(command: F, wanted: Callable[[Option], bool]) -> F:
     for one in reversed(fields(PushOptions)):
         option = OPTIONS[one.name]

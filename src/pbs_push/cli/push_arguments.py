@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -38,10 +38,10 @@ class Arguments:
     remote_store: str | None
     config_dir: Path | None
     local_user: AuthId
-    encryption_key: str | None
-    keyfile: Path | None
     options: Mapping[str, Any]
     """Those of the table, by the names of PushOptions."""
+    encryption_key: str | None = None
+    keyfile: Path | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Arguments:
@@ -50,7 +50,7 @@ class Arguments:
         What the environment says of the target counts where the command line says nothing.
         Raises UsageError for variables that cannot be understood.
         """
-        own = {one.name for one in fields(cls)} - {"options"}
+        own = ({one.name for one in fields(cls)} - {"options"}) & set(values)
         mine = {name: values[name] for name in own}
         options = {name: value for name, value in values.items() if name not in own}
         if mine["remote"] is None:
@@ -67,7 +67,13 @@ class Arguments:
     def carry_out(self, output: Output) -> int:
         """Push; the exit status is returned. Raises UsageError, PbsPushError."""
         self._check()
-        return carry_out(self._sides, self._prepare, output)
+        return carry_out(self.sides, self._prepare, output)
+
+    @property
+    def prepared(self) -> Callable[[], Work]:
+        """What opens both sides, as soon as it is called. Raises UsageError."""
+        self._check()
+        return self._prepare
 
     def _check(self) -> None:
         """Raise UsageError for options that contradict each other or would have no effect."""
@@ -87,7 +93,7 @@ class Arguments:
         require_needed(self.options)
 
     @property
-    def _sides(self) -> Sides:
+    def sides(self) -> Sides:
         """What is pushed where, as far as the command line tells."""
         repository = self.repository if self.remote is None else None
         here, there = self.options["source_namespace"], self.options["target_namespace"]

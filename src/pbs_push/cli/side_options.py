@@ -23,6 +23,13 @@ TARGET_HELP: Final = """REPOSITORY is written [[AUTH-ID@]HOST[:PORT]:]DATASTORE.
 
 def sides(command: F) -> F:
     """SOURCE, REPOSITORY and what belongs to them, for ``push_arguments.Arguments``."""
+    for option in reversed(_KEYS):
+        command = option(command)
+    return target_sides(command)
+
+
+def target_sides(command: F) -> F:
+    """The same for a command that has no use for a key."""
     for option in reversed(_SIDES):
         command = option(command)
     return command
@@ -45,6 +52,9 @@ _SIDES: Final = (
         default=ROOT,
         help="Whose rights on this host count.  [default: root@pam]",
     ),
+)
+
+_KEYS: Final = (
     click.option(
         "--encryption-key",
         metavar="NAME",
