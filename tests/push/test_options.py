@@ -35,6 +35,7 @@ WRONG: dict[str, list[object]] = {
     "lock_wait_s": [-1, "1m", None],
     "retries": [-1, 1.5, "many"],
     "retry_for_s": [-1, "30m", None],
+    "max_duration_s": [-1, "6h"],
     "estimate": [1],
     "checkpoint": [None, 16, "90", "4 chunks"],
     "congestion_control": [1, "nosuch", "x" * 40],

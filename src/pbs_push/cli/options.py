@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from pbs_push.cli.finishing import Finishing, finish_options, make_finishing
 from pbs_push.cli.values import Value
 from pbs_push.push.options import OPTIONS, Option, PushOptions
 
@@ -94,7 +95,8 @@ class Output:
     """What is shown: the plan alone, results as one JSON document, fewer or more lines.
 
     ``pretty``: the document is indented. ``rate``: bytes a second for which a plan tells the time;
-    ``measure``: find that out. ``log_json``: events are lines of JSON.
+    ``measure``: find that out. ``log_json``: events are lines of JSON. ``finishing``: whom to tell
+    how it ended.
     """
 
     dry_run: bool = False
@@ -105,11 +107,12 @@ class Output:
     rate: float | None = None
     measure: bool = False
     log_json: bool = False
+    finishing: Finishing = field(default_factory=Finishing)
 
 
 def output_options(command: F) -> F:
     """``--dry-run`` and those of ``plan_output_options``; ``make_output`` takes them."""
-    command = plan_output_options(command)
+    command = finish_options(plan_output_options(command))
     for option in (
         click.option(
             "--log-json",
@@ -155,4 +158,5 @@ def make_output(values: dict[str, Any]) -> Output:
     log_json = values.pop("log_json", False)
     if log_json and (quiet or verbose):
         raise click.UsageError("--log-json has all events: --quiet and --verbose have no effect")
-    return Output(dry_run, is_json, quiet, verbose, pretty, rate, measure, log_json)
+    finishing = make_finishing(values) if "metrics_file" in values else Finishing()
+    return Output(dry_run, is_json, quiet, verbose, pretty, rate, measure, log_json, finishing)

@@ -234,7 +234,7 @@ class PushState:
         key = (outcome.namespace, Snapshot(outcome.group, outcome.oldest))
         item = self._active.pop(key, None)
         if item is None:
-            if outcome.skip is Skip.NOT_TRIED:
+            if outcome.skip in (Skip.NOT_TRIED, Skip.OUT_OF_TIME):
                 self._work.drop(outcome)
             return 0.0  # settled by the plan, or never begun
         self._ended += 1

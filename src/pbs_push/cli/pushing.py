@@ -48,6 +48,7 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
             run_interruptibly(push.run, push.cancel)
     except PbsPushError as error:
         report.error = failure = error
+    output.finishing.tell(report)
     if output.json:
         print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
     elif not output.quiet and not output.log_json and report.did_anything:
@@ -126,6 +127,8 @@ def _closing_line(report: Report, status: int) -> str | None:
 
 
 def _to_look_at(report: Report) -> Iterator[str]:
+    if late := report.skips[Skip.OUT_OF_TIME]:
+        yield f"{counted(late, 'snapshot')}: {Skip.OUT_OF_TIME.value} (--max-duration)"
     left_out = {skip: report.skips[skip] for skip in TO_MEND if report.skips[skip]}
     if left_out:
         yield f"not all can be pushed: {_reasons(left_out)}"

@@ -166,6 +166,13 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "TIME",
             parse_duration,
         ),
+        "max_duration_s": Option(
+            checks.optional(checks.number(0)),
+            "--max-duration",
+            "Begin no snapshot after so long: 6h.",
+            "TIME",
+            parse_duration,
+        ),
         "checkpoint": Option(
             checks.checkpoint,
             "--checkpoint",
@@ -256,7 +263,8 @@ class PushOptions:
     ``lock_wait_s``: for so many seconds a lock is waited for: of a group at the target, and the one
     that keeps the same push from running twice at once. ``retries``: how often a snapshot or a
     request is tried again after an error that may pass, such as a broken connection, unless nothing
-    has worked for ``retry_for_s`` seconds. ``checkpoint`` says when a long snapshot is committed in
+    has worked for ``retry_for_s`` seconds. No snapshot is begun after ``max_duration_s`` seconds.
+    ``checkpoint`` says when a long snapshot is committed in
     parts, from which a later push goes on: a ``CheckpointRule`` or its text, such as ``"4GiB"``.
     ``skip_damaged``: a snapshot that is
     damaged at the source, or that the protocol cannot carry, is left behind for good, and newer
@@ -286,6 +294,7 @@ class PushOptions:
     lock_wait_s: float = DEFAULT_LOCK_WAIT_S
     retries: int = DEFAULT_RETRIES
     retry_for_s: float = DEFAULT_RETRY_FOR_S
+    max_duration_s: float | None = None
     checkpoint: CheckpointRule = AUTO
     rate_out: int | None = None
     burst_out: int | None = None

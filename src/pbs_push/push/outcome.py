@@ -36,6 +36,7 @@ class Skip(enum.Enum):
     NO_RIGHT = "the local user may not read its group"
     UNSUPPORTED = "the target cannot take such a group or time"
     VANISHED = "gone since it was listed"
+    OUT_OF_TIME = "left for the next push, since the time for this one is over"
     CHECKPOINT = "a checkpoint of a push, and no backup"
     NOT_TRIED = "an older snapshot of its group failed"
 

@@ -40,6 +40,9 @@ source has removed what is older than its newest, and a source may have lost its
 LEFT_OUT: Final = (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.PARTLY_ENCRYPTED)
 """Reasons for which a group is not at the target: at most a copy of it under another name is."""
 
+_LEFT: Final = (Skip.NOT_TRIED, Skip.OUT_OF_TIME)
+"""Reasons that leave a snapshot to the next push."""
+
 _COULD_NOT: Final = (*TO_MEND, Skip.NO_RIGHT, Skip.UNSUPPORTED)
 """Reasons that no option asked for: where they are all there is, nothing could be pushed."""
 
@@ -83,7 +86,7 @@ class Report:
             if outcome.skip is not None:
                 self.skips[outcome.skip] += outcome.count
             self.stats += outcome.stats
-            if outcome.result is not Result.FAILED and outcome.skip is not Skip.NOT_TRIED:
+            if outcome.result is not Result.FAILED and outcome.skip not in _LEFT:
                 self.remains = max(0, self.remains - outcome.count)
             if outcome.result is not Result.ALREADY_THERE:
                 self.outcomes.append(outcome)
@@ -200,7 +203,7 @@ class Report:
         good += self.skips[Skip.NOT_NEWER]
         if self.failed:
             return EXIT_PARTIAL if good else self._worst_exit()
-        if self.alerts or self.held_back:
+        if self.alerts or self.held_back or self.skips[Skip.OUT_OF_TIME]:
             return EXIT_PARTIAL
         if good:
             return EXIT_PARTIAL if any(self.skips[skip] for skip in TO_MEND) else 0

@@ -75,6 +75,7 @@ class Run:
         self.checkpoint_rights: Final = CheckpointRights(self.api, options)
         self.sealers: Final = Sealers(len(os.sched_getaffinity(0)))
         """What computes under a key: one for each core, whatever the number of groups."""
+        self._began = time.monotonic()
         self._listener = listener
         self._listener_lock = threading.Lock()
         self._once_lock = threading.Lock()
@@ -152,6 +153,12 @@ class Run:
         self.pause(pause_s)
 
     # -- stopping --
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has gone on for as long as it may."""
+        limit = self.options.max_duration_s
+        return limit is not None and time.monotonic() - self._began > limit
 
     def check_cancelled(self) -> None:
         """Raise Cancelled if the caller asked to stop."""

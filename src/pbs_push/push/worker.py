@@ -84,6 +84,10 @@ class GroupWorker:
         try:
             for number, item in enumerate(self._plan.snapshots):
                 self._run.check_cancelled()
+                if self._run.is_over:
+                    self._leave(self._plan.snapshots[number:], Skip.OUT_OF_TIME)
+                    self._result.failed = True  # what vanished stays until all is there
+                    break
                 self._run.notify(SnapshotStarted(item, self._plan.target_namespace))
                 why_stop = self._push(item)
                 if why_stop is not None:

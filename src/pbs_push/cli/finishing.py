@@ -1,0 +1,184 @@
+"""What is done when a push has ended: metrics, a command, a webhook (docs/monitoring.md).
+
+Nothing of it changes the exit status: a report that cannot be delivered is a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import string
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from pbs_push.cli.lines import safe_json, say, warning_line
+from pbs_push.errors import ConfigError, PbsPushError, os_reason
+
+if TYPE_CHECKING:
+    from pbs_push.push.report import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WEBHOOK_VARIABLE: Final = "PBS_PUSH_WEBHOOK"
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """Whom to tell how a push ended. ``failures``: commands and webhooks only of those."""
+
+    metrics_file: Path | None = None
+    command: str | None = None
+    webhook: str | None = None
+    template: Path | None = None
+    failures: bool = False
+
+    def tell(self, report: Report) -> None:
+        """Tell them; what cannot be told is a warning."""
+        if self.metrics_file is not None:
+            from pbs_push.cli.metrics import write_metrics  # noqa: PLC0415  (for who asks for it)
+
+            _or_warn(lambda: write_metrics(self.metrics_file or Path(), report))
+        if self.failures and report.exit_status == 0:
+            return
+        if self.command is not None:
+            _or_warn(lambda: self._run(self.command or "", report))
+        if self.webhook is not None:
+            _or_warn(lambda: self._post(self.webhook or "", report))
+
+    def _run(self, command: str, report: Report) -> None:
+        words = shlex.split(command)
+        environment = {name: value for name, value in os.environ.items() if not _is_secret(name)}
+        environment["PBS_PUSH_EXIT_STATUS"] = str(report.exit_status)
+        text = safe_json(report.to_dict()).encode()
+        try:
+            done = subprocess.run(words, input=text, check=False, env=environment)
+        except OSError as error:
+            raise ConfigError(f"--on-finish: '{words[0]}': {os_reason(error)}") from None
+        if done.returncode:
+            raise ConfigError(f"--on-finish: '{words[0]}' ended with status {done.returncode}")
+
+    def _post(self, url: str, report: Report) -> None:
+        from pbs_push.remote.webhook import post  # noqa: PLC0415  (for who asks for it)
+
+        body = self._body(report)
+        kind = "application/json" if _is_json(body) else "text/plain; charset=utf-8"
+        post(url, body, kind)
+
+    def _body(self, report: Report) -> str:
+        """The report as JSON, or the template with its values filled in."""
+        if self.template is None:
+            return safe_json(report.to_dict())
+        try:
+            text = self.template.read_text(encoding="utf-8")
+            return string.Template(text).substitute(values_of(report))
+        except OSError as error:
+            raise ConfigError(f"--webhook-template {self.template}: {os_reason(error)}") from None
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"--webhook-template {self.template}: {error}") from None
+
+
+def values_of(report: Report) -> dict[str, str]:
+    """What a template may name; texts are such that they can stand between quotes in JSON."""
+    document = report.to_dict()
+    counts, sums = document["snapshots"], document["sums"]
+    sides = report.sides
+    error = "" if report.error is None else str(report.error)
+    values: dict[str, Any] = {
+        "result": "ok" if report.exit_status == 0 else "failed",
+        "exit_status": report.exit_status,
+        "source": "" if sides is None else sides.source,
+        "target": "" if sides is None or sides.target is None else sides.target,
+        "pushed": counts["pushed"],
+        "failed": report.failed,
+        "skipped": counts["skipped"],
+        "remains": report.remains,
+        "removed": report.removed.snapshots,
+        "sent_bytes": sums["sent-bytes"],
+        "reused_bytes": sums["reused-bytes"],
+        "seconds": document["seconds"],
+        "error": error,
+    }
+    return {name: json.dumps(str(value))[1:-1] for name, value in values.items()}
+
+
+def finish_options(command: F) -> F:
+    """The options; ``make_finishing`` takes them."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def make_finishing(values: dict[str, Any]) -> Finishing:
+    """Take what belongs to ``finish_options`` out of a command's ``values``. Raises UsageError."""
+    made = Finishing(
+        values.pop("metrics_file"),
+        values.pop("on_finish"),
+        values.pop("webhook"),
+        values.pop("webhook_template"),
+        values.pop("notify") == "failure",
+    )
+    if made.template is not None and made.webhook is None:
+        raise click.UsageError("--webhook-template has no effect without --webhook")
+    try:
+        empty = made.command is not None and not shlex.split(made.command)
+    except ValueError as error:
+        raise click.UsageError(f"--on-finish: {error}") from None
+    if empty:
+        raise click.UsageError("--on-finish: it names no command")
+    return made
+
+
+_PATH: Final = click.Path(path_type=Path, dir_okay=False)
+_OPTIONS: Final = (
+    click.option(
+        "--metrics-file",
+        metavar="FILE",
+        type=_PATH,
+        help="Write what became of it for Prometheus (node_exporter's textfile collector).",
+    ),
+    click.option(
+        "--on-finish",
+        metavar="COMMAND",
+        help="Run this when it has ended, with the report as JSON on its stdin.",
+    ),
+    click.option(
+        "--webhook",
+        metavar="URL",
+        envvar=WEBHOOK_VARIABLE,
+        help=f"Post the report there, as JSON.  [env: {WEBHOOK_VARIABLE}]",
+    ),
+    click.option(
+        "--webhook-template", metavar="FILE", type=_PATH, help="With --webhook: what is posted."
+    ),
+    click.option(
+        "--notify",
+        type=click.Choice(("always", "failure")),
+        default="always",
+        help="When --on-finish and --webhook are for.  [default: always]",
+    ),
+)
+
+
+def _or_warn(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except PbsPushError as error:
+        say(warning_line(str(error)))
+
+
+def _is_secret(name: str) -> bool:
+    return name.startswith(("PBS_PASSWORD", "PBS_ENCRYPTION_PASSWORD", WEBHOOK_VARIABLE))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,25 @@
+"""Posting a text somewhere else: how a push ended."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httpx
+
+from pbs_push.errors import ConfigError
+
+_TIMEOUT_S: Final = 60.0
+
+
+def post(url: str, body: str, content_type: str) -> None:
+    """Post ``body`` to ``url``. Raises ConfigError, which does not tell the URL: it may hold a
+    secret."""
+    host = ""
+    try:
+        host = httpx.URL(url).host
+        headers = {"content-type": content_type}
+        answer = httpx.post(url, content=body.encode(), headers=headers, timeout=_TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ConfigError(f"--webhook at '{host}': {type(error).__name__}") from None
+    if not answer.is_success:
+        raise ConfigError(f"--webhook at '{host}': it answered {answer.status_code}")
