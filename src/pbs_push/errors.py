@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,12 +146,24 @@ class SourceError(PbsPushError):
         return self.errno is not None and self.errno not in _LASTING
 
 
+Fault = Literal[
+    "missing", "unreadable", "format", "crc", "crypt-mode", "content", "length", "digest"
+]
+"""What is wrong with a chunk or a file.
+
+It is not there; an I/O error; not a blob, an index or a manifest at all; a CRC-32 or a csum does
+not match; it is encrypted where it should not be, or the reverse; what is in it cannot be decoded;
+that is of another length, or has another digest.
+"""
+
+
 class ChunkError(SourceError):
     """One chunk of the source is missing, corrupt, or cannot be read.
 
-    ``digest_hex`` names the chunk, ``path`` the file looked at, ``reason`` what is wrong with it;
-    ``archive`` an archive that needs it, where that is known. ``errno`` is the system's error where
-    the file could not be read, None for one that is missing or corrupt.
+    ``digest_hex`` names the chunk, ``path`` the file looked at, ``reason`` what is wrong with it,
+    ``fault`` the same in a word; ``archive`` an archive that needs it, where that is known.
+    ``errno`` is the system's error where the file could not be read, None for one that is missing
+    or corrupt.
     """
 
     def __init__(
@@ -160,6 +172,7 @@ class ChunkError(SourceError):
         path: str,
         reason: str,
         *,
+        fault: Fault = "format",
         archive: str | None = None,
         errno: int | None = None,
     ) -> None:
@@ -171,12 +184,18 @@ class ChunkError(SourceError):
         self.digest_hex = digest_hex
         self.path = path
         self.reason = reason
+        self.fault = fault
         self.archive = archive
 
     def needed_by(self, archive: str) -> ChunkError:
         """The same, naming an archive that needs the chunk."""
         return ChunkError(
-            self.digest_hex, self.path, self.reason, archive=archive, errno=self.errno
+            self.digest_hex,
+            self.path,
+            self.reason,
+            fault=self.fault,
+            archive=archive,
+            errno=self.errno,
         )
 
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from pbs_push._native.status import FIXED_CLASSES, REASONS, Status, native_error
 from pbs_push.errors import ChunkError, os_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pbs_push.errors import Fault
+
+_FAULTS: Final[Mapping[Status, Fault]] = {
+    Status.CRC: "crc",
+    Status.CRYPT: "crypt-mode",
+    Status.LENGTH: "length",
+    Status.SHRUNK: "unreadable",
+}
 
 
 def chunk_path(chunks_path: str, digest: bytes) -> str:
@@ -26,11 +39,13 @@ def chunk_error(code: int, digest: bytes, chunks_path: str, errno: int) -> Excep
     if status in FIXED_CLASSES:  # nothing that the file is to blame for
         return native_error(code, f"cannot read chunk {path}")
     if status is Status.NOT_FOUND:
-        return ChunkError(digest.hex(), path, _why_missing(Path(path)))
+        return ChunkError(digest.hex(), path, _why_missing(Path(path)), fault="missing")
     if status is Status.IO:
         reason = os_reason(OSError(errno, os.strerror(errno))) if errno else REASONS[status]
-        return ChunkError(digest.hex(), path, f"unreadable: {reason}", errno=errno)
-    return ChunkError(digest.hex(), path, f"corrupt: {REASONS[status]}")
+        text = f"unreadable: {reason}"
+        return ChunkError(digest.hex(), path, text, fault="unreadable", errno=errno)
+    fault = _FAULTS.get(status, "format")
+    return ChunkError(digest.hex(), path, f"corrupt: {REASONS[status]}", fault=fault)
 
 
 def _why_missing(chunk: Path) -> str:

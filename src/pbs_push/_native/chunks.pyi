@@ -1,1 +1,6 @@
+from typing_extensions import Buffer
+
+CHUNK_FILE_MAX: int
+
 def read_chunk(chunks_fd: int, digest: bytes, chunks_path: str) -> bytes: ...
+def read_chunk_into(chunks_fd: int, digest: bytes, chunks_path: str, memory: Buffer) -> int: ...

@@ -41,6 +41,10 @@ _COMPRESSION_LEVEL: Final = 1
 _ZSTD_UNKNOWN_SIZE: Final = -1
 
 
+class BlobTooLong(BlobFormatError):
+    """A blob holds more than it may."""
+
+
 class BlobKind(enum.Enum):
     """What a blob's magic says about its data; the value is the magic itself."""
 
@@ -117,7 +121,7 @@ def decode_blob(
         tag = bytes(view[PLAIN_HEADER_SIZE + 16 : ENCRYPTED_HEADER_SIZE])
         payload = key.decrypt(iv, tag, payload)
     if kind.compressed:
-        return _inflate(payload, max_size)
+        return inflate(payload, max_size)
     content = bytes(payload)
     if len(content) > max_size:
         raise BlobFormatError(f"the blob holds {len(content)} bytes, more than {max_size}")
@@ -140,7 +144,7 @@ def encode_blob(
     payload: bytes | memoryview = plain
     compressed = False
     if compress:
-        import zstandard  # noqa: PLC0415  (see _inflate)
+        import zstandard  # noqa: PLC0415  (see inflate)
 
         deflated = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(plain)
         compressed = len(deflated) < len(plain)
@@ -183,8 +187,8 @@ def _blob(
     return blob
 
 
-def _inflate(frame: bytes | memoryview, max_size: int) -> bytes:
-    """Decompress one zstd frame to at most ``max_size`` bytes."""
+def inflate(frame: bytes | memoryview, max_size: int) -> bytes:
+    """Decompress one zstd frame to at most ``max_size`` bytes. Raises BlobFormatError."""
     # Imported here: most pushes take chunks, and have nothing to send, as they are.
     import zstandard  # noqa: PLC0415
 
@@ -192,7 +196,7 @@ def _inflate(frame: bytes | memoryview, max_size: int) -> bytes:
         declared = zstandard.frame_content_size(frame)
         # Asked for before decompressing: the library allocates what the frame claims.
         if declared != _ZSTD_UNKNOWN_SIZE and declared > max_size:
-            raise BlobFormatError(f"the blob inflates to {declared} bytes, more than {max_size}")
+            raise BlobTooLong(f"the blob inflates to {declared} bytes, more than {max_size}")
         # max_output_size 0 would mean "no limit" and need a declared size.
         content = zstandard.ZstdDecompressor().decompress(
             frame, max_output_size=max(max_size, 1), allow_extra_data=False
@@ -200,5 +204,5 @@ def _inflate(frame: bytes | memoryview, max_size: int) -> bytes:
     except zstandard.ZstdError as error:
         raise BlobFormatError(f"the blob's compressed data is damaged: {error}") from None
     if len(content) > max_size:
-        raise BlobFormatError(f"the blob inflates to more than {max_size} bytes")
+        raise BlobTooLong(f"the blob inflates to more than {max_size} bytes")
     return content

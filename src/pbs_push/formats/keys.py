@@ -119,6 +119,22 @@ def encryption(key: CryptKey, iv: bytes) -> AEADEncryptionContext:
     return _cipher(key._enc_key, iv).encryptor()
 
 
+def decrypt_into(
+    key: CryptKey, iv: bytes, tag: bytes, encrypted: memoryview, out: memoryview
+) -> None:
+    """As ``CryptKey.decrypt``, to memory of the same length. Raises BlobFormatError."""
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415  (see _cipher)
+
+    decryptor = _cipher(key._enc_key, iv, tag).decryptor()
+    try:
+        decryptor.update_into(encrypted, out)
+        decryptor.finalize()
+    except InvalidTag:
+        raise BlobFormatError(
+            f"cannot decrypt with key {key._short}: it is another key's, or damaged"
+        ) from None
+
+
 def _open_sealed(key: bytes, iv: bytes, tag: bytes, sealed: Buffer) -> bytes | None:
     """AES-256-GCM without associated data; None where the tag does not fit."""
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415  (see _cipher)

@@ -16,9 +16,10 @@ from pbs_push.formats.blob import (
     MAX_CHUNK_SIZE,
     PLAIN_HEADER_SIZE,
     BlobKind,
+    BlobTooLong,
     check_blob,
-    decode_blob,
     encrypted_header,
+    inflate,
 )
 from pbs_push.formats.keys import IV_SIZE, encryption
 
@@ -49,16 +50,24 @@ class PieceDecoder:
         self._buffer = memoryview(bytearray(PIECE))
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=_STREAMED_WINDOW)
 
-    def pieces(self, blob: memoryview) -> Iterator[memoryview]:
+    def pieces(self, blob: memoryview, *, max_size: int = MAX_CHUNK_SIZE) -> Iterator[memoryview]:
         """The content of a chunk's blob whose CRC-32 was checked, in order; each until the next.
 
-        Raises BlobFormatError as ``decode_blob`` does, perhaps behind some pieces.
+        Raises BlobFormatError as ``decode_blob`` does, perhaps behind some pieces: also for more
+        than ``max_size`` bytes, which are never in memory at once.
         """
         kind = check_blob(blob, crc=False)
         if kind.encrypted:
             raise BlobFormatError("the blob is encrypted, and no key was given")
-        payload = blob[kind.header_size :]
-        if not kind.compressed:
+        return self.decoded(blob[kind.header_size :], compressed=kind.compressed, max_size=max_size)
+
+    def decoded(
+        self, payload: memoryview, *, compressed: bool, max_size: int = MAX_CHUNK_SIZE
+    ) -> Iterator[memoryview]:
+        """As ``pieces``, of what stands behind the header of a blob, decrypted."""
+        if not compressed:
+            if len(payload) > max_size:
+                raise _too_long(max_size)
             yield payload
             return
         try:
@@ -68,14 +77,14 @@ class PieceDecoder:
             raise _damaged(error) from None
         _check_whole(payload, first, has_checksum=frame.has_checksum)
         if frame.window_size > _STREAMED_WINDOW:
-            yield memoryview(decode_blob(blob, max_size=MAX_CHUNK_SIZE, crc=False))
+            yield memoryview(inflate(payload, max_size))
             return
-        left = MAX_CHUNK_SIZE
+        left = max_size
         with self._decompressor.stream_reader(payload) as reader:
             while size := self._read(reader):
                 left -= size
                 if left < 0:
-                    raise BlobFormatError(f"the blob inflates to more than {MAX_CHUNK_SIZE} bytes")
+                    raise _too_long(max_size)
                 yield self._buffer[:size]
 
     def _read(self, reader: ZstdDecompressionReader) -> int:
@@ -122,6 +131,10 @@ def _check_whole(frame: memoryview, at: int, *, has_checksum: bool) -> None:
     at += 4 if has_checksum else 0
     if at != len(frame):
         raise _damaged(f"its frame takes {at} of {len(frame)} bytes")
+
+
+def _too_long(max_size: int) -> BlobTooLong:
+    return BlobTooLong(f"the blob inflates to more than {max_size} bytes")
 
 
 def _damaged(reason: object) -> BlobFormatError:
