@@ -23,10 +23,21 @@ _MAY_IMPORT = {
     "access": set(),
     "remote": {"formats", "_native"},
     "push": {"source", "access", "remote", "formats", "_native"},
+    "verify": {"push", "source", "access", "remote", "formats", "_native"},
     "target": {"formats", "access"},
     "bench": {"push", "source", "access", "remote", "formats", "_native", "demo"},
     "demo": {"push", "source", "access", "remote", "formats", "target"},
-    "cli": {"push", "source", "access", "remote", "formats", "target", "bench", "demo"},
+    "cli": {
+        "push",
+        "verify",
+        "source",
+        "access",
+        "remote",
+        "formats",
+        "target",
+        "bench",
+        "demo",
+    },
 }
 _FOR_ALL = {"names", "errors", "units", "version"}
 

@@ -18,7 +18,7 @@ _IN_BACKTICKS = re.compile(r"`([^`\n]+)`")
 _FILE = re.compile(r"[\w./-]+(?:\.(?:py|pyi|pyx|pxd|c|h|md)|/)")
 _CODE = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 
-_TOLD_BY_MODULE = ("push", "remote")
+_TOLD_BY_MODULE = ("push", "remote", "verify")
 """Packages of which each module is named, as all of csrc are."""
 
 

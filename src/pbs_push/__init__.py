@@ -94,6 +94,25 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "source.datastore": ("Datastore",),
     "source.items": ("SnapshotList", "SourceGroup", "SourceSnapshot"),
     "source.snapshot": ("OpenSnapshot",),
+    "verify.events": (
+        "DamageFound",
+        "SnapshotVerified",
+        "VerifyBegan",
+        "VerifyEvent",
+        "VerifyListener",
+        "VerifyProgress",
+    ),
+    "verify.options": ("VerifyOptions",),
+    "verify.report": (
+        "ChunkCounts",
+        "ChunkDamage",
+        "FileDamage",
+        "Place",
+        "Unlisted",
+        "Verdict",
+        "VerifyReport",
+    ),
+    "verify.source": ("SourceVerification", "verify_source"),
 }
 """Where the public names are defined; ``__init__.pyi`` says the same to type checkers."""
 

@@ -77,5 +77,21 @@ from pbs_push.source.items import SnapshotList as SnapshotList
 from pbs_push.source.items import SourceGroup as SourceGroup
 from pbs_push.source.items import SourceSnapshot as SourceSnapshot
 from pbs_push.source.snapshot import OpenSnapshot as OpenSnapshot
+from pbs_push.verify.events import DamageFound as DamageFound
+from pbs_push.verify.events import SnapshotVerified as SnapshotVerified
+from pbs_push.verify.events import VerifyBegan as VerifyBegan
+from pbs_push.verify.events import VerifyEvent as VerifyEvent
+from pbs_push.verify.events import VerifyListener as VerifyListener
+from pbs_push.verify.events import VerifyProgress as VerifyProgress
+from pbs_push.verify.options import VerifyOptions as VerifyOptions
+from pbs_push.verify.report import ChunkCounts as ChunkCounts
+from pbs_push.verify.report import ChunkDamage as ChunkDamage
+from pbs_push.verify.report import FileDamage as FileDamage
+from pbs_push.verify.report import Place as Place
+from pbs_push.verify.report import Unlisted as Unlisted
+from pbs_push.verify.report import Verdict as Verdict
+from pbs_push.verify.report import VerifyReport as VerifyReport
+from pbs_push.verify.source import SourceVerification as SourceVerification
+from pbs_push.verify.source import verify_source as verify_source
 
 __version__: str

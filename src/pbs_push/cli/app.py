@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "push": ("pbs_push.cli.push_command", "Push a datastore to a remote Proxmox Backup Server."),
     "plan": ("pbs_push.cli.push_command:plan", "Say what a push would do, and how much it sends."),
     "status": ("pbs_push.cli.status_command", "Say how far a target is behind."),
+    "verify": ("pbs_push.cli.verify_command", "Verify what a source datastore holds."),
     "list": ("pbs_push.cli.list_command", "Show what a source datastore holds."),
     "job": ("pbs_push.cli.job_commands", "List and run the push jobs of this host."),
     "serve": ("pbs_push.cli.serve_command", "Serve a directory as a target, for tests."),

@@ -48,6 +48,11 @@ def which_options(command: F) -> F:
     flags = {OPTIONS[name].flag for name in names}
     return _with_options(command, lambda option: option.flag in flags)
 
+def scope_options(command: F) -> F:
+    """Those that say which part of a source it is: by the names of PushOptions."""
+    scope = [OPTIONS[name] for name in ("source_namespace", "max_depth", "group_filters")]
+    return _with_options(command, lambda option: option in scope)
+
 
 def _with_options(command: F, wanted: Callable[[Option], bool]) -> F:
     for one in reversed(fields(PushOptions)):

@@ -215,6 +215,10 @@ class Datastore:
             return False
         return stat.S_ISREG(found.st_mode)
 
+    def has_anything(self, snapshot: SourceSnapshot, name: str) -> bool:
+        """Whether there is anything of this name in a snapshot's folder, be it a dead link."""
+        return os.path.lexists(f"{self.path}/{snapshot.disk_path}/{name}")
+
     def index_bytes(self, snapshot: SourceSnapshot) -> int:
         """Bytes of the index files in a snapshot's folder; 0 where they cannot be looked at."""
         try:
