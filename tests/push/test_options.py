@@ -27,6 +27,7 @@ WRONG: dict[str, list[object]] = {
     "sync_metadata": [1],
     "sync_protected": [[]],
     "skip_damaged": ["x"],
+    "verify_source": [1, "yes"],
     "rate_out": [0, "10MiB", 1e6],
     "burst_out": [0],
     "read_ahead": [0, 257, None],

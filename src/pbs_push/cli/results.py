@@ -9,7 +9,7 @@ from pbs_push.cli.event_lines import snapshot_label
 from pbs_push.cli.lines import one_line
 from pbs_push.names import Namespace
 from pbs_push.push.forecast import Sending
-from pbs_push.push.outcome import Outcome, Result
+from pbs_push.push.outcome import Outcome, Result, TransferStats
 from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
 from pbs_push.push.report import Report
 from pbs_push.push.vanished import VanishedNamespace
@@ -41,6 +41,7 @@ def summary_lines(report: Report) -> Iterator[str]:
         ("metadata set", _unless_zero(report.metadata_updates, "time")),
         ("chunks", f"{stats.sent_chunks} sent, {stats.reused_entries} times reused"),
         ("bytes", f"{size_text(stats.sent_bytes)} sent, {size_text(stats.reused_bytes)} reused"),
+        ("not checked", _unchecked(stats)),
         ("requests", str(stats.requests)),
         ("checkpoints", _unless_zero(stats.checkpoints, "part")),
         ("tried again", _unless_zero(report.retries, "time")),
@@ -51,6 +52,14 @@ def summary_lines(report: Report) -> Iterator[str]:
 
 def _unless_zero(number: int, noun: str) -> str:
     return counted(number, noun) if number else ""
+
+
+def _unchecked(stats: TransferStats) -> str:
+    """What --verify-source could say nothing about."""
+    chunks = _unless_zero(stats.unchecked_chunks, "chunk")
+    blobs = _unless_zero(stats.unchecked_blobs, "blob")
+    words = ", ".join(filter(None, (chunks, blobs)))
+    return f"{words} sent, encrypted without the key for it here" if words else ""
 
 
 def _removed(report: Report) -> str:

@@ -41,8 +41,8 @@ class ContentError(BlobFormatError):
 class ContentChecker:
     """Checks contents, one thread at a time, in memory that it keeps. The GIL is released."""
 
-    def __init__(self) -> None:
-        self._decoder = PieceDecoder()
+    def __init__(self, decoder: PieceDecoder | None = None) -> None:
+        self._decoder = decoder or PieceDecoder()
         self._memory = bytearray()
 
     def chunk(

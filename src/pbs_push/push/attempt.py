@@ -19,6 +19,7 @@ from pbs_push.push.negotiation import Negotiation, Terms, Witness
 from pbs_push.push.opening import opened
 from pbs_push.push.outcome import Settled, TransferStats
 from pbs_push.push.retries import is_passing
+from pbs_push.push.source_checks import ContentChecks
 from pbs_push.push.stored_chunks import StoredChunks
 from pbs_push.push.transfer import ReuseRefused, Transfer
 from pbs_push.remote.preface import Preface
@@ -105,6 +106,8 @@ class Attempt:
             self._shown = _Shown.of(source, self._checkpoints.sent)
             stats = self._pushed(source, label, again=again)
             source.keep_archives = True
+            if source.unchecked_blobs:
+                stats += TransferStats(unchecked_blobs=source.unchecked_blobs)
         self._newest.is_now(item.snapshot.backup_time, source.archives)
         stats = _together(self._checkpoints.sent, stats)
         self._checkpoints.forget()
@@ -205,7 +208,8 @@ class Attempt:
         share = way is _Way.SHORT
         claim = self._run.room.claim(self._run.buffer_bytes)
         if source.key is None:
-            return StoredChunks(session, order, claim, share=share)
+            checks = self._checks(session, source) if options.verify_source else None
+            return StoredChunks(session, order, claim, share=share, checks=checks)
         uploads = EncryptedUploads(
             session,
             self._run.source,
@@ -216,6 +220,17 @@ class Attempt:
             threads=options.read_ahead,
         )
         return KeyedChunks(uploads, source.key, here, order, share=share)
+
+    def _checks(self, session: BackupSession, source: Opened) -> ContentChecks:
+        options = self._run.options
+        return ContentChecks(
+            session,
+            self._run.source,
+            source.chunks_fd,
+            source.check_key,
+            self._run.sealers,
+            threads=options.read_ahead,
+        )
 
 
 def _as_given(_index: Index, positions: Positions) -> Positions:

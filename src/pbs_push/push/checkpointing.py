@@ -177,6 +177,7 @@ class Checkpoints:
         content = AsItIs(archives, None) if key is None else UnderKey(archives, None, key)
         item = SourceSnapshot(source.item.namespace, snapshot, finished=True, protected=False)
         opened = Opened(item, archives, content, key, source.chunks_fd, None, log_left=False)
+        opened.check_key = source.check_key
         taken, left, chunks = _behind(missing, cut)
         return Part(opened, mark, taken, left, chunks)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pbs_push.errors import BlobFormatError, ChunkError, clear_frames
+from pbs_push.errors import BlobFormatError
 from pbs_push.formats.sealing import SEAL_GROWTH, seal
+from pbs_push.push.chunk_workers import BYTES_EACH, ChunkWorkers
 from pbs_push.push.transfer import Sent
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from pbs_push.push.writers import IndexWriter
     from pbs_push.remote.session import BackupSession
     from pbs_push.source.datastore import Datastore
-
-_BYTES_EACH: Final = (8 << 20) + 4096
-"""For each that encrypts: a chunk that it works on, and one that is sent, of 4 MiB and their heads.
-
-What is used again and again stays in a core's cache."""
 
 
 class EncryptedUploads:
@@ -50,14 +45,10 @@ class EncryptedUploads:
         *,
         threads: int,
     ) -> None:
-        session.take_over_chunks(margin=SEAL_GROWTH, first_bytes=sealers.most * _BYTES_EACH)
         self._session = session
-        self._source = source
-        self._chunks_fd = chunks_fd
         self._key = key
         self._sealers = sealers
         self._claim = claim
-        self._threads = threads
         self._known: DigestSet | None = None
         self._keyed = memoryview(b"")
         self._first = 0
@@ -65,9 +56,16 @@ class EncryptedUploads:
         self._plain_bytes = 0
         self._spared_bytes = 0
         self._counting = threading.Lock()
-        self._working = 0
-        self._failed: BaseException | None = None
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encrypt")
+        self._workers = ChunkWorkers(
+            session,
+            source,
+            chunks_fd,
+            self._encrypt,
+            margin=SEAL_GROWTH,
+            first_bytes=sealers.most * BYTES_EACH,
+            threads=threads,
+            name="encrypt",
+        )
 
     def start(self, known: DigestSet, keyed: NDArray[np.uint8]) -> None:
         """Begin with work of which each chunk has a row of ``keyed`` (n, 32), to be filled.
@@ -97,13 +95,7 @@ class EncryptedUploads:
 
     def advance(self) -> bool:
         """True when all that was added is done and acknowledged. Raises ChunkError."""
-        if self._failed is not None:
-            raise self._failed
-        under_way = self._session.chunks_added - self._session.chunks_acknowledged
-        while self._working < min(self._threads, under_way):
-            self._pool.submit(self._work)
-            self._working += 1
-        return not under_way
+        return self._workers.advance()
 
     @property
     def done(self) -> int:
@@ -118,21 +110,10 @@ class EncryptedUploads:
 
     def close(self) -> None:
         """Stop the threads."""
-        self._session.stop_chunks()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._workers.close()
         self._claim.close()
 
     # -- in a thread --
-
-    def _work(self) -> None:
-        try:
-            while (chunk := self._session.take_chunk()) is not None:
-                if self._source.read_chunk(chunk.digest, self._chunks_fd, chunk.read):
-                    self._encrypt(chunk)
-        except BaseException as error:  # noqa: BLE001 - raised by advance
-            clear_frames(error)  # which see the chunk's memory
-            self._failed = self._failed or error
-            self._session.stop_chunks()
 
     def _encrypt(self, chunk: TakenChunk) -> None:
         """Give it to the sender, unless the target has it."""
@@ -158,5 +139,4 @@ class EncryptedUploads:
         try:
             return sealer.keyed_digest(memory[SEAL_GROWTH:], chunk.digest, chunk.size, self._key)
         except BlobFormatError as error:
-            path = self._source.chunk_path_of(chunk.digest)
-            raise ChunkError(path.name, str(path), f"corrupt: {error}") from error
+            raise self._workers.damaged(chunk, error) from error

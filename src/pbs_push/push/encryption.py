@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import BlobFormatError, FormatError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB, check_blob, encrypt_blob
+from pbs_push.formats.chunk_content import ContentChecker, ContentError
 from pbs_push.formats.keys import keyed_digest
 from pbs_push.formats.manifest import CryptMode, FileInfo, Manifest, Protection
 from pbs_push.formats.sealing import SEAL_GROWTH, PieceDecoder, seal
@@ -43,10 +44,14 @@ def encrypt_chunk(blob: bytes, digest: bytes, size: int, key: CryptKey) -> tuple
 
 
 class Sealer:
-    """Makes out the keyed digests of chunks, one thread at a time, in memory that it keeps."""
+    """Makes out the keyed digests of chunks, one thread at a time, in memory that it keeps.
+
+    ``checker`` is for what is not to be encrypted.
+    """
 
     def __init__(self) -> None:
         self._decoder = PieceDecoder()
+        self.checker: Final = ContentChecker(self._decoder)
 
     def keyed_digest(self, blob: memoryview, digest: bytes, size: int, key: CryptKey) -> bytes:
         """The keyed digest of an unencrypted chunk whose CRC was checked, decoded once.
@@ -59,9 +64,9 @@ class Sealer:
             hasher.update(piece)
             found += len(piece)
         if (plain := hasher.digest()) != digest:
-            raise BlobFormatError(f"its content has the digest {plain.hex()}")
+            raise ContentError("digest", f"its content has the digest {plain.hex()}")
         if found != size:
-            raise BlobFormatError(f"it holds {found} bytes, the index says {size}")
+            raise ContentError("length", f"it holds {found} bytes, the index says {size}")
         return keyed_digest(hasher, key)
 
 

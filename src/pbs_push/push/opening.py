@@ -18,11 +18,13 @@ from pbs_push.errors import (
 )
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.manifest import Protection
+from pbs_push.names import CLIENT_LOG_NAME
 from pbs_push.push.archives import Archives
 from pbs_push.push.checkpoint_mark import Mark
 from pbs_push.push.content import AsItIs, Content, UnderKey
 from pbs_push.push.encryption import encrypt_log
 from pbs_push.push.outcome import Settled, Skip
+from pbs_push.push.source_checks import check_blobs, key_to_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +49,9 @@ class Opened:
 
     ``key`` is what it is encrypted with on the way, None if it goes as it is. ``log_error`` is why
     a damaged client log does not go along; ``log_left``: it is too long for the backup protocol,
-    and to be added by itself. ``keep_archives``: whoever has it closes its archives, too.
+    and to be added by itself. Of ``unchecked_blobs`` the content could not be checked, though that
+    was asked for. ``check_key`` is the one that it is encrypted with at the source, as far as it is
+    here. ``keep_archives``: whoever has it closes its archives, too.
     """
 
     item: SourceSnapshot
@@ -57,6 +61,8 @@ class Opened:
     chunks_fd: int
     log_error: PbsPushError | None
     log_left: bool
+    unchecked_blobs: int = 0
+    check_key: CryptKey | None = None
     keep_archives: bool = False
 
 
@@ -77,13 +83,20 @@ def opened(run: Run, item: SourceSnapshot) -> Iterator[Opened]:
         archives = Archives.load(snapshot)
         keep = stack.enter_context(ExitStack())
         keep.callback(archives.close)
-        log, log_error = _client_log(snapshot, key)
+        check_key = key_to_check(snapshot.manifest, run.options.encryption_key)
+        unchecked = 0
+        if run.options.verify_source:
+            blobs = ((blob.info.filename, blob.data) for blob in archives.blobs)
+            unchecked = check_blobs(blobs, check_key)
+        log, log_error = _client_log(run, snapshot, key)
         too_long = log is not None and len(log) > MAX_PROTOCOL_BLOB
         if too_long:
             log = None
         content = AsItIs(archives, log) if key is None else UnderKey(archives, log, key)
         chunks_fd = stack.enter_context(run.source.open_chunk_store())
-        found = Opened(item, archives, content, key, chunks_fd, log_error, too_long)
+        found = Opened(
+            item, archives, content, key, chunks_fd, log_error, too_long, unchecked, check_key
+        )
         yield found
         if found.keep_archives:
             keep.pop_all()
@@ -111,7 +124,7 @@ def _key_for(run: Run, snapshot: OpenSnapshot) -> CryptKey | None:
 
 
 def _client_log(
-    snapshot: OpenSnapshot, key: CryptKey | None
+    run: Run, snapshot: OpenSnapshot, key: CryptKey | None
 ) -> tuple[bytes | None, PbsPushError | None]:
     """The client log as it goes to the target; of a damaged one the error, and the archives go.
 
@@ -119,6 +132,9 @@ def _client_log(
     """
     try:
         log = _read_twice(snapshot.client_log)
+        if log is not None and run.options.verify_source:
+            known = key_to_check(snapshot.manifest, run.options.encryption_key)
+            check_blobs([(CLIENT_LOG_NAME, log)], known)
         return (None if log is None else encrypt_log(log, snapshot.manifest, key)), None
     except FormatError as error:
         return None, error

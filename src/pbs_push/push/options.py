@@ -144,6 +144,11 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "--skip-damaged",
             "Leave behind for good what is damaged here, and go on with newer snapshots.",
         ),
+        "verify_source": Option(
+            checks.flag,
+            "--verify-source",
+            "Decode what is to be sent, and check its digest before.",
+        ),
         "lock_wait_s": Option(
             checks.number(0),
             "--lock-wait",
@@ -268,7 +273,9 @@ class PushOptions:
     parts, from which a later push goes on: a ``CheckpointRule`` or its text, such as ``"4GiB"``.
     ``skip_damaged``: a snapshot that is
     damaged at the source, or that the protocol cannot carry, is left behind for good, and newer
-    ones of its group are pushed; without it the group stops there.
+    ones of its group are pushed; without it the group stops there. ``verify_source``: what is about
+    to be sent is decoded, and its digest checked, before; what is wrong is damage. Of what is
+    encrypted with another key than ``encryption_key`` that cannot be told, which is counted.
 
     ``estimate``: while it runs, tell how much there is to send (events ``Estimated``); a short push
     has none. ``encryption_key``: snapshots without an encrypted file are encrypted with it on the
@@ -291,6 +298,7 @@ class PushOptions:
     sync_metadata: bool = False
     sync_protected: bool = False
     skip_damaged: bool = False
+    verify_source: bool = False
     lock_wait_s: float = DEFAULT_LOCK_WAIT_S
     retries: int = DEFAULT_RETRIES
     retry_for_s: float = DEFAULT_RETRY_FOR_S

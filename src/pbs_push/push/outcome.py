@@ -49,6 +49,9 @@ class TransferStats:
     ``reused_bytes`` plain. ``reused_entries`` are index entries whose chunk did not have to be
     sent. ``entry_lists`` counts PUTs, ``fallbacks`` refusals that were answered by doing it
     the plain way, ``checkpoints`` the parts that were committed by themselves.
+    Under ``verify_source`` ``unchecked_chunks`` were sent though nobody can tell whether they are
+    what they should be, since they are encrypted and the key for them is not here; and so were
+    ``unchecked_blobs``.
     """
 
     sent_chunks: int = 0
@@ -60,6 +63,8 @@ class TransferStats:
     entry_lists: int = 0
     fallbacks: int = 0
     checkpoints: int = 0
+    unchecked_chunks: int = 0
+    unchecked_blobs: int = 0
 
     def to_dict(self) -> Json:
         """As in documents: ``sums`` of docs/json.md."""
@@ -77,6 +82,8 @@ class TransferStats:
             self.entry_lists + other.entry_lists,
             self.fallbacks + other.fallbacks,
             self.checkpoints + other.checkpoints,
+            self.unchecked_chunks + other.unchecked_chunks,
+            self.unchecked_blobs + other.unchecked_blobs,
         )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pbs_push.formats.index import Index
     from pbs_push.push.negotiation import Previous
     from pbs_push.push.room import Claim
+    from pbs_push.push.source_checks import ContentChecks
     from pbs_push.push.writers import IndexWriter
     from pbs_push.remote.session import BackupSession
 
@@ -74,12 +75,21 @@ class StoredChunks:
 
     ``order`` says in which order the chunks at some positions of an index are best read. ``share``:
     what is known, or sent, for one writer is known for all. ``claim`` is for what chunks take of
-    memory until they are sent.
+    memory until they are sent. ``checks`` look at what each holds before.
     """
 
-    def __init__(self, session: BackupSession, order: Order, claim: Claim, *, share: bool) -> None:
+    def __init__(
+        self,
+        session: BackupSession,
+        order: Order,
+        claim: Claim,
+        *,
+        share: bool,
+        checks: ContentChecks | None = None,
+    ) -> None:
         self._session = session
         self._claim = claim
+        self._checks = checks
         self._order = order
         self._share = share
         self._schedules: list[_Schedule] = []
@@ -102,6 +112,8 @@ class StoredChunks:
             # In order: a digest that waits for room here must not be taken for known there.
             if not self._add(schedule):
                 break
+        if self._checks is not None:
+            self._checks.advance()
         acknowledged = self._session.chunks_acknowledged
         for schedule in self._schedules:
             schedule.note_acknowledged(acknowledged)
@@ -117,10 +129,13 @@ class StoredChunks:
     def sent(self) -> Sent:
         """What was sent so far."""
         state = self._session.state
-        return Sent(state.uploads_done, state.uploads_bytes, self._plain_bytes)
+        unchecked = 0 if self._checks is None else self._checks.unchecked
+        return Sent(state.uploads_done, state.uploads_bytes, self._plain_bytes, unchecked)
 
     def close(self) -> None:
         """The session stops what it reads."""
+        if self._checks is not None:
+            self._checks.close()
         self._claim.close()
 
     def _add(self, schedule: _Schedule) -> bool:

@@ -35,11 +35,16 @@ class ReuseRefused(StatusError):
 
 
 class Sent(NamedTuple):
-    """Chunks that were sent, their bytes as on the wire, and plain."""
+    """Chunks that were sent, their bytes as on the wire, and plain.
+
+    Of ``unchecked`` ones, that was asked for and could not be told whether they are what they
+    should be.
+    """
 
     chunks: int
     wire_bytes: int
     plain_bytes: int
+    unchecked: int = 0
 
 
 class ChunkSender(Protocol):
@@ -192,4 +197,5 @@ class Transfer:
             requests=self._session.state.requests,
             entry_lists=sum(writer.n_lists for writer in self._writers),
             fallbacks=self._fallbacks,
+            unchecked_chunks=sent.unchecked,
         )
