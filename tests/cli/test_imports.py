@@ -108,6 +108,12 @@ def test_list(tmp_path: Path, small_source: Path, nothing: Path) -> None:
     assert found.rooms.isdisjoint({"remote", "target", "bench", "demo"})
 
 
+def test_verify(tmp_path: Path, small_source: Path, nothing: Path) -> None:
+    found = imported(tmp_path, "verify", small_source, "--config-dir", nothing)
+    assert found.watched == {"click", "concurrent.futures", "logging", "numpy", "zstandard"}
+    assert found.rooms.isdisjoint({"remote", "target", "bench", "demo"})
+
+
 @pytest.mark.parametrize("jobs", [False, True])
 def test_list_of_jobs(tmp_path: Path, nothing: Path, jobs: bool) -> None:
     if jobs:

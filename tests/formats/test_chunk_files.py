@@ -11,7 +11,13 @@ import pytest
 from pbs_push._native.chunk_errors import chunk_error
 from pbs_push._native.status import Status
 from pbs_push.errors import ChunkError
-from pbs_push.formats.chunk_files import chunk_path, read_chunk
+from pbs_push.formats.blob import encode_blob
+from pbs_push.formats.chunk_files import (
+    CHUNK_FILE_MAX,
+    chunk_path,
+    read_chunk,
+    read_chunk_into,
+)
 from pbs_push.source.directories import directory
 
 DIGEST = bytes.fromhex("ab" * 32)
@@ -70,3 +76,24 @@ def test_what_is_not_a_digest(tmp_path: Path, length: int) -> None:
         pytest.raises(ValueError, match="32 bytes"),
     ):
         read_chunk(chunks_fd, bytes(length), str(tmp_path))
+
+
+def test_reading_into_memory_that_is_used_again(tmp_path: Path) -> None:
+    path = Path(chunk_path(str(tmp_path), DIGEST))
+    path.parent.mkdir()
+    memory = bytearray(CHUNK_FILE_MAX)
+    before = descriptors()
+    with directory(tmp_path.parent, tmp_path.name) as chunks_fd:
+        for content in (b"long " * 100, b"short"):
+            path.write_bytes(encode_blob(content))
+            length = read_chunk_into(chunks_fd, DIGEST, str(tmp_path), memory)
+            assert memory[:length] == path.read_bytes()
+        path.write_bytes(b"no blob at all")
+        with pytest.raises(ChunkError, match="magic") as caught:
+            read_chunk_into(chunks_fd, DIGEST, str(tmp_path), memory)
+        assert caught.value.fault == "format"
+        with pytest.raises(ValueError, match="32 bytes"):
+            read_chunk_into(chunks_fd, b"", str(tmp_path), memory)
+        with pytest.raises(ValueError, match="a chunk file may have"):
+            read_chunk_into(chunks_fd, DIGEST, str(tmp_path), memory[:-1])
+    assert descriptors() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -87,8 +88,12 @@ class ChunkThreads:
         ]
 
     def __enter__(self) -> ChunkThreads:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,7 +101,8 @@ class ChunkThreads:
             self._ending = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     @property
     def is_full(self) -> bool:
@@ -182,7 +188,8 @@ class _Reader:
         self._chunks_fd = chunks_fd
         self._key = key
         self._path = str(source.chunk_path)
-        self._memory = bytearray(CHUNK_FILE_MAX)
+        # Of which only what is used takes memory: most chunks are much smaller than the largest.
+        self._memory = mmap.mmap(-1, CHUNK_FILE_MAX)
         self._checker = ContentChecker()
 
     def check(self, digest: bytes, size: int, mode: Mode) -> int:

@@ -13,7 +13,6 @@ import numpy as np
 from pbs_push.errors import (
     BlobFormatError,
     FormatError,
-    IndexFormatError,
     PbsPushError,
     SourceError,
 )
@@ -109,10 +108,8 @@ def damage_of(item: SourceSnapshot, filename: str, error: PbsPushError) -> FileD
         fault: Fault = "missing" if error.errno is None else "unreadable"
     elif isinstance(error, _Wrong):
         fault = error.fault
-    elif isinstance(error, BlobFormatError | IndexFormatError) and "CRC" in str(error):
-        fault = "crc"
     else:
-        fault = "format"
+        fault = "crc" if "wrong CRC-32" in str(error) else "format"
     return FileDamage(Place(item, filename), fault, _without(item, str(error)))
 
 

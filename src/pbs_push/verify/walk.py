@@ -186,11 +186,13 @@ class Walk:
         damages = list(files.damages)
         chunks: list[tuple[ChunkDamage, int]] = []
         for number, index in enumerate(files.indexes):
-            chunks += [(damage, number) for damage in self._damaged.needed_by(index)]
+            needed = list(self._damaged.needed_by(index))
             try:
                 index.index.check_unchanged()
-            except IndexFormatError as error:
+            except IndexFormatError as error:  # so that its entries were none
                 damages.append(damage_of(files.item, index.place.filename, error))
+            else:
+                chunks += [(damage, number) for damage in needed]
         if (damages or chunks) and not files.snapshot.has(MANIFEST_NAME):
             self._task.source.check_is(self._identity)
             self._judged(files.item, Verdict.VANISHED)
