@@ -300,3 +300,11 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_plurals() -> None:
     assert [counted(n, "chunk") for n in (0, 1, 2)] == ["0 chunks", "1 chunk", "2 chunks"]
+
+
+def test_what_could_not_be_checked_is_told() -> None:
+    report = Report(SIDES)
+    stats = TransferStats(unchecked_chunks=3, unchecked_blobs=1)
+    report.add(Outcome.of(A.namespace, A.snapshot, Result.PUSHED, stats=stats))
+    found = [line for line in summary_lines(report) if line.startswith("not checked")]
+    assert found == ["not checked     3 chunks, 1 blob sent, encrypted without the key for it here"]

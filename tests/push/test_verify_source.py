@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pbs_push import ChunkError, Result
+from pbs_push.demo.pieces import Piece
 from pbs_push.errors import PbsPushError
 from pbs_push.formats.blob import PLAIN_HEADER_SIZE, BlobKind, encode_blob
 from pbs_push.formats.keys import CryptKey
@@ -180,3 +181,17 @@ def test_without_the_option_the_readers_do_all(
     monkeypatch.setattr(attempt, "ContentChecks", None)
     world.source.add("vm/1", 0)
     assert world.push().report.exit_status == 0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_parts_that_are_committed_before_are_checked_with_the_same_key(
+    world: World, known: bool
+) -> None:
+    pieces = [Piece(f"part {number}", 60_000, 50_000) for number in range(8)]
+    world.source.add("vm/1", 0, archives={"root.pxar.didx": pieces}, encrypted=True)
+    key = world.source.key if known else OTHER_KEY
+    done = world.push(verify_source=True, encryption_key=key, checkpoint="100000B")
+    assert done.report.exit_status == 0
+    assert done.report.stats.checkpoints > 0
+    assert done.report.stats.unchecked_chunks == (0 if known else 8)
+    assert world.there.times("vm/1") == [0]

@@ -28,11 +28,17 @@ _POLL_S: Final = 0.2
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_interruptibly(work: Callable[[], T], cancel: Callable[[], None]) -> T:
+_NO_ANSWER: Final = "the target does not answer; its server removes what was under way"
+
+
+def run_interruptibly(
+    work: Callable[[], T], cancel: Callable[[], None], *, why_late: str = _NO_ANSWER
+) -> T:
     """Do ``work`` in a thread of its own and return what it does; its errors are raised here.
 
     The main thread only waits, so that signals find it free. The first one calls ``cancel``; work
-    that then does not end in time is left alone, and Cancelled raised: the process should end.
+    that then does not end in time is left alone, and Cancelled raised, which says ``why_late``: the
+    process should end.
     """
     future: Future[T] = Future()
     asked = threading.Event()
@@ -49,10 +55,10 @@ def run_interruptibly(work: Callable[[], T], cancel: Callable[[], None]) -> T:
 
     with _signals_call(stop):
         threading.Thread(target=body, name="work", daemon=True).start()
-        return _result(future, asked)
+        return _result(future, asked, why_late)
 
 
-def _result(future: Future[T], asked: threading.Event) -> T:
+def _result(future: Future[T], asked: threading.Event, why_late: str) -> T:
     deadline = None
     while True:
         wait([future], timeout=_POLL_S)
@@ -61,7 +67,7 @@ def _result(future: Future[T], asked: threading.Event) -> T:
         if deadline is None and asked.is_set():
             deadline = time.monotonic() + GRACE_S
         if deadline is not None and time.monotonic() > deadline:
-            raise Cancelled("the target does not answer; its server removes what was under way")
+            raise Cancelled(why_late)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pbs_push.access.filters import GroupFilters
 from pbs_push.access.host import HostConfig
@@ -22,6 +22,8 @@ from pbs_push.names import Namespace
 from pbs_push.verify.options import VerifyOptions
 from pbs_push.verify.report import VerifyReport
 from pbs_push.verify.source import SourceVerification
+
+_LATE: Final = "the source's disk does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class SourceArguments:
             with _shown(output) as shown:
                 verification = self._prepare(shown)
                 report = verification.report
-                run_interruptibly(verification.run, verification.cancel)
+                run_interruptibly(verification.run, verification.cancel, why_late=_LATE)
         except PbsPushError as error:
             report.error = failure = error
         if output.json:
