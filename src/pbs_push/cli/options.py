@@ -26,6 +26,10 @@ json_flag: Final = click.option(
 )
 
 
+SCOPE: Final = ("source_namespace", "max_depth", "group_filters")
+"""Options that say which part of a source it is, by the names of PushOptions."""
+
+
 def is_given(parameter: str) -> bool:
     """Whether a parameter stands on the command line itself, and not in the environment."""
     source = click.get_current_context().get_parameter_source(parameter)
@@ -49,8 +53,8 @@ def which_options(command: F) -> F:
     return _with_options(command, lambda option: option.flag in flags)
 
 def scope_options(command: F) -> F:
-    """Those that say which part of a source it is: by the names of PushOptions."""
-    scope = [OPTIONS[name] for name in ("source_namespace", "max_depth", "group_filters")]
+    """Those that say which part of a source it is, ``SCOPE``."""
+    scope = [OPTIONS[name] for name in SCOPE]
     return _with_options(command, lambda option: option in scope)
 
 

@@ -9,7 +9,13 @@ import click
 
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading, spare_threads
-from pbs_push.cli.options import config_dir, json_flag, make_output, scope_options
+from pbs_push.cli.options import (
+    SCOPE,
+    config_dir,
+    make_output,
+    plan_output_options,
+    scope_options,
+)
 
 
 @click.command(
@@ -39,9 +45,7 @@ from pbs_push.cli.options import config_dir, json_flag, make_output, scope_optio
     help="Keep here what was checked, and go on with it after an end before the time.",
 )
 @config_dir
-@json_flag
-@click.option("--quiet", "-q", is_flag=True, help="Only tell errors and warnings.")
-@click.option("--verbose", "-v", is_flag=True, help="Tell of each snapshot, on a terminal too.")
+@plan_output_options
 def command(
     *,
     source: str,
@@ -49,15 +53,13 @@ def command(
     parallel: int | None,
     state: Path | None,
     config_dir: Path | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **scope: Any,
+    **others: Any,
 ) -> int:
     """Verify; the exit status is returned."""
     spare_threads()
     with loading():
         from pbs_push.cli.verifying import SourceArguments  # noqa: PLC0415
 
-    output = make_output(dry_run=False, as_json=as_json, quiet=quiet, verbose=verbose)
+    output = make_output(others | {"dry_run": False})
+    scope = {name: others[name] for name in SCOPE}
     return SourceArguments(source, config_dir, keyfile, parallel, state, scope).carry_out(output)

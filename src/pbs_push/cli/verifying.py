@@ -52,7 +52,7 @@ class SourceArguments:
         except PbsPushError as error:
             report.error = failure = error
         if output.json:
-            print(safe_json(report.to_dict(), indent=2))
+            print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
         elif not output.quiet and (failure is None or report.verdicts):
             print("\n".join(summary_lines(report)))
         if failure is not None:
