@@ -30,6 +30,7 @@ from pbs_push.cli.verify_display import VerifyDisplay
 from pbs_push.cli.verify_lines import VerifyLines
 from pbs_push.demo.sample import sample_enc_key
 from pbs_push.errors import Cancelled
+from pbs_push.push.document import Span
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.verify.report import (
     ChunkCounts,
@@ -166,7 +167,7 @@ def full_report() -> VerifyReport:
     report.unlisted = [Unlisted("vm/2", "why")]
     report.chunks = ChunkCounts(5, 1, 1, 9, 100, 200)
     report.files_not_checked = 1
-    report.seconds = 2.0
+    report.span = Span(1_780_000_000, 1_780_000_002)
     report.error = Cancelled("stopped")
     return report
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from pbs_push.errors import Fault, PbsPushError
 from pbs_push.names import Namespace
-from pbs_push.push.document import FORMAT_VERSION, Json
+from pbs_push.push.document import Json, Span, head
 from pbs_push.source.items import SourceSnapshot
 
 EXIT_DAMAGE: Final = 3
@@ -137,7 +137,7 @@ class VerifyReport:
 
     ``source`` is the datastore's path. ``verdicts`` counts snapshots, ``not_ok`` names those that
     are neither ok nor in progress. ``files_not_checked`` are blobs that are encrypted, without the
-    key for them. ``error`` is what ended all of it early.
+    key for them. ``span`` is from when to when it ran. ``error`` is what ended all of it early.
     """
 
     def __init__(self, source: str, namespace: Namespace) -> None:
@@ -152,7 +152,12 @@ class VerifyReport:
         self.damaged_files: list[FileDamage] = []
         self.damaged_chunks: list[ChunkDamage] = []
         self.unlisted: list[Unlisted] = []
-        self.seconds = 0.0
+        self.span: Span | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return 0.0 if self.span is None else self.span.ended - self.span.began
 
     def add(self, item: SourceSnapshot, verdict: Verdict) -> None:
         """Count a snapshot."""
@@ -179,10 +184,7 @@ class VerifyReport:
     def to_dict(self) -> Json:
         """The document that ``pbs-push verify --json`` prints (docs/json.md)."""
         return {
-            "format": "pbs-push-verify",
-            "format-version": FORMAT_VERSION,
-            "exit-status": self.exit_status,
-            "error": None if self.error is None else self.error.to_dict(),
+            **head("verify", None, self.exit_status, self.error, self.span),
             "source": {"datastore": self.source, "ns": str(self.namespace)},
             "seconds": round(self.seconds, 3),
             "groups": self.groups,

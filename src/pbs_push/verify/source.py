@@ -13,6 +13,7 @@ from pbs_push.errors import (
     SourceError,
     drop_frames,
 )
+from pbs_push.push.document import Span
 from pbs_push.source.datastore import Datastore
 from pbs_push.verify.chunks import ChunkThreads
 from pbs_push.verify.events import VerifyBegan
@@ -72,7 +73,7 @@ class SourceVerification:
         source is not there (any more), or may not be read. ``report.error`` is that, too, and the
         state, if it is kept, was written.
         """
-        began = time.monotonic()
+        began = time.time()
         try:
             self._run()
         except PbsPushError as error:
@@ -80,7 +81,7 @@ class SourceVerification:
             self.report.error = error
             raise
         finally:
-            self.report.seconds = time.monotonic() - began
+            self.report.span = Span(began, max(began, time.time()))
         return self.report
 
     def _run(self) -> None:
