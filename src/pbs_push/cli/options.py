@@ -52,6 +52,7 @@ def which_options(command: F) -> F:
     flags = {OPTIONS[name].flag for name in names}
     return _with_options(command, lambda option: option.flag in flags)
 
+
 def scope_options(command: F) -> F:
     """Those that say which part of a source it is, ``SCOPE``."""
     scope = [OPTIONS[name] for name in SCOPE]
