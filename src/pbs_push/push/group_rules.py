@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as clock
 from collections.abc import Sequence
 
 from pbs_push.errors import PbsPushError
@@ -13,6 +14,7 @@ from pbs_push.push.findings import NO_FINDINGS, Findings, ManifestReader
 from pbs_push.push.options import PushOptions
 from pbs_push.push.outcome import Finding, HeldBack, Outcome, Skip
 from pbs_push.push.plan import GroupPlan, outcomes_of
+from pbs_push.push.selection import has_rules, kept, oldest_wanted
 from pbs_push.push.vanished import VanishedSnapshot, dead_snapshots, vanished_snapshots
 from pbs_push.remote.models import GroupItem, SnapshotItem
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
@@ -175,6 +177,7 @@ def _choose(
     """
     newest = _newest(at_target)
     there = {item.backup_time for item in listed if item.finished}
+    oldest = oldest_wanted(options, clock.time())
     settled: _Settled = {}
     candidates: list[SourceSnapshot] = []
     for item in snapshots:
@@ -191,10 +194,11 @@ def _choose(
             settled.setdefault(None, []).append(item)
         elif newest is not None and time < newest:
             settled.setdefault(Skip.NOT_NEWER, []).append(item)
-        elif skip := _filtered(item, options, read_manifest):
+        elif skip := Skip.TOO_OLD if time < oldest else _filtered(item, options, read_manifest):
             settled.setdefault(skip, []).append(item)
         else:
             candidates.append(item)
+    candidates = _kept_of(candidates, snapshots, options, settled)
     # What is newer than the target's newest is also the newest of the source's list, so counting
     # among the candidates is counting in the filtered list
     # (protocol/push.md, "Which snapshots").
@@ -209,6 +213,22 @@ def _choose(
         settled[Skip.PARTLY_ENCRYPTED] = partly
         candidates = [item for item in candidates if item not in partly]
     return candidates, settled
+
+
+def _kept_of(
+    candidates: list[SourceSnapshot],
+    snapshots: Sequence[SourceSnapshot],
+    options: PushOptions,
+    settled: _Settled,
+) -> list[SourceSnapshot]:
+    """Those that the rules of keeping would keep; the others are settled."""
+    if not candidates or not has_rules(options):
+        return candidates
+    keeps = kept((item.snapshot.backup_time for item in snapshots if item.finished), options)
+    passed = [item for item in candidates if item.snapshot.backup_time not in keeps]
+    if passed:
+        settled[Skip.NOT_KEPT] = passed
+    return [item for item in candidates if item.snapshot.backup_time in keeps]
 
 
 def _newest_ones(

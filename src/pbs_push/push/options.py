@@ -25,6 +25,7 @@ from pbs_push.push import checks
 from pbs_push.push.checkpoint_rule import AUTO, CheckpointRule
 from pbs_push.push.checks import Check
 from pbs_push.push.removal_limit import MaxRemovals
+from pbs_push.push.selection import parse_moment
 
 MAX_PARALLEL: Final = MAX_WORKER_THREADS
 DEFAULT_READ_AHEAD: Final = 8
@@ -102,6 +103,62 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "N",
             parse_number,
             job="transfer-last",
+        ),
+        "keep_last": Option(
+            checks.optional(checks.whole(1)),
+            "--keep-last",
+            "Send only what prune rules would keep: the newest N.",
+            "N",
+            parse_number,
+        ),
+        "keep_hourly": Option(
+            checks.optional(checks.whole(1)),
+            "--keep-hourly",
+            "The newest of each of the last N hours that have one.",
+            "N",
+            parse_number,
+        ),
+        "keep_daily": Option(
+            checks.optional(checks.whole(1)),
+            "--keep-daily",
+            "Likewise of days.",
+            "N",
+            parse_number,
+        ),
+        "keep_weekly": Option(
+            checks.optional(checks.whole(1)),
+            "--keep-weekly",
+            "Likewise of weeks.",
+            "N",
+            parse_number,
+        ),
+        "keep_monthly": Option(
+            checks.optional(checks.whole(1)),
+            "--keep-monthly",
+            "Likewise of months.",
+            "N",
+            parse_number,
+        ),
+        "keep_yearly": Option(
+            checks.optional(checks.whole(1)),
+            "--keep-yearly",
+            "Likewise of years.",
+            "N",
+            parse_number,
+        ),
+        "since": Option(
+            checks.optional(checks.number(0)),
+            "--since",
+            "Only snapshots of this day or moment, or later: 2026-11-01.",
+            "TIME",
+            parse_moment,
+        ),
+        "newer_than_s": Option(
+            checks.optional(checks.number(0)),
+            "--newer-than",
+            "Only snapshots that are at most so old: 30d.",
+            "TIME",
+            parse_duration,
         ),
         "encrypted_only": Option(
             checks.flag,
@@ -251,7 +308,10 @@ class PushOptions:
     ``max_removals``.
 
     ``source_namespace`` is mapped to ``target_namespace``; ``max_depth`` levels below go along (0
-    to 7, None: all). ``transfer_last``: only the newest N snapshots of a group. ``parallel``: how
+    to 7, None: all). ``transfer_last``: only the newest N snapshots of a group. With any of
+    ``keep_last``, ``keep_hourly`` … ``keep_yearly`` only those go that prune rules of these would
+    keep at the source now; ``since`` (epoch seconds) and ``newer_than_s`` leave out what is older.
+    ``parallel``: how
     many groups are pushed at once (None: chosen by machine and link). ``read_ahead``: chunk files
     read at once, for each of them; ``buffer_bytes``: what these may hold in memory (None: all
     groups together 64 MiB); ``chunk_order``: read chunks as the index has them, or by inode, which
@@ -290,6 +350,14 @@ class PushOptions:
     max_depth: int | None = None
     group_filters: GroupFilters = field(default_factory=GroupFilters)
     transfer_last: int | None = None
+    keep_last: int | None = None
+    keep_hourly: int | None = None
+    keep_daily: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+    keep_yearly: int | None = None
+    since: float | None = None
+    newer_than_s: float | None = None
     encrypted_only: bool = False
     verified_only: bool = False
     remove_vanished: bool = False

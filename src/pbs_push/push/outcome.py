@@ -25,6 +25,8 @@ class Skip(enum.Enum):
     NOT_NEWER = "there already, or older than the newest snapshot of its group there"
     IN_PROGRESS = "in progress or dead: it has no manifest"
     TRANSFER_LAST = "older than what transfer-last keeps"
+    TOO_OLD = "older than what is asked for"
+    NOT_KEPT = "passed over by the keep rules; it cannot be pushed later, when newer ones are there"
     FILTERED = "left out by the group filters"
     NOT_VERIFIED = "not verified"
     NOT_ENCRYPTED = "not encrypted"
