@@ -218,19 +218,24 @@ static void a_million_fit_in_16_mib(void)
     free_rows(rows);
 }
 
-/* Mean number of slots that an insertion looks at, for digests that `craft` has made. */
+/* Mean number of slots that an insertion looks at, for digests that `craft` has made: under the worst
+ * of many keys, since those who craft may try again and again. */
 static double probes_per_row(void (*craft)(uint8_t *digest, uint64_t number))
 {
-    struct pbs_rows rows = random_rows(50000, 32);
-    struct pbs_digests *set = new_set(rows.n);
+    struct pbs_rows rows = random_rows(5000, 32);
+    double worst = 0;
     for (size_t i = 0; i < rows.n; i++)
         craft((uint8_t *)(uintptr_t)rows.base + 32 * i, i);
-    CHECK_EQUAL(insert(set, rows), rows.n);
-    CHECK_EQUAL(count_found(set, rows), rows.n);
-    double mean = (double)stats_of(set).probes / (2.0 * (double)rows.n);
-    pbs_digests_free(set);
+    for (int keys = 0; keys < 100; keys++) {
+        struct pbs_digests *set = new_set(rows.n);
+        CHECK_EQUAL(insert(set, rows), rows.n);
+        CHECK_EQUAL(count_found(set, rows), rows.n);
+        double mean = (double)stats_of(set).probes / (2.0 * (double)rows.n);
+        worst = mean > worst ? mean : worst;
+        pbs_digests_free(set);
+    }
     free_rows(rows);
-    return mean;
+    return worst;
 }
 
 static void craft_random(uint8_t *digest, uint64_t number)
