@@ -260,6 +260,8 @@ static int on_block(struct pbs_h2 *h2, const uint8_t *block, size_t len, uint32_
     uint32_t at;
 
     int status = pbs_hpack_decode(h2->hpack, block, len, read_status, &reader);
+    if (status == PBS_E_NOMEM) /* not the peer's fault */
+        return status;
     if (status)
         return pbs_h2_broken(h2, status, "the headers of an answer cannot be decoded");
     struct pbs_h2_stream *stream = pbs_h2_streams_find(&h2->streams, id, &at);

@@ -38,8 +38,9 @@ typedef void pbs_hpack_header(void *context, const uint8_t *name, size_t name_le
 
 /*
  * Decode one complete header block. Each header is given to on_header as it is decoded, so some may
- * have been given when an error is returned: PBS_E_PROTOCOL (not HPACK), PBS_E_TOO_LARGE. After an
- * error the decoder's state is that of nobody, and the connection must end (RFC 7540, 4.3).
+ * have been given when an error is returned: PBS_E_PROTOCOL (not HPACK), PBS_E_TOO_LARGE,
+ * PBS_E_NOMEM. After an error the decoder's state is that of nobody, and the connection must end
+ * (RFC 7540, 4.3).
  */
 int pbs_hpack_decode(struct pbs_hpack *decoder, const uint8_t *block, size_t len,
                      pbs_hpack_header *on_header, void *context);
