@@ -5,9 +5,8 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <limits.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,8 +15,8 @@
 #include "pbs_digests.h"
 #include "pbs_hpack.h"
 #include "pbs_map.h"
+#include "server.h"
 #include "store.h"
-#include "wire.h"
 
 /* What a run is about may do until it is told of a failure; then it has to end, or go on without. */
 typedef void scenario(void);
@@ -148,16 +147,6 @@ static int try_call(struct pbs_h2 *h2, uint32_t tag, const char *method, size_t 
     return 1;
 }
 
-static int send_all(struct pbs_h2 *h2)
-{
-    const uint8_t *out;
-    size_t len = 1;
-    while (len)
-        if (!well(pbs_h2_send(h2, SIZE_MAX, &out, &len)))
-            return 0;
-    return 1;
-}
-
 /* A server that does all that makes the client remember something. */
 static void put_answers(struct wire *in)
 {
@@ -216,10 +205,10 @@ static void converse(struct pbs_h2 *h2)
               try_call(h2, 1, "GET", 0, PBS_H2_COLLECT, 1000, 0) &&
               try_call(h2, 2, "GET", 0, PBS_H2_DOWNLOAD, 5000, 0) &&
               try_call(h2, 3, "GET", 0, PBS_H2_DISCARD, 0, 0) &&
-              try_call(h2, 4, "POST", 2000, PBS_H2_COLLECT, 0, 1) && send_all(h2);
+              try_call(h2, 4, "POST", 2000, PBS_H2_COLLECT, 0, 1) && well(send_everything(h2));
     if (all) {
         put_answers(&in);
-        all = take_in_pieces(h2, &in, 700) && send_all(h2);
+        all = take_in_pieces(h2, &in, 700) && well(send_everything(h2));
         read_answers(h2, &answers);
     }
     if (all) {
@@ -227,7 +216,7 @@ static void converse(struct pbs_h2 *h2)
         in.len = 0;
         put_status(&in, 0, 11, 200);
         put_frame(&in, GOAWAY, 0, 0, "\0\0\0\x09\0\0\0\0", 8); /* leaves stream 11 out */
-        all = take_in_pieces(h2, &in, SIZE_MAX) && send_all(h2);
+        all = take_in_pieces(h2, &in, SIZE_MAX) && well(send_everything(h2));
         read_answers(h2, &answers);
         CHECK(!all || answers == 5);
     }
@@ -275,32 +264,6 @@ static void add_all(struct pbs_upload *upload)
     CHECK_EQUAL(pbs_upload_add(upload, &archive, positions, 1, &added), PBS_OK);
 }
 
-/* Send and answer until all is acknowledged, or the connection is beyond use. */
-static void upload_all(struct pbs_h2 *h2, struct pbs_upload *upload)
-{
-    struct pollfd ready = {.fd = pbs_upload_event_fd(upload), .events = POLLIN};
-    struct wire in = {0};
-    uint32_t answered = 0, refused = 0;
-    put_setting(&in, WINDOW_SETTING, 1 << 20);
-    for (;;) {
-        if (!take_in_pieces(h2, &in, SIZE_MAX) || !send_all(h2))
-            break;
-        in.len = 0;
-        if (pbs_upload_acknowledged(upload) == pbs_upload_added(upload))
-            break;
-        if (answered == state_of(h2).requests) {
-            CHECK_EQUAL(poll(&ready, 1, 60000), 1);
-            continue;
-        }
-        uint32_t id = 2 * answered++ + 1;
-        if (refused++ == 1)
-            put_u32(&in, RESET, id, 7);
-        else
-            put_status(&in, END_STREAM, id, 200);
-    }
-    free(in.bytes);
-}
-
 static void uploads_end(void)
 {
     struct pbs_h2_options options = {4096, 300000};
@@ -311,7 +274,7 @@ static void uploads_end(void)
     add_all(upload);
     if (well(pbs_h2_new(&options, &h2))) {
         pbs_h2_attach(h2, upload);
-        upload_all(h2, upload);
+        well(serve_uploads(h2, upload, NULL));
         pbs_h2_free(h2);
     }
     pbs_upload_free(upload);
@@ -349,11 +312,11 @@ static void make_files(void)
     CHECK(fd >= 0 && write(fd, "xxxxxxxxxx", 10) == 10 && close(fd) == 0);
 }
 
-#define RUN_FOR_EVERY_CALL(run)  \
-    do {                         \
+#define RUN_FOR_EVERY_CALL(run) \
+    do {                        \
         printf("  %s\n", #run); \
-        fflush(stdout);          \
-        for_every_call(run);     \
+        fflush(stdout);         \
+        for_every_call(run);    \
     } while (0)
 
 int main(void)
