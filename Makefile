@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
-.PHONY: demo test lint native-test coverage package-check bench clean
+.PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
@@ -24,10 +24,50 @@ coverage: $(STAMP)
 native-test:
 	$(MAKE) -C csrc test
 
+# Python tests over extension modules with sanitizers in them, which lie beside those of .venv.
+SANITIZED := build/sanitized
+RUNTIME = $(shell $(CC) -print-file-name=$(1))
+RUN_SANITIZED = PYTHONPATH=$(<D)/site LD_PRELOAD=$(1) $(BIN)/pytest -q -p no:cacheprovider \
+    --hypothesis-profile=ci
+
+# Under the address and undefined-behaviour sanitizers. Python itself leaks at its end, so leaks are
+# not looked for; the C tests do that. `make test-sanitized SANITIZED_TESTS=tests` is all of them.
+SANITIZED_TESTS ?= tests/native tests/formats/test_blob.py tests/formats/test_chunk_files.py \
+    tests/remote/test_session_chunks.py tests/push/test_encrypted_uploads.py \
+    tests/push/test_end_to_end.py::test_a_whole_datastore_then_nothing_then_the_changes
+test-sanitized: $(SANITIZED)/address,undefined/.built
+	ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    PYTHONMALLOC=malloc \
+	    $(call RUN_SANITIZED,$(call RUNTIME,libasan.so):$(call RUNTIME,libstdc++.so)) $(SANITIZED_TESTS)
+
+# Under the thread sanitizer, and before that the C tests of what threads share. Python's own locks
+# are known to it, and what Python does between them is not looked at.
+RACES_TESTS ?= tests/push/test_encrypted_uploads.py \
+    tests/push/test_end_to_end.py::test_two_pushes_at_once_in_one_process
+races: $(SANITIZED)/thread/.built
+	$(MAKE) -C csrc races
+	TSAN_OPTIONS=suppressions=csrc/tests/races.supp \
+	    $(call RUN_SANITIZED,$(call RUNTIME,libtsan.so)) $(RACES_TESTS)
+
+$(SANITIZED)/%/.built: $(STAMP)
+	rm -rf $(@D) && mkdir -p $(@D)/source/csrc
+	cp csrc/*.[ch] $(@D)/source/csrc
+	cp -r setup.py pyproject.toml README.md LICENSE src $(@D)/source
+	PBS_PUSH_SANITIZE=$* $(PIP) --no-deps --target $(@D)/site $(@D)/source
+	touch $@
+
+# Arbitrary input for the C that reads what others wrote: a minute for all targets together.
+SECONDS ?= 3600
+fuzz:
+	$(MAKE) -C csrc/fuzz run SECONDS=60
+
+fuzz-long:
+	$(MAKE) -C csrc/fuzz run SECONDS=$(SECONDS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/tests/*.[ch]
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/tests/*.[ch] csrc/fuzz/*.[ch]
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest pbs_push._native --allowlist tests/stubtest.allow
 

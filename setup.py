@@ -25,6 +25,16 @@ HTTP2 = (
 )
 
 
+# For `make test-sanitized` and `make races`; what is installed has none.
+SANITIZERS = os.environ.get("PBS_PUSH_SANITIZE")
+if SANITIZERS:
+    LINK = [f"-fsanitize={SANITIZERS}"]
+    COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *LINK]
+else:
+    LINK = ["-s"]  # stripped: a third of the size
+    COMPILE = ["-O3"]
+
+
 def native(name: str, *modules: str) -> Extension:
     """The extension ``pbs_push._native.<name>`` with the C modules it needs from ``csrc``."""
     return Extension(
@@ -32,8 +42,8 @@ def native(name: str, *modules: str) -> Extension:
         sources=[f"src/pbs_push/_native/{name}.pyx", *(f"csrc/pbs_{m}.c" for m in modules)],
         depends=HEADERS,
         include_dirs=["csrc"],
-        extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra", "-pthread"],
-        extra_link_args=["-pthread", "-s"],  # stripped: a third of the size
+        extra_compile_args=[*COMPILE, "-std=c11", "-Wall", "-Wextra", "-pthread"],
+        extra_link_args=["-pthread", *LINK],
     )
 
 

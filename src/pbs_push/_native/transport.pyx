@@ -206,7 +206,12 @@ cdef class _Body:
 
 cdef object _body(pbs_h2_answer *answer):
     """The body as bytes; one of some size goes along without a copy, as a memoryview."""
-    cdef _Body owner = _Body.__new__(_Body)
+    cdef _Body owner
+    try:
+        owner = _Body.__new__(_Body)
+    except MemoryError:
+        free(answer.body)
+        raise
     owner.data = answer.body
     owner.size = answer.body_len
     if answer.body_len < COPIED_BODY:
