@@ -15,6 +15,7 @@ from pbs_push.errors import ConnectError, RemoteError, TlsError
 from pbs_push.names import format_fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
 
@@ -43,7 +44,7 @@ class TrustContext(ssl.SSLContext):
         # A handshake in mid-connection would make a write wait for reads.
         context.options |= ssl.OP_NO_RENEGOTIATION
         # A real server names no protocol; one that offers HTTP/2 would then fail the upgrade.
-        context.set_alpn_protocols(["http/1.1"])
+        super(TrustContext, context).set_alpn_protocols(["http/1.1"])
         if fingerprint is None:
             context.load_default_certs()
         else:
@@ -52,6 +53,14 @@ class TrustContext(ssl.SSLContext):
         context.fingerprint = fingerprint
         context.address = address
         return context
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Keep to HTTP/1.1, whatever is asked for.
+
+        httpcore sets it before each connection. OpenSSL frees the old list then, while another
+        thread, without the GIL, may be copying it for a connection of the same context: its
+        handshake failed with a decode error, or worse.
+        """
 
     def check_peer(self, peer: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Compare the certificate with the fingerprint, if there is one. Raises TlsError."""
