@@ -42,8 +42,9 @@ test-sanitized: $(SANITIZED)/address,undefined/.built
 
 # Under the thread sanitizer, and before that the C tests of what threads share. Python's own locks
 # are known to it, and what Python does between them is not looked at.
-RACES_TESTS ?= tests/push/test_encrypted_uploads.py \
-    tests/push/test_end_to_end.py::test_two_pushes_at_once_in_one_process
+RACES_TESTS ?= tests/push/test_end_to_end.py::test_two_pushes_at_once_in_one_process \
+    tests/push/test_encrypted_uploads.py::test_groups_share_what_may_be_in_memory \
+    tests/push/test_encrypted_uploads.py::test_no_more_is_in_memory_than_may_be
 races: $(SANITIZED)/thread/.built
 	$(MAKE) -C csrc races
 	TSAN_OPTIONS=suppressions=csrc/tests/races.supp \
