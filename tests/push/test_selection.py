@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbs_push import ConfigError, PushOptions
+from pbs_push.access.values import parse_moment
 from pbs_push.push.outcome import Skip
-from pbs_push.push.selection import KEEP, kept, parse_moment
+from pbs_push.push.selection import KEEP, kept
 
 from .world import DAY, World, time
 

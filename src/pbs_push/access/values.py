@@ -6,6 +6,7 @@ Each function takes the text and raises ConfigError, without file and line: the 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from fractions import Fraction
 from typing import Final
 
@@ -73,6 +74,18 @@ def parse_duration(text: str) -> float:
             f"'{text}' is not a time span: write seconds, or a number with s, m, h or d"
         )
     return float(matched["number"]) * _SECONDS[matched["unit"] or "s"]
+
+
+def parse_moment(text: str) -> int:
+    """Epoch seconds of a day or a moment: ``2026-11-01``, ``2026-11-01T08:00``, with ``Z`` or an
+    offset or else in this host's time zone. Raises ConfigError."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return int(moment.astimezone().timestamp())
+    except (ValueError, OverflowError, OSError):
+        raise ConfigError(
+            f"'{text}' is no day and no moment: write 2026-11-01, or 2026-11-01T08:00:00Z"
+        ) from None
 
 
 def parse_property_string(text: str, default_key: str | None = None) -> dict[str, str]:

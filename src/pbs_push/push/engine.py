@@ -25,12 +25,14 @@ from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from pbs_push.names import Namespace
     from pbs_push.push.events import Listener
     from pbs_push.push.forecast import Forecast
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
+    from pbs_push.push.preflight import Finding
     from pbs_push.push.worker import GroupResult
 
 
@@ -77,6 +79,12 @@ class Push:
         problem of the report.
         """
         return Planner(self._run).plan()
+
+    def preflight(self) -> Iterator[Finding]:
+        """Look whether it would go through; nothing is changed. Raises Cancelled."""
+        from pbs_push.push.preflight import preflight  # noqa: PLC0415  (for who asks for it)
+
+        return preflight(self._run, self.plan, self.forecast)
 
     def forecast(self, plan: Plan) -> Forecast:
         """What carrying out ``plan`` costs, from the indexes at the source; nothing is changed.

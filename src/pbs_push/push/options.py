@@ -15,6 +15,7 @@ from pbs_push.access.rights import Access
 from pbs_push.access.values import (
     MAX_WORKER_THREADS,
     parse_duration,
+    parse_moment,
     parse_number,
     parse_size,
 )
@@ -25,7 +26,6 @@ from pbs_push.push import checks
 from pbs_push.push.checkpoint_rule import AUTO, CheckpointRule
 from pbs_push.push.checks import Check
 from pbs_push.push.removal_limit import MaxRemovals
-from pbs_push.push.selection import parse_moment
 
 MAX_PARALLEL: Final = MAX_WORKER_THREADS
 DEFAULT_READ_AHEAD: Final = 8

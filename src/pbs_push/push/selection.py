@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.errors import ConfigError
-
 if TYPE_CHECKING:
     from pbs_push.push.options import PushOptions
 
@@ -78,18 +76,6 @@ def oldest_wanted(options: PushOptions, now: float) -> float:
     if options.newer_than_s is not None:
         limits.append(now - options.newer_than_s)
     return max(limits)
-
-
-def parse_moment(text: str) -> int:
-    """Epoch seconds of a day or a moment: ``2026-11-01``, ``2026-11-01T08:00``, with ``Z`` or an
-    offset or else in this host's time zone. Raises ConfigError."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return int(moment.astimezone().timestamp())
-    except (ValueError, OverflowError, OSError):
-        raise ConfigError(
-            f"'{text}' is no day and no moment: write 2026-11-01, or 2026-11-01T08:00:00Z"
-        ) from None
 
 
 def _local(time: int) -> datetime:
