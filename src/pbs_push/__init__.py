@@ -59,6 +59,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "formats.keys": ("CryptKey", "load_key_file"),
     "formats.manifest": ("CryptMode", "FileInfo", "Manifest", "Protection"),
     "names": ("AuthId", "Group", "Namespace", "Repository", "Snapshot"),
+    "push.async_push": ("Finished", "apush"),
     "push.checkpoint_rule": ("CheckpointRule",),
     "push.engine": ("Push", "push"),
     "push.events": (

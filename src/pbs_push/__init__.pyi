@@ -41,6 +41,8 @@ from pbs_push.names import Group as Group
 from pbs_push.names import Namespace as Namespace
 from pbs_push.names import Repository as Repository
 from pbs_push.names import Snapshot as Snapshot
+from pbs_push.push.async_push import Finished as Finished
+from pbs_push.push.async_push import apush as apush
 from pbs_push.push.checkpoint_rule import CheckpointRule as CheckpointRule
 from pbs_push.push.engine import Push as Push
 from pbs_push.push.engine import push as push

@@ -180,6 +180,18 @@ class Report:
             **self.findings_to_dict(),
         }
 
+    def records(self) -> list[Json]:
+        """``outcomes`` as flat rows of plain values, one key a column: for tables and pandas."""
+        rows = []
+        for outcome in self.outcomes:
+            row = outcome.to_dict()
+            sums = row.pop("sums", {})
+            error = row.pop("error", None) or {}
+            row |= {"skip": row.get("skip"), "reason": row.get("reason")}
+            row |= {"error": error.get("kind"), "message": error.get("message")}
+            rows.append(row | outcome.stats.to_dict() | sums)
+        return rows
+
     def counts_to_dict(self) -> Json:
         """How many snapshots of each result, and of each reason to skip."""
         return {
