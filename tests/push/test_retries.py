@@ -80,7 +80,7 @@ def test_which_errors_may_pass(error: PbsPushError, passing: bool) -> None:
 def test_pauses_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries_module, "_FIRST_PAUSE_S", 1.0)
     monkeypatch.setattr(retries_module, "_LONGEST_PAUSE_S", 60.0)
-    retries, now, pauses = Retries(100, 1800.0), 0.0, []
+    retries, now, pauses = Retries(100, 1800.0, 0.0), 0.0, []
     while (pause := retries.pause(now)) is not None:
         pauses.append(pause)
         now += pause
@@ -91,14 +91,14 @@ def test_pauses_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_more_tries_than_allowed() -> None:
-    retries = Retries(3, 1800.0)
+    retries = Retries(3, 1800.0, 0.0)
     assert [retries.pause(0.0) is not None for _ in range(4)] == [True, True, True, False]
-    assert Retries(0, 1800.0).pause(0.0) is None
-    assert Retries(3, 0.0).pause(0.0) is None
+    assert Retries(0, 1800.0, 0.0).pause(0.0) is None
+    assert Retries(3, 0.0, 0.0).pause(0.0) is None
 
 
 def test_what_worked_in_between_counts_anew_in_time() -> None:
-    retries = Retries(3, 100.0)
+    retries = Retries(3, 100.0, 0.0)
     assert retries.pause(0.0) is not None
     assert retries.pause(99.0) is not None
     assert retries.pause(150.0, worked=True) is not None

@@ -129,10 +129,14 @@ class H2Server:
 
 @contextlib.contextmanager
 def session_with(
-    server: Server, cancelled: threading.Event | None = None, pacer: Pacer | None = None
+    server: Server,
+    cancelled: threading.Event | None = None,
+    pacer: Pacer | None = None,
+    timeout_s: float | None = None,
 ) -> Iterator[BackupSession]:
     """A backup session that uploads no chunks."""
-    with Target(server.repository, SECRET, server.identity.fingerprint) as target:
+    fingerprint = server.identity.fingerprint
+    with Target(server.repository, SECRET, fingerprint, timeout_s=timeout_s) as target:
         session = target.begin_backup(
             target.connect(cancelled or threading.Event()),
             Namespace(),
@@ -147,9 +151,9 @@ def session_with(
             session.close()
 
 
-def finish(server: Server) -> None:
+def finish(server: Server, timeout_s: float | None = None) -> None:
     """Begin a session, and finish it."""
-    with session_with(server) as session:
+    with session_with(server, timeout_s=timeout_s) as session:
         call = session.finish()
         session.wait([call])
         call.body()
@@ -165,6 +169,7 @@ def uploading(
     cancelled: threading.Event | None = None,
     *,
     open_delay_s: float = 0.0,
+    timeout_s: float | None = None,
 ) -> Iterator[BackupSession]:
     """A session that uploads 40 chunks of 256 KiB."""
     contents = [bytes([i]) * (256 << 10) for i in range(CHUNKS)]
@@ -177,7 +182,9 @@ def uploading(
     write_dynamic_index(folder / "a.didx", ends, b"".join(digests))
     with (
         open_index(folder / "a.didx") as index,
-        Target(server.repository, SECRET, server.identity.fingerprint) as target,
+        Target(
+            server.repository, SECRET, server.identity.fingerprint, timeout_s=timeout_s
+        ) as target,
     ):
         fd = os.open(folder / ".chunks", os.O_RDONLY)
         transport = target.transport()

@@ -21,8 +21,9 @@ from pbs_push.errors import (
     TlsError,
 )
 from pbs_push.names import Namespace, Snapshot
-from pbs_push.remote.answers import raise_for_status
+from pbs_push.remote.answers import NO_SECRETS, raise_for_status
 from pbs_push.remote.tls import vouched_for
+from pbs_push.remote.words import Words
 from pbs_push.source.datastore import Datastore
 from pbs_push.target import Identities, TargetServer, create_datastore
 
@@ -57,14 +58,12 @@ def test_kinds_of_refusals(case: str) -> None:
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_says_where_to(status: int) -> None:
     with pytest.raises(StatusError, match=r"redirects to https://other:8007/x, which is not foll"):
-        raise_for_status("GET x", status, b"", (), "https://other:8007/x")
+        raise_for_status("GET x", status, b"", NO_SECRETS, "https://other:8007/x")
 
 
 def test_a_redirect_that_holds_a_secret_hides_it() -> None:
     with pytest.raises(StatusError) as caught:
-        raise_for_status(
-            "GET x", 302, b"", ["PBSAPIToken=a@pbs!t:s3cr3t-of"], "//x/?t=s3cr3t-of\x1b"
-        )
+        raise_for_status("GET x", 302, b"", Words("s3cr3t-of"), "//x/?t=s3cr3t-of\x1b")
     assert "s3cr3t" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from urllib.parse import quote, quote_plus
 
 import pytest
 from pydantic import SecretStr
@@ -19,7 +17,6 @@ from pbs_push.remote.auth import (
     Ticket,
     TicketAuth,
     TokenAuth,
-    hidden,
 )
 
 PASSWORD = "correct horse"
@@ -43,23 +40,6 @@ class Logins:
 
     def auth(self) -> TicketAuth:
         return TicketAuth(ME, SecretStr(PASSWORD), self.login, lambda: self.now)
-
-
-def test_what_a_target_sends_back_is_not_shown() -> None:
-    headers = TokenAuth(AuthId.parse("me@pbs!push"), SecretStr("s/ec ret:%")).headers()
-    for shown in (headers["Authorization"], "s/ec ret:%", "s%2Fec%20ret%3A%25"):
-        text = hidden(f"bad request: {shown} from 1.2.3.4".encode(), headers.values())
-        assert b"ec" not in text.replace(b"request", b"")
-        assert text.startswith(b"bad request: ")
-        assert text.endswith(b" from 1.2.3.4")
-    ticket = Logins().auth().headers()
-    assert b"PBS%3A1" not in hidden(str(ticket).encode(), ticket.values())
-    assert b"csrf1" not in hidden(str(ticket).encode(), ticket.values())
-    for password in ("a=b c", "c2VjcmV0cGFzcw==", 'pa"ss\\wörd', "hunter2=x"):
-        for form in (password, quote(password), quote_plus(password), json.dumps(password)[1:-1]):
-            shown = f"no such target: password={form}, ticket".encode()
-            assert hidden(shown, [password]) == b"no such target: password=***, ticket"
-    assert hidden(b"all of a", ["a"]) == b"all of a", "too short to be looked for"
 
 
 @pytest.mark.parametrize("kind", [Secret, SecretStr])

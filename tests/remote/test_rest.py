@@ -26,13 +26,15 @@ from pbs_push.errors import (
 )
 from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Repository, Snapshot
 from pbs_push.remote import rest as rest_module
-from pbs_push.remote.answers import raise_for_status, shown_reason
+from pbs_push.remote.answers import raise_for_status
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import TicketAuth, TokenAuth
 from pbs_push.remote.features import Features, Version
+from pbs_push.remote.limits import Limits
 from pbs_push.remote.rest import Rest
 from pbs_push.remote.target import Target
 from pbs_push.remote.tls import TrustContext
+from pbs_push.remote.words import Words, shown_reason
 
 from .servers import Asked, Identity, Line, Script, Server, answer, http, read_request
 
@@ -60,12 +62,19 @@ class World:
 
 
 @contextlib.contextmanager
-def world(identity: Identity, script: Handler | Script, *, raw: bool = False) -> Iterator[World]:
+def world(
+    identity: Identity,
+    script: Handler | Script,
+    *,
+    raw: bool = False,
+    timeout_s: float | None = None,
+) -> Iterator[World]:
     asked: list[Asked] = []
     behaviour: Script = script if raw else http(script, asked)  # type: ignore[assignment,arg-type]
     with Server(identity, behaviour) as server:
         repository = Repository.parse(server.repository)
-        with Rest(repository, TrustContext(identity.fingerprint)) as rest:
+        context, limits = TrustContext(identity.fingerprint), Limits.of(timeout_s)
+        with Rest(repository, context, limits, Words(SECRET)) as rest:
             rest.use(TokenAuth(repository.auth_id, SecretStr(SECRET)))
             yield World(server, rest, asked)
 
@@ -379,7 +388,7 @@ def bomb() -> bytes:
         ),
         (
             http(lambda _: answer(200, b"", "content-encoding: " + "x" * 4000), []),
-            "encoded as 'x{40}', which",
+            "encoded as 'x{40}…', which",
         ),
         (http(lambda _: answer(302, b"", "location: https://xn--a/"), []), "is it a Proxmox"),
     ],
@@ -456,11 +465,10 @@ def test_a_broken_line_is_told(identity: Identity, script: Script) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_no_answer_in_time(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_module, "ANSWER_TIMEOUT_S", 0.2)
+def test_no_answer_in_time(identity: Identity) -> None:
     with (
-        world(identity, Line.read_to_the_end, raw=True) as it,
-        pytest.raises(ConnectError, match=r"GET x at 127.*timed out"),
+        world(identity, Line.read_to_the_end, raw=True, timeout_s=0.2) as it,
+        pytest.raises(ConnectError, match=r"GET x at 127.*has not answered for 0\.2 s"),
     ):
         it.rest.get("x")
 

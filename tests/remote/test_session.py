@@ -23,7 +23,6 @@ from pbs_push.formats.blob import encode_blob
 from pbs_push.formats.index_writer import fixed_index_bytes
 from pbs_push.formats.manifest import Manifest
 from pbs_push.names import MANIFEST_NAME, Namespace, Snapshot
-from pbs_push.remote import connection
 from pbs_push.remote.pacing import Pacer
 from pbs_push.remote.target import Target
 from pbs_push.target import Identities, TargetServer, create_datastore
@@ -67,12 +66,11 @@ def test_no_session(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.3)
     with (
         Server(identity, replies(SWITCH, then)) as server,
         pytest.raises(PbsPushError, match=message) as caught,
     ):
-        finish(server)
+        finish(server, timeout_s=0.3)
     assert type(caught.value) is error
     text = str(caught.value)
     assert f"127.0.0.1:{server.port}" in text or str(SNAPSHOT) in text

@@ -56,10 +56,8 @@ from .sessions import (
     ],
 )  # fmt: skip
 def test_what_is_no_progress_ends_no_silence(
-    identity: Identity, first: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch
+    identity: Identity, first: bytes, again: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.3)
-
     def script(line: Line) -> None:
         read_request(line)
         line.send(SWITCH + SETTINGS)
@@ -78,13 +76,12 @@ def test_what_is_no_progress_ends_no_silence(
         Server(identity, script) as server,
         pytest.raises(ConnectError, match=f"127.0.0.1:{server.port} has not answered for"),
     ):
-        finish(server)
+        finish(server, timeout_s=0.3)
 
 
-def test_a_slow_body_is_progress(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part comes in time, all of them do not."""
+def test_a_slow_body_is_progress(identity: Identity) -> None:
+    """Enough of it comes in time, all of it does not."""
     silence_s = 1.0
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", silence_s)
 
     def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
         peer.h2.send_headers(stream, [(":status", "200")])
@@ -95,21 +92,23 @@ def test_a_slow_body_is_progress(identity: Identity, monkeypatch: pytest.MonkeyP
         peer.h2.end_stream(stream)
 
     text = b'{"data":null}'.rjust(300)
-    with Server(identity, H2Server(handler)) as server, session_with(server) as session:
+    with (
+        Server(identity, H2Server(handler)) as server,
+        session_with(server, timeout_s=silence_s) as session,
+    ):
         call = session.finish()
         session.wait([call])
         assert call.body() == text
 
 
-def test_nothing_asked_needs_no_answer(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_asked_needs_no_answer(identity: Identity) -> None:
     """Who encrypts may find for long that the target has each of the chunks."""
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.0)
     steps = itertools.count()
     wake = os.eventfd(1)
     try:
         with (
             Server(identity, replies(SWITCH + SETTINGS, waits)) as server,
-            session_with(server) as session,
+            session_with(server, timeout_s=0.2) as session,
         ):
             session.pump(lambda: next(steps) == 20, wake_fd=wake)
             with pytest.raises(ConnectError, match="has not answered"):
@@ -124,11 +123,10 @@ def test_a_source_that_is_slow_is_not_the_targets_silence(
     def handler(peer: H2Server, stream: int, _head: dict[str, str], _body: bytes) -> None:
         peer.answer(stream, 200, b"")
 
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(connection, "LONG_WAIT_S", 0.05)
     with (
         Server(identity, H2Server(handler)) as server,
-        uploading(server, tmp_path, open_delay_s=0.6) as session,
+        uploading(server, tmp_path, open_delay_s=0.6, timeout_s=0.2) as session,
     ):
         session.pump(lambda: session.chunks_acknowledged > 0)
 
@@ -136,12 +134,11 @@ def test_a_source_that_is_slow_is_not_the_targets_silence(
 def test_a_target_that_allows_no_stream_is_silent(
     identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(connection, "LONG_WAIT_S", 0.05)
     no_streams = frame(4, 0, 0, b"\0\3\0\0\0\0")
     with (
         Server(identity, replies(SWITCH + no_streams, waits)) as server,
-        uploading(server, tmp_path) as session,
+        uploading(server, tmp_path, timeout_s=0.2) as session,
         pytest.raises(ConnectError, match="has not answered"),
     ):
         session.pump(lambda: False)

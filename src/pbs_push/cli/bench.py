@@ -10,7 +10,7 @@ import click
 from pbs_push.bench.timing import DEFAULT_SECONDS, MOST_SECONDS
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading
-from pbs_push.cli.options import config_dir, json_flag
+from pbs_push.cli.options import config_dir, json_flag, timeout
 from pbs_push.cli.values import FINGERPRINT, NAMESPACE, REPOSITORY
 from pbs_push.names import Namespace
 
@@ -58,6 +58,7 @@ from pbs_push.names import Namespace
     show_default=True,
     help="For each measurement, about.",
 )
+@timeout
 def command(**arguments: Any) -> int:
     """Measure; the exit status is returned."""
     with loading(rest=True):

@@ -41,6 +41,7 @@ class Arguments:
     as_json: bool
     html: Path | None
     seconds: float
+    timeout_s: float | None
 
     def carry_out(self) -> int:
         """Measure; the exit status is returned. Raises UsageError, PbsPushError."""
@@ -70,9 +71,9 @@ class Arguments:
         if self.remote is not None and is_given("fingerprint"):
             raise click.UsageError("--fingerprint has no effect with --remote")
         if self.remote is None and self.repository is None:
-            for name in ("fingerprint", "remote_ns"):
+            for name in ("fingerprint", "remote_ns", "timeout_s"):
                 if is_given(name):
-                    option = name.replace("_", "-")
+                    option = name.removesuffix("_s").replace("_", "-")
                     raise click.UsageError(f"--{option} has no effect without a target")
         if self.html is not None and not self.html.absolute().parent.is_dir():
             raise ConfigError(f"--html {self.html}: there is no such folder")
@@ -94,10 +95,10 @@ class Arguments:
 
     def _target(self, host: HostConfig) -> Target | None:
         if self.remote is not None and self.remote_store is not None:
-            return remote_target(host, self.remote, self.remote_store).target
+            return remote_target(host, self.remote, self.remote_store, self.timeout_s).target
         if self.repository is None:
             return None
-        return repository_target(self.repository, self.fingerprint).target
+        return repository_target(self.repository, self.fingerprint, self.timeout_s).target
 
 
 def _write_page(report: BenchReport, path: Path) -> PbsPushError | None:

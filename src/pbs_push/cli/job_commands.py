@@ -16,6 +16,7 @@ from pbs_push.cli.options import (
     json_flag,
     make_output,
     output_options,
+    timeout,
 )
 
 
@@ -52,11 +53,12 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
 @click.argument("job_id", metavar="ID")
 @config_dir
 @job_options
+@timeout
 @output_options
-def run_job(*, job_id: str, config_dir: Path | None, **more: Any) -> int:
+def run_job(*, job_id: str, config_dir: Path | None, timeout_s: float | None, **more: Any) -> int:
     """Run a job; the exit status is returned."""
     with loading(rest=True):
         from pbs_push.cli.jobs import run  # noqa: PLC0415
 
     output = make_output(more)
-    return run(job_id, config_dir, more, output)
+    return run(job_id, config_dir, more, timeout_s, output)

@@ -30,10 +30,16 @@ def listed(config_dir: Path | None) -> list[ListedJob]:
     return [ListedJob.of(name, host) for name in host.job_names()]
 
 
-def run(job_id: str, config_dir: Path | None, more: Mapping[str, Any], output: Output) -> int:
+def run(
+    job_id: str,
+    config_dir: Path | None,
+    more: Mapping[str, Any],
+    timeout_s: float | None,
+    output: Output,
+) -> int:
     """Run a job; the exit status is returned. Raises PbsPushError.
 
-    ``more`` are options that the job's file cannot say.
+    ``more`` are options that the job's file cannot say; ``timeout_s`` is the target's.
     """
     from pbs_push.cli.pushing import carry_out  # noqa: PLC0415  (not for the list)
 
@@ -42,12 +48,14 @@ def run(job_id: str, config_dir: Path | None, more: Mapping[str, Any], output: O
         job = host.job(job_id)
         for line in job.ignored:
             say(warning_line(line))
-        return _prepare(job, host, more)
+        return _prepare(job, host, more, timeout_s)
 
     return carry_out(Sides(f"job {job_id}", Namespace(), None, Namespace()), prepare, output)
 
 
-def _prepare(job: SyncJob, host: HostConfig, more: Mapping[str, Any]) -> Work:
+def _prepare(
+    job: SyncJob, host: HostConfig, more: Mapping[str, Any], timeout_s: float | None
+) -> Work:
     """Open both sides of a job, without asking the target for anything. Raises PbsPushError."""
     access = host.access(job.owner)
     remote = job.require_push()
@@ -56,7 +64,7 @@ def _prepare(job: SyncJob, host: HostConfig, more: Mapping[str, Any]) -> Work:
     options = options_of(job, access, key, more)
     check_depths(job.ns, job.remote_ns, job.max_depth, [job.ns])
     source = configured_source(job.store, host)
-    place = remote_target(host, remote, job.remote_store)
+    place = remote_target(host, remote, job.remote_store, timeout_s)
     return Work(source.datastore, place.target, options)
 
 

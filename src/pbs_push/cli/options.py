@@ -9,9 +9,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from pbs_push.access.values import parse_duration
 from pbs_push.cli.finishing import Finishing, finish_options, make_finishing
 from pbs_push.cli.values import Value
 from pbs_push.push.options import OPTIONS, Option, PushOptions
+from pbs_push.remote.limits import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,6 +21,22 @@ config_dir: Final = click.option(
     "--config-dir",
     type=click.Path(path_type=Path),
     help="Where this host's configuration lies.  [default: /etc/proxmox-backup, if it is there]",
+)
+
+
+def _timeout(text: str) -> float:
+    seconds = parse_duration(text)
+    Limits.of(seconds)
+    return seconds
+
+
+timeout: Final = click.option(
+    "--timeout",
+    "timeout_s",
+    type=Value("time", _timeout),
+    metavar="TIME",
+    help="Give a connection or a request up when the target has not got on for so long: 90, 5m."
+    "  [default: by what is waited for, up to 15m]",
 )
 
 json_flag: Final = click.option(

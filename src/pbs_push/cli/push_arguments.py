@@ -42,6 +42,7 @@ class Arguments:
     """Those of the table, by the names of PushOptions."""
     encryption_key: str | None = None
     keyfile: Path | None = None
+    timeout_s: float | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Arguments:
@@ -121,7 +122,7 @@ class Arguments:
 
     def _target(self, host: HostConfig) -> TargetPlace:
         if self.remote is not None and self.remote_store is not None:
-            return remote_target(host, self.remote, self.remote_store)
+            return remote_target(host, self.remote, self.remote_store, self.timeout_s)
         if self.repository is None:
             raise click.UsageError(_NO_TARGET)
-        return repository_target(self.repository, self.fingerprint)
+        return repository_target(self.repository, self.fingerprint, self.timeout_s)

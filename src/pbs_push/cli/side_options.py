@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from pbs_push.cli.options import config_dir
+from pbs_push.cli.options import config_dir, timeout
 from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY
 from pbs_push.names import ROOT
 
@@ -45,6 +45,7 @@ _SIDES: Final = (
     ),
     click.option("--remote", metavar="NAME", help="A remote of remote.cfg, instead of REPOSITORY."),
     click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there."),
+    timeout,
     config_dir,
     click.option(
         "--local-user",

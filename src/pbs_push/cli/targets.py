@@ -22,12 +22,17 @@ class TargetPlace:
     remote_name: str | None
 
 
-def repository_target(repository: Repository, fingerprint: bytes | None) -> TargetPlace:
+def repository_target(
+    repository: Repository, fingerprint: bytes | None, timeout_s: float | None
+) -> TargetPlace:
     """A target given on the command line, its secret from the environment. Raises ConfigError."""
-    return TargetPlace(Target(repository, find_secret(repository.auth_id), fingerprint), None)
+    secret = find_secret(repository.auth_id)
+    return TargetPlace(Target(repository, secret, fingerprint, timeout_s=timeout_s), None)
 
 
-def remote_target(host: HostConfig, remote_name: str, store: str) -> TargetPlace:
+def remote_target(
+    host: HostConfig, remote_name: str, store: str, timeout_s: float | None
+) -> TargetPlace:
     """A target of ``remote.cfg``, with the secret that stands there. Raises ConfigError."""
     remote = host.remote(remote_name)
     if remote.use_node_proxy:
@@ -36,5 +41,7 @@ def remote_target(host: HostConfig, remote_name: str, store: str) -> TargetPlace
             "node's proxy, which a push of this version cannot do; where the direct way is open, "
             "remove 'use-node-proxy', or push to a REPOSITORY"
         )
-    target = Target(remote.repository(store), remote.password, remote.fingerprint)
+    target = Target(
+        remote.repository(store), remote.password, remote.fingerprint, timeout_s=timeout_s
+    )
     return TargetPlace(target, remote_name)

@@ -35,14 +35,17 @@ def is_passing(error: PbsPushError) -> bool:
 class Retries:
     """The tries of one thing: at most ``tries``, as long as something worked within ``limit_s``.
 
-    ``number`` is how many there were; times are in seconds, of a clock that does not jump.
+    ``number`` is how many there were; times are in seconds, of a clock that does not jump, and the
+    first try began at ``now``. What a try that got nowhere took counts: a limit of its own for each
+    (``--timeout``) does not come on top.
     """
 
-    def __init__(self, tries: int, limit_s: float) -> None:
+    def __init__(self, tries: int, limit_s: float, now: float) -> None:
         self._most = tries
         self._limit_s = limit_s
         self._pauses = _pauses()
         self._failing_since: float | None = None
+        self._began = now
         self.number = 0
 
     def pause(self, now: float, *, worked: bool = False) -> float | None:
@@ -53,12 +56,14 @@ class Retries:
         if worked:
             self._failing_since, self._pauses = None, _pauses()
         if self._failing_since is None:
-            self._failing_since = now
+            self._failing_since = now if worked else self._began
         left_s = self._failing_since + self._limit_s - now
         if self.number >= self._most or left_s <= 0:
             return None
         self.number += 1
-        return min(self._pauses.take(), left_s)
+        pause_s = min(self._pauses.take(), left_s)
+        self._began = now + pause_s
+        return pause_s
 
 
 def _pauses() -> Pauses:

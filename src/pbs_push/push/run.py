@@ -121,7 +121,7 @@ class Run:
 
     def retries(self) -> Retries:
         """Tries of one thing, as the options have it."""
-        return Retries(self.options.retries, self.options.retry_for_s)
+        return Retries(self.options.retries, self.options.retry_for_s, time.monotonic())
 
     def trying(self, what: str, call: Callable[[], T]) -> T:
         """What ``call`` returns, which is made again where it fails for the moment.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pbs_push.errors import (
     AuthError,
@@ -22,13 +22,9 @@ from pbs_push.errors import (
     StatusError,
 )
 from pbs_push.formats.json_bounds import check_bounds
-from pbs_push.remote.auth import hidden
+from pbs_push.remote.words import Words
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-MAX_REASON: Final = 500
-"""Characters of a server's error text that are shown."""
+NO_SECRETS: Final = Words()
 
 _REFUSALS: Final[tuple[tuple[re.Pattern[str], type[StatusError]], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
@@ -47,31 +43,22 @@ MAX_CONTAINERS: Final = 4_000_000
 """Of an answer: a million groups are some 14 and 2 millions."""
 
 
-def shown_reason(body: bytes) -> str:
-    """A server's error text for people: one line, no control characters, of limited length."""
-    text = body.decode("utf-8", "replace").strip()
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= MAX_REASON else line[:MAX_REASON] + "…"
-
-
 def raise_for_status(
-    request: str, status: int, body: bytes, secrets: Iterable[str] = (), location: str = ""
+    request: str, status: int, body: bytes, words: Words = NO_SECRETS, location: str = ""
 ) -> None:
     """Raise the error for an HTTP status that is not a success; ``request`` says what was asked.
 
-    ``secrets`` were sent along, and are not shown should the answer hold them. ``location`` is
-    where a redirect leads to.
+    ``words`` shows what the target says. ``location`` is where a redirect leads to.
     """
     if 200 <= status < 300:  # noqa: PLR2004  (of each answer: members of an enum cost)
         return
-    secrets = tuple(secrets)
-    reason = shown_reason(hidden(body, secrets))
+    reason = words.shown(body)
     if status == HTTPStatus.UNAUTHORIZED:
         raise AuthError(f"{request}: the target refuses the credentials ({reason or status})")
     if status == HTTPStatus.FORBIDDEN:
         raise DeniedError(request, status, reason)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and location:
-        place = shown_reason(hidden(location.encode(), secrets))
+        place = words.shown(location)
         raise StatusError(
             request, status, f"it redirects to {place}, which is not followed; give that address"
         )
@@ -85,14 +72,14 @@ def _refusal(status: int, reason: str) -> type[StatusError]:
     return StatusError
 
 
-def parse_data(request: str, body: bytes, secrets: Iterable[str] = ()) -> Any:
+def parse_data(request: str, body: bytes, words: Words = NO_SECRETS) -> Any:
     """The ``data`` of a JSON answer. Raises ProtocolError where it is not one."""
     try:
         check_bounds(body, values=MAX_VALUES, containers=MAX_CONTAINERS)
         answer = json.loads(body)
         return answer["data"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        shown = shown_reason(hidden(body, secrets)[:200]) or "an empty answer"
+        shown = words.shown(body, 200) or "an empty answer"
         raise ProtocolError(
             f"{request}: the answer is not that of a Proxmox Backup Server: {shown}"
         ) from None

@@ -5,16 +5,15 @@ See protocol/rest.md, "API tokens", "Tickets".
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote
 
 from pbs_push.errors import AuthError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from pbs_push.names import AuthId
 
@@ -23,36 +22,6 @@ TICKET_LIFETIME_S = 2 * 3600
 
 PLAIN_COOKIE = "PBSAuthCookie"
 HOST_COOKIE = "__Host-PBSAuthCookie"
-
-
-LEAST_SECRET = 5
-"""Characters of a password, at least; shorter ones are not looked for, since much would match."""
-
-
-def hidden(text: bytes, secrets: Iterable[str]) -> bytes:
-    """``text`` of a target, which may send back what it was sent, without what must not be shown.
-
-    ``secrets`` are header values or secrets themselves, looked for encoded or not.
-    """
-    forms: set[str] = set()
-    for secret in secrets:
-        bare = _bare(secret)
-        for plain in (secret, bare, unquote(bare)):
-            quoted = quote(plain, safe="")
-            forms |= {plain, quoted, quote_plus(plain), quoted.lower(), json.dumps(plain)[1:-1]}
-    for form in sorted(forms, key=len, reverse=True):
-        if len(form) >= LEAST_SECRET:
-            text = text.replace(form.encode(), b"***")
-    return text
-
-
-def _bare(secret: str) -> str:
-    """Of the header values ``NAME=TICKET`` and ``PBSAPIToken=ID:SECRET`` what is secret."""
-    if secret.startswith("PBSAPIToken="):
-        return secret.rpartition(":")[2]
-    if secret.startswith((f"{PLAIN_COOKIE}=", f"{HOST_COOKIE}=")):
-        return secret.partition("=")[2]
-    return secret
 
 
 class SecretStr(Protocol):

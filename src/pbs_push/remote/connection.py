@@ -15,7 +15,9 @@ import h11
 from pbs_push.errors import ConnectError, ProtocolError, RemoteError
 from pbs_push.remote.answers import raise_for_status
 from pbs_push.remote.gathering import Gathering
+from pbs_push.remote.limits import Limits, SessionWatch, Stall
 from pbs_push.remote.pacing import encrypted_size
+from pbs_push.remote.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,11 +27,6 @@ if TYPE_CHECKING:
     from pbs_push.remote.tls_stream import TlsStream
 
 PROTOCOL_NAME: Final = "proxmox-backup-protocol-v1"
-UPGRADE_TIMEOUT_S: Final = 120.0
-"""The server may wait for locks, and answers bad credentials some seconds late."""
-SILENCE_TIMEOUT_S: Final = 900.0
-"""Without progress: what keeps a connection open (PING, say) does not count. `finish` may sync a
-file system before it answers; a dead peer is noticed by TCP long before."""
 LONG_WAIT_S: Final = 60.0
 """A wait that something else ends."""
 MAX_ERROR_BODY: Final = 64 << 10
@@ -62,7 +59,8 @@ class Connection:
     """HTTP/2 on a TLS connection, which ``upgrade`` makes of it.
 
     Calls may be made before; those in flight are known by their tags, and who makes a call keeps
-    its own table. ``round_trip_s`` is that of the line, as far as it is known.
+    its own table. ``round_trip_s`` is that of the line, as far as it is known; ``limits`` say how
+    long the target is waited for, ``words`` shows what it says.
     """
 
     def __init__(
@@ -71,7 +69,12 @@ class Connection:
         transport: Transport,
         pacer: Pacer | None = None,
         round_trip_s: float = 0.0,
+        limits: Limits | None = None,
+        words: Words | None = None,
     ) -> None:
+        self.words: Final = Words() if words is None else words
+        self._limits = Limits() if limits is None else limits
+        self._watch = SessionWatch(self._limits.session_s)
         self._stream = stream
         self.transport = transport
         self._lane = None if pacer is None else pacer.lane()
@@ -99,16 +102,17 @@ class Connection:
                 *headers.items(),
             ],
         )
-        words = (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b"")
-        self._stream.write(words)
+        asked = (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b"")
+        self._stream.write(asked)
         if early:
             self._encrypt(EARLY_BYTES)
         try:
-            answer = _answer(self._stream, http, what)
+            answer = _answer(self._stream, http, what, Stall(self._limits.upgrade_s))
         except h11.RemoteProtocolError as error:
-            raise ProtocolError(f"{what}: the answer is not HTTP ({error})") from None
+            reason = self.words.shown(str(error))
+            raise ProtocolError(f"{what}: the answer is not HTTP ({reason})") from None
         if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            raise_for_status(what, answer.status, answer.body, headers.values(), answer.location)
+            raise_for_status(what, answer.status, answer.body, self.words, answer.location)
             raise ProtocolError(
                 f"{what}: the target answers with status {answer.status} and does not change to "
                 "the backup protocol; is it a Proxmox Backup Server?"
@@ -121,7 +125,7 @@ class Connection:
                 self.transport.receive(behind)
             self._take_in()  # what stood in the same segment ends no wait
         except (ConnectError, ProtocolError) as error:
-            raise type(error)(f"{what}: {error}") from error
+            raise self._told(what, error) from None
 
     def pump(
         self,
@@ -136,13 +140,14 @@ class Connection:
         was closed: what came last may be the answer that was waited for. Where there is nothing to
         send, a readable ``wake_fd`` ends a step. Raises ConnectError, ProtocolError, Cancelled.
         """
-        progress, moved_at = self.transport.progress(), time.monotonic()
+        progress = self.transport.progress()
         while not done():
             if self._stream.closed_by_target:
                 raise ConnectError(f"{self._stream.netloc} closed the connection")
             if self._lost_at is not None:
                 self._check_early(self._lost_at)
             broken: RemoteError | None = None
+            began = time.monotonic()
             try:
                 self._step(wake_fd)
             except (ConnectError, ProtocolError) as error:
@@ -151,16 +156,12 @@ class Connection:
                 on_answer(answer)
             if broken is not None and not done():
                 raise broken
+            now = time.monotonic()
             before, progress = progress, self.transport.progress()
-            if progress is None:
-                moved_at = time.monotonic()
-            elif progress != before:
-                moved_at = time.monotonic()
-                self._gathering.note(progress[0], progress[1], moved_at)
-            elif time.monotonic() - moved_at > SILENCE_TIMEOUT_S:
-                raise ConnectError(
-                    f"{self._stream.netloc} has not answered for {SILENCE_TIMEOUT_S:.0f} s"
-                )
+            if progress is not None and progress != before:
+                self._gathering.note(progress[0], progress[1], now)
+            if not self._watch.look(progress, now - began, self._stream):
+                raise ConnectError(self._watch.stall.text(self._stream.netloc))
 
     def _check_early(self, lost_at: float) -> None:
         """Raise ConnectError if what was sent with the upgrade request seems to be lost."""
@@ -204,7 +205,7 @@ class Connection:
         """
         stream, filled, flushed = self._stream, 0, True
         while flushed and filled < budget:
-            span = self.transport.send(budget - filled if bounded else None)
+            span = self._next_span(budget - filled if bounded else None)
             if span is None:
                 break
             with span:
@@ -215,6 +216,12 @@ class Connection:
         if self._lane is not None:
             self._lane.sent(encrypted_size(filled))
         return filled
+
+    def _next_span(self, most: int | None) -> memoryview | None:
+        try:
+            return self.transport.send(most)
+        except (ConnectError, ProtocolError) as error:
+            raise self._told(self._stream.netloc, error) from None
 
     def _receive(self) -> bool:
         """Take all that has come; True if there was something."""
@@ -229,8 +236,12 @@ class Connection:
                 self.transport.receive(data)
                 came = True
         except (ConnectError, ProtocolError) as error:
-            raise type(error)(f"{stream.netloc}: {error}") from error
+            raise self._told(stream.netloc, error) from None
         return came
+
+    def _told(self, what: str, error: RemoteError) -> RemoteError:
+        """An error, which may hold the target's own words, as it is shown."""
+        return type(error)(f"{what}: {self.words.shown(str(error))}")
 
     def close(self) -> None:
         """End the connection, and stop reading chunks; the target removes what was not finished.
@@ -254,14 +265,16 @@ class _Answered(NamedTuple):
     location: str = ""
 
 
-def _answer(stream: TlsStream, http: h11.Connection, what: str) -> _Answered:
-    """The answer to the upgrade request, which was written but not sent."""
-    deadline = time.monotonic() + UPGRADE_TIMEOUT_S
+def _answer(stream: TlsStream, http: h11.Connection, what: str, stall: Stall) -> _Answered:
+    """The answer to the upgrade request, which was written but not sent.
+
+    It is small: that some of it has come, or an interim answer, is no progress.
+    """
     answer = _Answered(0)
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            data = _some_bytes(stream, deadline, what)
+            data = _some_bytes(stream, stall, what)
             if not data and not answer.status:
                 raise ConnectError(
                     f"{what}: {stream.netloc} closed the connection without an answer"
@@ -281,17 +294,19 @@ def _answer(stream: TlsStream, http: h11.Connection, what: str) -> _Answered:
             return answer
 
 
-def _some_bytes(stream: TlsStream, deadline: float, what: str) -> bytes:
+def _some_bytes(stream: TlsStream, stall: Stall, what: str) -> bytes:
     """The next decrypted bytes; ``b""`` when the target has closed the connection."""
     while True:
+        began = time.monotonic()
+        if stall.left_s <= 0:
+            raise ConnectError(f"{what}: {stall.text(stream.netloc)}")
         stream.flush()
         data = stream.read()
+        if data is None and not stream.closed_by_target and stream.wait(stall.left_s):
+            stream.receive()
+            data = stream.read()
+        stall.waited(time.monotonic() - began)
         if data is not None:
             return bytes(data)
         if stream.closed_by_target:
             return b""
-        remaining_s = deadline - time.monotonic()
-        if remaining_s <= 0:
-            raise ConnectError(f"{what}: {stream.netloc} does not answer")
-        if stream.wait(remaining_s):
-            stream.receive()

@@ -22,7 +22,7 @@ class Version:
         """Read the two texts of ``GET version``. Raises ProtocolError."""
         found = re.match(r"(\d{1,9})\.(\d{1,9})", version)
         if found is None:
-            raise ProtocolError(f"the target's version '{version[:40]}' cannot be understood")
+            raise ProtocolError("the target's version cannot be understood")
         number = re.match(r"\d{1,9}", release)
         return cls(int(found[1]), int(found[2]), int(number[0]) if number else 0)
 

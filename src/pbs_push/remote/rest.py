@@ -16,10 +16,13 @@ import httpx
 from pbs_push.errors import ConfigError, ConnectError, InvalidName, ProtocolError, os_reason
 from pbs_push.remote.answers import parse_data, raise_for_status
 from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket
+from pbs_push.remote.limits import Limits, Stall
+from pbs_push.remote.lines import RestTransport
 from pbs_push.remote.tls import explain_tls_error
+from pbs_push.remote.words import Words, shown_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -27,10 +30,6 @@ if TYPE_CHECKING:
     from pbs_push.remote.auth import Auth
     from pbs_push.remote.pacing import Paced
     from pbs_push.remote.tls import TrustContext
-
-CONNECT_TIMEOUT_S: Final = 30.0
-ANSWER_TIMEOUT_S: Final = 300.0
-"""Removing a large group or namespace may take the server minutes."""
 
 MAX_ANSWER_BYTES: Final = 256 << 20
 """Of an answer's body, decoded. A listing of 20,000 groups takes about 10 MiB, one of 400,000
@@ -46,8 +45,6 @@ class _Reply(NamedTuple):
     body: bytes
     cookies: httpx.Cookies
     location: str = ""
-    secrets: tuple[str, ...] = ()
-    """What was sent along and must not be shown, should the answer hold it."""
 
 
 class _Stopwatch:
@@ -91,7 +88,8 @@ def _encoded(params: Params | None) -> dict[str, str | int]:
 def _decoded(encoding: str, pieces: Iterable[bytes]) -> bytes:
     """A body that came in ``pieces``. Raises ValueError, saying what it is that cannot be taken."""
     if encoding not in ("identity", "deflate"):
-        raise ValueError(f"it is encoded as {encoding[:40]!r}, which was not asked for")
+        shown = shown_reason(encoding, 40)
+        raise ValueError(f"it is encoded as '{shown}', which was not asked for")
     inflate = None
     body = bytearray()
     for piece in filter(None, pieces):
@@ -117,21 +115,30 @@ def _sendable(text: object) -> str:
 class Rest:
     """REST requests to one server. Safe for threads; close it, or use it in ``with``.
 
-    Raises InvalidName for a host whose name cannot be sent.
+    ``limits`` say how long an answer is waited for; ``words`` learns what is sent that is secret,
+    and shows what comes back. Raises InvalidName for a host whose name cannot be sent.
     """
 
-    def __init__(self, repository: Repository, context: TrustContext) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        context: TrustContext,
+        limits: Limits | None = None,
+        words: Words | None = None,
+    ) -> None:
         self.repository = repository
+        self.words: Final = Words() if words is None else words
+        self._limits = Limits() if limits is None else limits
         self._netloc = repository.netloc
         url = _base_url(repository)
         self.host: Final = url.raw_host.decode("ascii")
         """The host as it is written in requests: in ASCII."""
+        self._transport = RestTransport(context, self._limits.connect_s)
         self._client = httpx.Client(
             base_url=url,
-            verify=context,
-            # Others may hold all connections for long: slow uploads of logs, or removals.
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
-            limits=httpx.Limits(max_connections=8, max_keepalive_connections=8),
+            transport=self._transport,
+            # Its limits are ours. Others may hold all connections for long, and have limits too.
+            timeout=httpx.Timeout(None),
             headers={"Accept": "application/json", "Accept-Encoding": "deflate"},
             # None is kept: a ticket goes into a header of our own making.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -196,17 +203,21 @@ class Rest:
     def login(self, username: str, password: str) -> Ticket:
         """Ask for a ticket (``POST access/ticket``). Raises AuthError, RemoteError."""
         request = f"logging in to {self._netloc} as {username}"
+        self.words.learn(password)
         form = {"username": username, "password": password}
         reply = self._send(request, "POST", "access/ticket", {"data": form})
-        raise_for_status(request, reply.status, reply.body, [password], reply.location)
-        data = parse_data(request, reply.body, [password])
+        raise_for_status(request, reply.status, reply.body, self.words, reply.location)
+        data = parse_data(request, reply.body, self.words)
         try:
             csrf_token = _sendable(data["CSRFPreventionToken"])
             if host_ticket := reply.cookies.get(HOST_COOKIE):
-                return Ticket(HOST_COOKIE, _sendable(host_ticket), csrf_token)
-            return Ticket(PLAIN_COOKIE, _sendable(data["ticket"]), csrf_token)
+                ticket = Ticket(HOST_COOKIE, _sendable(host_ticket), csrf_token)
+            else:
+                ticket = Ticket(PLAIN_COOKIE, _sendable(data["ticket"]), csrf_token)
         except (KeyError, TypeError, ValueError, httpx.CookieConflict):
             raise ProtocolError(f"{request}: the answer holds no ticket") from None
+        self.words.learn(ticket.value, csrf_token)
+        return ticket
 
     def _data(
         self, method: str, path: str, params: Params | None, content: Paced | None = None
@@ -224,8 +235,8 @@ class Rest:
         else:
             arguments = {"data": _encoded(params)}
         reply = self._authenticated(request, method, path, arguments)
-        raise_for_status(request, reply.status, reply.body, reply.secrets, reply.location)
-        return parse_data(request, reply.body, reply.secrets)
+        raise_for_status(request, reply.status, reply.body, self.words, reply.location)
+        return parse_data(request, reply.body, self.words)
 
     def _authenticated(
         self, request: str, method: str, path: str, arguments: dict[str, Any]
@@ -240,32 +251,43 @@ class Rest:
             sent = {**arguments, "headers": {**others, **headers}}
             reply = self._send(request, method, path, sent)
             if reply.status != HTTPStatus.UNAUTHORIZED or tried_again or not auth.expired():
-                break
+                return reply
             tried_again = True
-        return reply._replace(secrets=tuple(headers.values()))
 
     def _send(self, request: str, method: str, path: str, arguments: dict[str, Any]) -> _Reply:
         self.check_open()
         stopwatch = _Stopwatch()
+        removing = method == "DELETE"
+        stall = Stall(self._limits.removal_s if removing else self._limits.answer_s)
         try:
-            with self._client.stream(
-                method, path, extensions={"trace": stopwatch}, **arguments
-            ) as response:
+            with (
+                self._transport.watching(stall),
+                self._client.stream(
+                    method, path, extensions={"trace": stopwatch}, **arguments
+                ) as response,
+            ):
+                stall.moved()
                 encoding = response.headers.get("content-encoding", "identity")
-                body = _decoded(encoding.strip().lower(), response.iter_raw())
+                body = _decoded(encoding.strip().lower(), _counted(response.iter_raw(), stall))
+        except (httpx.ReadTimeout, httpx.WriteTimeout):
+            raise ConnectError(f"{request}: {stall.text(self._netloc)}") from None
+        except httpx.ConnectTimeout:
+            within = f"within {self._limits.connect_s:g} s"
+            raise ConnectError(f"{request}: no connection to {self._netloc} {within}") from None
         except httpx.HTTPError as error:
             raise self._explained(request, error) from error
         except (ValueError, zlib.error) as error:  # ours, or httpx's about a header of the answer
             raise ProtocolError(
-                f"{request}: the answer is not usable: {error}; is it a Proxmox Backup Server?"
-            ) from error
+                f"{request}: the answer is not usable: {self.words.shown(str(error))}; is it a "
+                "Proxmox Backup Server?"
+            ) from None
         with self._lock:
             self._round_trip_s = min(self._round_trip_s, stopwatch.seconds)
         location = response.headers.get("location", "")
         return _Reply(response.status_code, body, response.cookies, location)
 
     def _explained(self, request: str, error: httpx.HTTPError) -> Exception:
-        reason = str(error) or type(error).__name__
+        reason = self.words.shown(str(error)) or type(error).__name__
         cause: BaseException | None = error
         while cause is not None and isinstance(error, httpx.ConnectError):
             if isinstance(cause, ssl.SSLError):
@@ -274,5 +296,12 @@ class Rest:
                 reason = os_reason(cause)
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
-            return ProtocolError(f"{request}: {error}; is it a Proxmox Backup Server?")
+            return ProtocolError(f"{request}: {reason}; is it a Proxmox Backup Server?")
         return ConnectError(f"{request}: {reason}")
+
+
+def _counted(pieces: Iterable[bytes], stall: Stall) -> Iterator[bytes]:
+    """``pieces`` of a body, which are progress."""
+    for piece in pieces:
+        stall.came(len(piece))
+        yield piece

@@ -15,7 +15,7 @@ from pbs_push.errors import ConnectError, ProtocolError, RemoteError, ResetError
 from pbs_push.formats.blob import MAX_PROTOCOL_BLOB
 from pbs_push.formats.index import parse_index
 from pbs_push.names import MANIFEST_NAME
-from pbs_push.remote.answers import raise_for_status, shown_reason
+from pbs_push.remote.answers import NO_SECRETS, raise_for_status
 from pbs_push.remote.connection import MAX_ERROR_BODY
 from pbs_push.remote.query import query_text
 from pbs_push.remote.spool import Spool
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pbs_push._native.transport import Answer, TakenChunk, Transport, TransportState
     from pbs_push.formats.index import Index
     from pbs_push.remote.connection import Connection
+    from pbs_push.remote.words import Words
 
 MAX_PREVIOUS_BYTES: Final = 4 << 30
 """Bound of a downloaded index; 1 GiB of it describes 128 TiB."""
@@ -51,11 +52,12 @@ _OCTETS: Final = "application/octet-stream"
 class Call:
     """A request under way; ``answer`` is None until it is answered.
 
-    ``raw``: its answer is a file's content, not JSON.
+    ``raw``: its answer is a file's content, not JSON. ``words`` shows what the target says.
     """
 
-    def __init__(self, request: str) -> None:
+    def __init__(self, request: str, words: Words = NO_SECRETS) -> None:
         self.request = request
+        self._words = words
         self.raw = False
         self.answer: Answer | None = None
         self._spool: Spool | None = None
@@ -86,7 +88,8 @@ class Call:
             raise ResetError(
                 f"{self.request}: the target reset the request (HTTP/2 error {answer.reset_code})"
             )
-        raise_for_status(self.request, answer.status, bytes(answer.body[:MAX_ERROR_BODY]))
+        body = bytes(answer.body[:MAX_ERROR_BODY])
+        raise_for_status(self.request, answer.status, body, self._words)
         if answer.too_large:
             raise ProtocolError(f"{self.request}: the answer is too long")
         return answer.body
@@ -100,7 +103,7 @@ class Call:
         if not isinstance(found, dict):
             raise ProtocolError(
                 f"{self.request}: the answer is not that of a Proxmox Backup Server; does it come "
-                f"from a proxy? {shown_reason(body[:200])}"
+                f"from a proxy? {self._words.shown(body, 200)}"
             )
         return found
 
@@ -131,7 +134,7 @@ class Call:
         body = bytes(self._success())
         number = self._parsed(body).get("data")
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 0xFFFF:  # noqa: PLR2004
-            shown = shown_reason(body[:200]) or "an empty answer"
+            shown = self._words.shown(body, 200) or "an empty answer"
             raise ProtocolError(f"{self.request}: no writer id in the answer: {shown}")
         return number
 
@@ -378,7 +381,7 @@ class BackupSession:
             call.answer = answer
             return
         name = answer.digest.hex() if answer.digest else "?"
-        call = Call(f"uploading chunk {name} of {self._label}")
+        call = Call(f"uploading chunk {name} of {self._label}", self._connection.words)
         call.answer = answer
         try:
             call.body()
@@ -387,7 +390,7 @@ class BackupSession:
 
     def _new_call(self, request: str) -> tuple[Call, int]:
         """A call, and its tag."""
-        call = Call(request)
+        call = Call(request, self._connection.words)
         tag = self._next_tag
         self._next_tag += 1
         self._calls[tag] = call

@@ -15,12 +15,14 @@ from pbs_push.names import Repository, parse_fingerprint
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import Secret, TicketAuth, TokenAuth
 from pbs_push.remote.connection import Connection
+from pbs_push.remote.limits import Limits
 from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.remote.query import query_text
 from pbs_push.remote.rest import Rest
 from pbs_push.remote.session import BackupSession
-from pbs_push.remote.tls import TrustContext
+from pbs_push.remote.tls import VOUCH_TIMEOUT_S, TrustContext
 from pbs_push.remote.tls_stream import TlsStream
+from pbs_push.remote.words import Words
 
 if TYPE_CHECKING:
     import ssl
@@ -53,13 +55,15 @@ class Target:
 
     ``repository`` is a Repository or its text, ``secret`` an API token's secret or a user's
     password, ``fingerprint`` the SHA-256 of the certificate to trust (``ab:cd:…``), or None to
-    trust the system's CAs. Nothing is sent before it is needed. Safe for threads; close it, or use
-    it in ``with``.
+    trust the system's CAs. ``timeout_s``: a connection or a request is given up when nothing that
+    matters has moved for so many seconds (None: 30 for a connection, 2 minutes for the begin of a
+    session, 5 for a request, 15 for one that removes, and for the requests of a session). Nothing
+    is sent before it is needed. Safe for threads; close it, or use it in ``with``.
 
     ``preface`` knows when backup sessions may begin with HTTP/2, and ``plain_only`` says that
     shortcuts are of no use: what a push found out about this server.
 
-    Raises InvalidName for a repository or fingerprint that is none.
+    Raises InvalidName for a repository or fingerprint that is none, ConfigError for a timeout.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Target:
         repository: Repository | str,
         secret: SecretStr | str,
         fingerprint: str | bytes | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> None:
         if isinstance(repository, str):
             repository = Repository.parse(repository)
@@ -75,8 +81,14 @@ class Target:
         if isinstance(secret, str):
             secret = Secret(secret)
         self.repository: Final = repository
-        self._context: Final = TrustContext(fingerprint, (repository.host, repository.port))
-        self.rest: Final = Rest(repository, self._context)
+        self.limits: Final = Limits.of(timeout_s)
+        self.words: Final = Words(secret.get_secret_value())
+        self._context: Final = TrustContext(
+            fingerprint,
+            (repository.host, repository.port),
+            min(VOUCH_TIMEOUT_S, self.limits.connect_s),
+        )
+        self.rest: Final = Rest(repository, self._context, self.limits, self.words)
         self.api: Final = TargetApi(self.rest, repository.datastore)
         self._auth: Final[Auth] = (
             TokenAuth(repository.auth_id, secret)
@@ -141,6 +153,7 @@ class Target:
             cancelled,
             session,
             congestion_control,
+            self.limits.connect_s,
         )
 
     def begin_backup(
@@ -191,7 +204,9 @@ class Target:
         label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
         what = f"beginning backup {label} at {self.repository.netloc}"
         path = self._upgrade_path(namespace, snapshot, benchmark=benchmark)
-        connection = Connection(stream, transport, pacer, self.rest.round_trip_s)
+        connection = Connection(
+            stream, transport, pacer, self.rest.round_trip_s, self.limits, self.words
+        )
         answered = partial(self.preface.took, preface)
         session = BackupSession(connection, label, chunks_path, answered)
         early = preface is Preface.WITH_REQUEST

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-_VOUCH_TIMEOUT_S: Final = 10.0
+VOUCH_TIMEOUT_S: Final = 10.0
 
 
 class TrustContext(ssl.SSLContext):
@@ -31,13 +31,18 @@ class TrustContext(ssl.SSLContext):
 
     fingerprint: bytes | None
     address: tuple[str, int] | None
+    vouch_s: float
 
     def __new__(
-        cls, fingerprint: bytes | None = None, address: tuple[str, int] | None = None
+        cls,
+        fingerprint: bytes | None = None,
+        address: tuple[str, int] | None = None,
+        vouch_s: float = VOUCH_TIMEOUT_S,
     ) -> Self:
         """Make a client context; ``fingerprint`` is the SHA-256 of the DER certificate.
 
-        ``address`` is the host and port that it is for, so that an error can tell more.
+        ``address`` is the host and port that it is for, so that an error can tell more, for which
+        the server is asked ``vouch_s`` seconds at most.
         """
         context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -52,6 +57,7 @@ class TrustContext(ssl.SSLContext):
             context.verify_mode = ssl.CERT_NONE
         context.fingerprint = fingerprint
         context.address = address
+        context.vouch_s = vouch_s
         return context
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
@@ -75,7 +81,7 @@ class TrustContext(ssl.SSLContext):
                 f"the target's certificate has fingerprint {format_fingerprint(seen)}, "
                 f"not {format_fingerprint(self.fingerprint)}; no credentials were sent. If it was "
                 "renewed, 'proxmox-backup-manager cert info' on the server shows the new one"
-                + ("" if self.address is None else vouched_for(*self.address))
+                + ("" if self.address is None else vouched_for(*self.address, self.vouch_s))
             )
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
@@ -89,7 +95,7 @@ class TrustContext(ssl.SSLContext):
         return wrapped
 
 
-def vouched_for(host: str, port: int) -> str:
+def vouched_for(host: str, port: int, timeout_s: float = VOUCH_TIMEOUT_S) -> str:
     """Whether a CA of this system vouches for a server, as the end of a sentence about it.
 
     It is asked over a connection of its own, on which nothing is sent.
@@ -97,7 +103,7 @@ def vouched_for(host: str, port: int) -> str:
     context = ssl.create_default_context()
     try:
         with (
-            socket.create_connection((host, port), timeout=_VOUCH_TIMEOUT_S) as connection,
+            socket.create_connection((host, port), timeout=timeout_s) as connection,
             context.wrap_socket(connection, server_hostname=host),
         ):
             pass

@@ -8,11 +8,13 @@ leaves the waiting to one loop of ours. One thread at a time.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import socket
 import ssl
 import struct
+import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pbs_push.errors import Cancelled, ConnectError, os_reason
 from pbs_push.remote.congestion import set_congestion_control
+from pbs_push.remote.limits import CONNECT_TIMEOUT_S
 from pbs_push.remote.tls import explain_tls_error
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from pbs_push.remote.tls import TrustContext
 
 RECEIVE_BYTES: Final = 256 << 10
-CONNECT_TIMEOUT_S: Final = 30.0
 CANCEL_POLL_S: Final = 0.2
 """How long a wait goes on at most before it looks whether it was cancelled."""
 
@@ -45,6 +47,8 @@ _SOCKET_OPTIONS: Final = (
 
 _SO_SNDBUFFORCE: Final = 32
 """Of Linux's ``asm-generic/socket.h``; Python does not know it."""
+_SIOCOUTQ: Final = 0x5411
+"""Of Linux's ``linux/sockios.h``: what a socket has to send, or has sent and may send again."""
 _SYSTEM_BUFFERS: Final = Path("/proc/sys/net/ipv4/tcp_wmem")
 """Least, first and most bytes of a send buffer whose size the kernel chooses."""
 SEND_BUFFER: Final = 64 << 20
@@ -88,6 +92,8 @@ class TlsStream:
     """A TLS connection to ``host`` and ``port``, open and trusted once constructed.
 
     ``cancelled`` ends every wait with Cancelled. ``session`` may be one of an earlier connection.
+    ``connect_s``: all addresses and the handshake together get no more seconds.
+
     Raises ConnectError, TlsError.
     """
 
@@ -99,9 +105,11 @@ class TlsStream:
         cancelled: threading.Event,
         session: ssl.SSLSession | None = None,
         congestion_control: str | None = None,
+        connect_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self.netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._cancelled = cancelled
+        self._connected_by = time.monotonic() + connect_s
         self._congestion_control = congestion_control
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -132,15 +140,17 @@ class TlsStream:
             reason = getattr(error, "strerror", None) or error
             raise ConnectError(f"cannot find {self.netloc}: {reason}") from error
         failure: OSError | None = None
-        for family, kind, protocol, _name, address in addresses:
+        for number, (family, kind, protocol, _name, address) in enumerate(addresses):
+            left_s = self._connected_by - time.monotonic()
+            deadline = time.monotonic() + left_s / (len(addresses) - number)
             try:
-                return self._connect(socket.socket(family, kind, protocol), address)
+                return self._connect(socket.socket(family, kind, protocol), address, deadline)
             except OSError as error:
                 failure = error
         reason = os_reason(failure) if failure else "it has no address"
         raise ConnectError(f"cannot connect to {self.netloc}: {reason}") from failure
 
-    def _connect(self, connection: socket.socket, address: Any) -> socket.socket:
+    def _connect(self, connection: socket.socket, address: Any, deadline: float) -> socket.socket:
         """Connect, ready to be cancelled all the while. Raises OSError, Cancelled."""
         with ExitStack() as undo:
             undo.enter_context(connection)
@@ -150,7 +160,6 @@ class TlsStream:
             if self._congestion_control is not None:
                 set_congestion_control(connection, self._congestion_control)
             self.most_in_flight = _widen(connection)
-            deadline = time.monotonic() + CONNECT_TIMEOUT_S
             code = connection.connect_ex(address)
             poll = select.poll()
             poll.register(connection, select.POLLOUT)
@@ -167,7 +176,7 @@ class TlsStream:
         return connection
 
     def _handshake(self, context: TrustContext) -> None:
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        deadline = self._connected_by
         while True:
             try:
                 self._tls.do_handshake()
@@ -213,6 +222,15 @@ class TlsStream:
     def pending(self) -> int:
         """Encrypted bytes that wait in memory."""
         return len(self._unsent) + self._outgoing.pending
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that were written, and of which the target's kernel has not said that it has them;
+        0 where the system does not tell."""
+        waiting = bytearray(4)
+        with suppress(OSError):
+            fcntl.ioctl(self._socket, _SIOCOUTQ, waiting)
+        return self.pending + int.from_bytes(waiting, sys.byteorder)
 
     def write(self, data: Buffer) -> None:
         """Encrypt all of ``data`` into memory. Nothing is sent until ``flush``."""

@@ -1,0 +1,147 @@
+"""The connections under REST requests: opened in time, and never waited for beyond a limit.
+
+httpx has limits for each read and write, which an answer of one byte a minute never reaches, and an
+endless row of interim answers (1xx) neither. Here one ``Stall`` goes along with a request, through
+all of its reads and writes (protocol/push.md, "Waiting").
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import httpcore
+import httpx
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable, Iterator
+
+    from pbs_push.remote.limits import Stall
+    from pbs_push.remote.tls import TrustContext
+
+CONNECTIONS: Final = 8
+_RECORD: Final = 16 << 10
+"""Written at once at most: what TLS makes one record of."""
+
+
+class _Asked(threading.local):
+    """What the request of this thread may wait for; httpx makes it in its caller's thread."""
+
+    stall: Stall | None = None
+    connected_by: float = 0.0
+
+
+class RestTransport(httpx.HTTPTransport):
+    """What httpx sends requests over, each within the ``Stall`` that ``watching`` was given."""
+
+    def __init__(self, context: TrustContext, connect_s: float) -> None:
+        super().__init__(verify=context, trust_env=False)
+        self._asked = _Asked()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=CONNECTIONS,
+            keepalive_expiry=5.0,
+            network_backend=_Backend(self._asked, connect_s),
+        )
+
+    @contextmanager
+    def watching(self, stall: Stall) -> Iterator[None]:
+        """Requests of this thread within are given up when ``stall`` says so."""
+        self._asked.stall = stall
+        try:
+            yield
+        finally:
+            self._asked.stall = None
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Opens connections, all addresses of a host and the handshake within one limit."""
+
+    def __init__(self, asked: _Asked, connect_s: float) -> None:
+        self._asked = asked
+        self._connect_s = connect_s
+        self._plain = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002  (httpx's own: none)
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        self._asked.connected_by = time.monotonic() + self._connect_s
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+        failure: Exception = httpcore.ConnectError("it has no address")
+        for number, (_family, _kind, _protocol, _name, address) in enumerate(found):
+            left_s = self._asked.connected_by - time.monotonic()
+            try:
+                line = self._plain.connect_tcp(
+                    str(address[0]),
+                    port,
+                    max(0.001, left_s / (len(found) - number)),
+                    local_address,
+                    socket_options,
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Line(line, self._asked)
+        raise failure
+
+
+class _Line(httpcore.NetworkStream):
+    """A connection whose reads and writes count as waiting."""
+
+    def __init__(self, line: httpcore.NetworkStream, asked: _Asked) -> None:
+        self._line = line
+        self._asked = asked
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        with self._waiting(httpcore.ReadTimeout) as left_s:
+            return self._line.read(max_bytes, left_s)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        for at in range(0, len(buffer), _RECORD):
+            piece = buffer[at : at + _RECORD]
+            with self._waiting(httpcore.WriteTimeout) as left_s:
+                self._line.write(piece, left_s)
+            if self._asked.stall is not None:
+                self._asked.stall.came(len(piece))
+
+    @contextmanager
+    def _waiting(self, late: type[Exception]) -> Iterator[float | None]:
+        stall = self._asked.stall
+        if stall is None:
+            yield None
+            return
+        if stall.left_s <= 0:
+            raise late("timed out")
+        began = time.monotonic()
+        try:
+            yield stall.left_s
+        finally:
+            stall.waited(time.monotonic() - began)
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        left_s = max(0.001, self._asked.connected_by - time.monotonic())
+        return _Line(self._line.start_tls(ssl_context, server_hostname, left_s), self._asked)
+
+    def close(self) -> None:
+        self._line.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._line.get_extra_info(info)
