@@ -84,7 +84,7 @@ class ListedJob:
         job = None
         try:
             job = host.job(name)
-            _prepare(job, host, {}).target.close()
+            _prepare(job, host, {}, None).target.close()
         except PbsPushError as error:
             return cls(name, job, str(error))
         return cls(name, job, None)

@@ -13,7 +13,6 @@ from pbs_push.access.values import parse_duration
 from pbs_push.cli.finishing import Finishing, finish_options, make_finishing
 from pbs_push.cli.values import Value
 from pbs_push.push.options import OPTIONS, Option, PushOptions
-from pbs_push.remote.limits import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +24,8 @@ config_dir: Final = click.option(
 
 
 def _timeout(text: str) -> float:
+    from pbs_push.remote.limits import Limits  # noqa: PLC0415  (not for a list)
+
     seconds = parse_duration(text)
     Limits.of(seconds)
     return seconds
