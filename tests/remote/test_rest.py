@@ -406,12 +406,12 @@ def test_an_answer_cannot_fill_our_memory(
 
 
 def test_what_is_inflated_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_module, "MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(rest_module, "MAX_RATIO", 10_000)
     bomb = deflated(bytes(256 << 20))
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="longer than 1 MiB"):
-            rest_module._decoded("deflate", [bomb])
+            b"".join(rest_module._decoded("deflate", [bomb], 1 << 20))
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -508,7 +508,7 @@ def test_odd_lists_are_errors(identity: Identity) -> None:
         while replies:
             with pytest.raises(ProtocolError):
                 it.api.namespaces(Namespace())
-            with pytest.raises(ProtocolError, match="groups of root namespace"):
+            with pytest.raises(ProtocolError, match="groups"):
                 it.api.groups(Namespace())
             with pytest.raises(ProtocolError):
                 it.api.features()

@@ -38,7 +38,7 @@ from pbs_push.push.plan import (
 from pbs_push.push.vanished import vanished_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pbs_push.formats.manifest import Manifest
     from pbs_push.push.findings import Findings
@@ -72,7 +72,7 @@ class Planner:
             options.remove_vanished or options.sync_metadata or options.sync_protected
         )
         self._comparers = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="compare")
-        self._anchor: Future[dict[Group, GroupItem]] | None = None
+        self._anchor: Future[Mapping[Group, GroupItem]] | None = None
         """The groups of the target namespace that the source's first is mapped to."""
         self._failed = False
         self._links = False
@@ -200,7 +200,7 @@ class Planner:
             return not name or options.group_filters.accepts(Group(kind, name))
         return True
 
-    def _groups_at_target(self, namespace: Namespace) -> dict[Group, GroupItem]:
+    def _groups_at_target(self, namespace: Namespace) -> Mapping[Group, GroupItem]:
         if self._anchor is not None and namespace == self._options.target_namespace:
             return self._anchor.result()
         return self._api.groups_by_name(namespace)
@@ -441,7 +441,7 @@ class _AtTarget:
     """
 
     def __init__(
-        self, api: TargetApi, namespace: Namespace, groups: dict[Group, GroupItem]
+        self, api: TargetApi, namespace: Namespace, groups: Mapping[Group, GroupItem]
     ) -> None:
         self._api = api
         self._namespace = namespace

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pbs_push.errors import ConnectError, ResetError, StatusError
 from pbs_push.push.patience import Pauses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pbs_push.errors import PbsPushError
     from pbs_push.remote.pacing import Paced
     from pbs_push.remote.rest import Params, Rest
+
+T = TypeVar("T")
 
 _PASSING: Final = frozenset((408, 425, 429, 502, 503, 504))
 """Statuses of a server, or of a proxy before it, that is busy or not there at the moment."""
@@ -80,6 +82,11 @@ class PatientRest:
     def get(self, path: str, params: Params | None = None) -> Any:
         """As ``Rest.get``."""
         return self._trying(f"GET {path}", lambda: self._rest.get(path, params))
+
+    def items(self, path: str, params: Params | None, collect: Callable[[Iterator[Any]], T]) -> T:
+        """As ``Rest.items``; ``collect`` begins anew with each try."""
+        found: T = self._trying(f"GET {path}", lambda: self._rest.items(path, params, collect))
+        return found
 
     def post(self, path: str, params: Params | None = None) -> Any:
         """As ``Rest.post``."""

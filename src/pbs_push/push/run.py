@@ -70,7 +70,9 @@ class Run:
         """What each group may hold in memory."""
         self.room: Final = Room(BUFFERS_TOGETHER if options.buffer_bytes is None else sys.maxsize)
         """What all of them may."""
-        self.api: Final = TargetApi(PatientRest(target.rest, self.trying), target.api.datastore)
+        self.api: Final = TargetApi(
+            PatientRest(target.rest, self.trying), target.api.datastore, target.words
+        )
         """The target's, with the patience of this run."""
         self.checkpoint_rights: Final = CheckpointRights(self.api, options)
         self.sealers: Final = Sealers(len(os.sched_getaffinity(0)))

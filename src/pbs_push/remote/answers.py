@@ -38,9 +38,9 @@ _REFUSALS: Final[tuple[tuple[re.Pattern[str], type[StatusError]], ...]] = tuple(
 """What the text of a 400 holds, and the error that this is."""
 
 
-MAX_VALUES: Final = 16_000_000
-MAX_CONTAINERS: Final = 4_000_000
-"""Of an answer: a million groups are some 14 and 2 millions."""
+MAX_VALUES: Final = 1_000_000
+MAX_CONTAINERS: Final = 200_000
+"""Of an answer that is read as a whole; lists are not (``remote.items``)."""
 
 
 def raise_for_status(

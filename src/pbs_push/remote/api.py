@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pbs_push.errors import InvalidName, ProtocolError
 from pbs_push.names import Namespace
 from pbs_push.remote.features import Features, Version
+from pbs_push.remote.groups import GroupTable
 from pbs_push.remote.models import (
     DeleteStatistics,
     GroupItem,
@@ -16,12 +16,20 @@ from pbs_push.remote.models import (
     StatusAnswer,
     VersionAnswer,
 )
-from pbs_push.remote.reading import read
+from pbs_push.remote.reading import read, read_items
+from pbs_push.remote.words import Words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from pbs_push.names import Group, Snapshot
     from pbs_push.remote.pacing import Paced
     from pbs_push.remote.rest import Params
+
+
+T = TypeVar("T")
+
+MAX_NAMESPACES: Final = 100_000
 
 
 class Calls(Protocol):
@@ -29,6 +37,9 @@ class Calls(Protocol):
 
     def get(self, path: str, params: Params | None = None) -> Any:
         """The ``data`` of a GET. Raises RemoteError, as all of these."""
+
+    def items(self, path: str, params: Params | None, collect: Callable[[Iterator[Any]], T]) -> T:
+        """What ``collect`` makes of the objects in the ``data`` of a GET, as they come."""
 
     def post(self, path: str, params: Params | None = None) -> Any:
         """The ``data`` of a POST."""
@@ -46,10 +57,13 @@ class Calls(Protocol):
 class TargetApi:
     """Calls on one datastore of the target; ``features`` are fixed by its version.
 
+    ``words`` shows what the target says.
+
     Safe for threads. Each call raises RemoteError with what was asked, and of what.
     """
 
-    def __init__(self, rest: Calls, datastore: str) -> None:
+    def __init__(self, rest: Calls, datastore: str, words: Words | None = None) -> None:
+        self._words = Words() if words is None else words
         self.rest = rest
         self.datastore = datastore
         self._base = f"admin/datastore/{datastore}"
@@ -69,16 +83,23 @@ class TargetApi:
             "parent": None if parent.is_root else str(parent),
             "max-depth": max_depth,
         }
-        items = read(
-            list[NamespaceItem], self.rest.get(f"{self._base}/namespace", params), "namespaces"
-        )
-        found = []
-        for item in items:
-            try:
-                found.append(Namespace.parse(item.ns))
-            except InvalidName as error:
-                raise ProtocolError(f"namespaces of {self.datastore}: {error}") from None
-        return found
+
+        def collect(items: Iterator[Any]) -> list[Namespace]:
+            found = []
+            for item in read_items(NamespaceItem, items, "namespaces"):
+                try:
+                    found.append(Namespace.parse(item.ns))
+                except InvalidName as error:
+                    shown = self._words.shown(str(error))
+                    raise ProtocolError(f"namespaces of {self.datastore}: {shown}") from None
+                if len(found) > MAX_NAMESPACES:
+                    raise ProtocolError(
+                        f"namespaces of {self.datastore}: the target lists more than "
+                        f"{MAX_NAMESPACES}"
+                    )
+            return found
+
+        return self.rest.items(f"{self._base}/namespace", params, collect)
 
     def create_namespace(self, namespace: Namespace) -> None:
         """Create one namespace below its parent, which must exist; also fine if it exists."""
@@ -93,20 +114,21 @@ class TargetApi:
 
     def groups(self, namespace: Namespace) -> list[GroupItem]:
         """The groups of one namespace, in no order."""
-        data = self.rest.get(f"{self._base}/groups", {"ns": str(namespace)})
-        return read(list[GroupItem], data, f"groups of {namespace.label}")
+        return self._groups(namespace, list)
 
-    def groups_by_name(self, namespace: Namespace) -> dict[Group, GroupItem]:
+    def groups_by_name(self, namespace: Namespace) -> Mapping[Group, GroupItem]:
         """The groups of one namespace by their names, in no order.
 
         One whose name is none of a group is left out: it cannot be at the source, nor do we write
         or remove it.
         """
-        found = {}
-        for item in self.groups(namespace):
-            with suppress(InvalidName):
-                found[item.group] = item
-        return found
+        return self._groups(namespace, GroupTable.of)
+
+    def _groups(self, namespace: Namespace, make: Callable[[Iterator[GroupItem]], T]) -> T:
+        def collect(items: Iterator[Any]) -> T:
+            return make(read_items(GroupItem, items, f"groups of {namespace.label}"))
+
+        return self.rest.items(f"{self._base}/groups", {"ns": str(namespace)}, collect)
 
     def delete_group(
         self, namespace: Namespace, group: Group, features: Features
@@ -123,8 +145,11 @@ class TargetApi:
         params: dict[str, str | int | bool | None] = {"ns": str(namespace)}
         if group is not None:
             params = self._group(namespace, group)
-        data = self.rest.get(f"{self._base}/snapshots", params)
-        return read(list[SnapshotItem], data, f"snapshots of {namespace.label}")
+
+        def collect(items: Iterator[Any]) -> list[SnapshotItem]:
+            return list(read_items(SnapshotItem, items, f"snapshots of {namespace.label}"))
+
+        return self.rest.items(f"{self._base}/snapshots", params, collect)
 
     def delete_snapshot(self, namespace: Namespace, snapshot: Snapshot) -> None:
         """Delete one snapshot; one that is protected or in use is refused (StatusError)."""

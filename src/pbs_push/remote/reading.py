@@ -8,7 +8,7 @@ sends exactly what the models ask for. That is taken as it is, and all else is l
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from types import UnionType
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
@@ -17,6 +17,7 @@ from pbs_push.errors import ProtocolError
 from pbs_push.remote.models import Answer, key_of
 
 T = TypeVar("T")
+A = TypeVar("A", bound=Answer)
 
 _Take: TypeAlias = Callable[[Any], Any]
 
@@ -35,17 +36,38 @@ def read(kind: type[T], data: Any, asked: str) -> T:
     return made
 
 
-def _validated(kind: type[T], data: Any, asked: str) -> T:
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+def read_items(kind: type[A], items: Iterable[Any], asked: str) -> Iterator[A]:
+    """A value of a model for each of ``items``, as it comes. Raises ProtocolError as ``read``."""
+    hint: Any = kind
+    take = _taker(hint)
+    for number, data in enumerate(items):
+        try:
+            made: A = take(data)
+        except _Odd:
+            made = _validated(kind, data, asked, f"{number}.")
+        yield made
+
+
+@functools.cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(kind)
+
+
+def _validated(kind: type[T], data: Any, asked: str, where: str = "") -> T:
+    from pydantic import ValidationError  # noqa: PLC0415
 
     try:
-        return TypeAdapter(kind).validate_python(data)
+        hint: Any = kind
+        made: T = _adapter(hint).validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ProtocolError(
-            f"{asked}: the answer cannot be understood ({place or 'data'}: {first['msg']})"
+            f"{asked}: the answer cannot be understood ({where}{place or 'data'}: {first['msg']})"
         ) from None
+    return made
 
 
 @functools.cache

@@ -6,16 +6,17 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import httpx
 
 from pbs_push.errors import ConfigError, ConnectError, InvalidName, ProtocolError, os_reason
 from pbs_push.remote.answers import parse_data, raise_for_status
 from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket
+from pbs_push.remote.items import NotAList, items_of
 from pbs_push.remote.limits import Limits, Stall
 from pbs_push.remote.lines import RestTransport
 from pbs_push.remote.tls import explain_tls_error
@@ -31,9 +32,18 @@ if TYPE_CHECKING:
     from pbs_push.remote.pacing import Paced
     from pbs_push.remote.tls import TrustContext
 
-MAX_ANSWER_BYTES: Final = 256 << 20
-"""Of an answer's body, decoded. A listing of 20,000 groups takes about 10 MiB, one of 400,000
-snapshots about 200; more can only be a target that wants to fill our memory, or is broken."""
+MAX_ANSWER_BYTES: Final = 16 << 20
+"""Of an answer's body, decoded, that is no list: it is read as a whole."""
+MAX_LIST_BYTES: Final = 1 << 30
+"""Of a list, of which one object is read at a time. A listing of a million groups takes about 200
+MiB, one of 400,000 snapshots as much; more can only be a target that is broken, or hostile."""
+MAX_RATIO: Final = 250
+"""Of what a body is to what was sent of it. Lists of the longest names and one time have 100."""
+_RATIO_FROM: Final = 1 << 20
+"""Bytes of a body from which on that counts."""
+_INFLATED_AT_ONCE: Final = 256 << 10
+
+T = TypeVar("T")
 
 Params = Mapping[str, str | int | bool | None]
 
@@ -45,6 +55,8 @@ class _Reply(NamedTuple):
     body: bytes
     cookies: httpx.Cookies
     location: str = ""
+    collected: Any = None
+    """What was made of a list that was to be collected."""
 
 
 class _Stopwatch:
@@ -85,24 +97,49 @@ def _encoded(params: Params | None) -> dict[str, str | int]:
     }
 
 
-def _decoded(encoding: str, pieces: Iterable[bytes]) -> bytes:
-    """A body that came in ``pieces``. Raises ValueError, saying what it is that cannot be taken."""
+def _decoded(encoding: str, pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """A body that came in ``pieces``, of ``most`` bytes at most.
+
+    Raises ValueError, saying what it is that cannot be taken, and zlib.error.
+    """
     if encoding not in ("identity", "deflate"):
         shown = shown_reason(encoding, 40)
         raise ValueError(f"it is encoded as '{shown}', which was not asked for")
-    inflate = None
-    body = bytearray()
+    sent = given = 0
+    inflate = _Inflate() if encoding == "deflate" else None
     for piece in filter(None, pieces):
-        if encoding == "deflate" and inflate is None:
-            # With the header of zlib, as the standard has it, or without: servers send either.
-            inflate = zlib.decompressobj(zlib.MAX_WBITS if piece[0] & 0xF == 8 else -zlib.MAX_WBITS)  # noqa: PLR2004
-        room = MAX_ANSWER_BYTES + 1 - len(body)
-        body += piece[:room] if inflate is None else inflate.decompress(piece, room)
-        if len(body) > MAX_ANSWER_BYTES:
-            raise ValueError(f"it is longer than {MAX_ANSWER_BYTES >> 20} MiB")
-    if inflate is not None and not inflate.eof:
+        sent += len(piece)
+        for part in (piece,) if inflate is None else inflate.parts(piece):
+            given += len(part)
+            if given > most:
+                raise ValueError(f"it is longer than {most >> 20} MiB")
+            if given > _RATIO_FROM and given > sent * MAX_RATIO:
+                raise ValueError(f"it is more than {MAX_RATIO} times as long as what was sent")
+            yield part
+    if inflate is not None and inflate.is_cut:
         raise ValueError("its encoded form is cut")
-    return bytes(body)
+
+
+class _Inflate:
+    """Inflates a body, some of it at a time."""
+
+    def __init__(self) -> None:
+        self._engine: Any = None
+
+    def parts(self, piece: bytes) -> Iterator[bytes]:
+        """What the next piece, not empty, stands for."""
+        if self._engine is None:
+            # With the header of zlib, as the standard has it, or without: servers send either.
+            plain = piece[0] & 0xF != 8  # noqa: PLR2004
+            self._engine = zlib.decompressobj(-zlib.MAX_WBITS if plain else zlib.MAX_WBITS)
+        while piece and not self._engine.eof:
+            yield self._engine.decompress(piece, _INFLATED_AT_ONCE)
+            piece = self._engine.unconsumed_tail
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there was something, and not its end."""
+        return self._engine is not None and not self._engine.eof
 
 
 def _sendable(text: object) -> str:
@@ -184,6 +221,14 @@ class Rest:
         """The ``data`` of a GET. Raises RemoteError."""
         return self._data("GET", path, params)
 
+    def items(self, path: str, params: Params | None, collect: Callable[[Iterator[Any]], T]) -> T:
+        """What ``collect`` makes of the objects in the ``data`` of a GET, as they come.
+
+        Raises RemoteError, and what ``collect`` raises.
+        """
+        found: T = self._data("GET", path, params, None, collect)
+        return found
+
     def post(self, path: str, params: Params | None = None) -> Any:
         """The ``data`` of a POST with form parameters. Raises RemoteError."""
         return self._data("POST", path, params)
@@ -220,7 +265,12 @@ class Rest:
         return ticket
 
     def _data(
-        self, method: str, path: str, params: Params | None, content: Paced | None = None
+        self,
+        method: str,
+        path: str,
+        params: Params | None,
+        content: Paced | None = None,
+        collect: Callable[[Iterator[Any]], Any] | None = None,
     ) -> Any:
         request = f"{method} {path} at {self._netloc}"
         arguments: dict[str, Any] = {}
@@ -234,27 +284,41 @@ class Rest:
             arguments = {"params": _encoded(params)}
         else:
             arguments = {"data": _encoded(params)}
-        reply = self._authenticated(request, method, path, arguments)
+        reply = self._authenticated(request, method, path, arguments, collect)
         raise_for_status(request, reply.status, reply.body, self.words, reply.location)
+        if collect is not None:
+            return reply.collected
         return parse_data(request, reply.body, self.words)
 
     def _authenticated(
-        self, request: str, method: str, path: str, arguments: dict[str, Any]
+        self,
+        request: str,
+        method: str,
+        path: str,
+        arguments: dict[str, Any],
+        collect: Callable[[Iterator[Any]], Any] | None = None,
     ) -> _Reply:
         auth = self._auth
         tried_again = False
         if auth is None:
-            return self._send(request, method, path, arguments)
+            return self._send(request, method, path, arguments, collect)
         others = arguments.pop("headers", {})
         while True:
             headers = auth.headers(writing=method != "GET")
             sent = {**arguments, "headers": {**others, **headers}}
-            reply = self._send(request, method, path, sent)
+            reply = self._send(request, method, path, sent, collect)
             if reply.status != HTTPStatus.UNAUTHORIZED or tried_again or not auth.expired():
                 return reply
             tried_again = True
 
-    def _send(self, request: str, method: str, path: str, arguments: dict[str, Any]) -> _Reply:
+    def _send(
+        self,
+        request: str,
+        method: str,
+        path: str,
+        arguments: dict[str, Any],
+        collect: Callable[[Iterator[Any]], Any] | None = None,
+    ) -> _Reply:
         self.check_open()
         stopwatch = _Stopwatch()
         removing = method == "DELETE"
@@ -267,8 +331,15 @@ class Rest:
                 ) as response,
             ):
                 stall.moved()
-                encoding = response.headers.get("content-encoding", "identity")
-                body = _decoded(encoding.strip().lower(), _counted(response.iter_raw(), stall))
+                encoding = response.headers.get("content-encoding", "identity").strip().lower()
+                pieces = _counted(response.iter_raw(), stall)
+                body, collected = b"", None
+                if collect is not None and response.is_success:
+                    collected = self._collected(
+                        request, _decoded(encoding, pieces, MAX_LIST_BYTES), collect
+                    )
+                else:
+                    body = b"".join(_decoded(encoding, pieces, MAX_ANSWER_BYTES))
         except (httpx.ReadTimeout, httpx.WriteTimeout):
             raise ConnectError(f"{request}: {stall.text(self._netloc)}") from None
         except httpx.ConnectTimeout:
@@ -284,7 +355,21 @@ class Rest:
         with self._lock:
             self._round_trip_s = min(self._round_trip_s, stopwatch.seconds)
         location = response.headers.get("location", "")
-        return _Reply(response.status_code, body, response.cookies, location)
+        return _Reply(response.status_code, body, response.cookies, location, collected)
+
+    def _collected(
+        self, request: str, pieces: Iterator[bytes], collect: Callable[[Iterator[Any]], T]
+    ) -> T:
+        try:
+            return collect(items_of(pieces))
+        except NotAList as error:
+            body = bytearray(error.begun)
+        for piece in pieces:
+            body += piece
+            if len(body) > MAX_ANSWER_BYTES:
+                raise ValueError(f"it is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+        data = parse_data(request, bytes(body), self.words)
+        return collect(iter(data if isinstance(data, list) else [data]))
 
     def _explained(self, request: str, error: httpx.HTTPError) -> Exception:
         reason = self.words.shown(str(error)) or type(error).__name__

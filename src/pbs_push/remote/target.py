@@ -89,7 +89,7 @@ class Target:
             min(VOUCH_TIMEOUT_S, self.limits.connect_s),
         )
         self.rest: Final = Rest(repository, self._context, self.limits, self.words)
-        self.api: Final = TargetApi(self.rest, repository.datastore)
+        self.api: Final = TargetApi(self.rest, repository.datastore, self.words)
         self._auth: Final[Auth] = (
             TokenAuth(repository.auth_id, secret)
             if repository.auth_id.is_token
