@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
-.PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check bench clean
+.PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check audit bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
@@ -75,6 +75,10 @@ lint: $(STAMP)
 # The sdist holds the repository, and the wheel works where nothing else is.
 package-check: $(STAMP)
 	$(BIN)/python .ci/check_package.py
+
+# Known vulnerabilities of what is installed; says so where they cannot be looked up.
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
 
 bench: $(STAMP)
 	$(BIN)/pytest benchmarks --benchmark-only -q

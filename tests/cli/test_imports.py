@@ -91,7 +91,8 @@ def imported(
 def test_next_to_nothing_for_version_and_help(tmp_path: Path, option: str) -> None:
     found = imported(tmp_path, option)
     assert found.watched == {"click"}
-    assert found.cli == {f"pbs_push.cli.{n}" for n in ("app", "exit_status", "lines", "loading")}
+    own = ("app", "exit_status", "lines", "loading", "privacy")
+    assert found.cli == {f"pbs_push.cli.{name}" for name in own}
     assert found.rooms == {"cli", "errors", "version"}
 
 

@@ -88,6 +88,10 @@ class H2Server:
 
     def __call__(self, line: Line) -> None:
         read_request(line)
+        self.serve(line)
+
+    def serve(self, line: Line) -> None:
+        """Switch to the protocol, and answer until the client goes away."""
         line.send(SWITCH)
         self.line = line
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))

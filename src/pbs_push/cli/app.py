@@ -17,6 +17,7 @@ import click
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
 from pbs_push.cli.lines import PROGRAM, drop_output, error_line, one_line, safe_json, say
 from pbs_push.cli.loading import begin
+from pbs_push.cli.privacy import keep_private
 from pbs_push.errors import Cancelled, PbsPushError, os_reason
 from pbs_push.version import VERSION
 
@@ -110,6 +111,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, click.ClickException) and _wants_json(arguments):
             print(safe_json(_document(message, status), indent=2))
         say(error_line(message))
+    except MemoryError:
+        say(error_line("there is not enough memory; fewer groups at once need less (--parallel)"))
+        return EXIT_FAILED
+    except RecursionError:  # of no text that is known; each parser has its own limit
+        say(error_line("something is nested too deep"))
+        return EXIT_FAILED
     return status if isinstance(status, int) else EXIT_OK
 
 
@@ -189,6 +196,7 @@ def _fill_standard_streams() -> None:
 def main() -> NoReturn:
     """Run the process's command line and end the process."""
     begin()
+    keep_private()
     _fill_standard_streams()
     _raise_open_files()
     for stream in (sys.stdout, sys.stderr):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from pbs_push.cli.environment import credential
+from pbs_push.cli.privacy import without_secrets
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId
 from pbs_push.remote.auth import Secret
@@ -125,7 +126,9 @@ def _from_command(variable: str, text: str) -> str:
         raise ConfigError(f"{variable}: it names no command")
     # Only the first word is told: the others may be secrets.
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            words, stdout=subprocess.PIPE, check=False, env=without_secrets(os.environ)
+        )
         if done.returncode:
             raise ConfigError(f"{variable}: '{words[0]}' ended with status {done.returncode}")
         return done.stdout.decode("utf-8")

@@ -75,6 +75,7 @@ def self_signed(directory: Path) -> CertificateFiles:
     )
     files = CertificateFiles(directory / "certificate.pem", directory / "key.pem")
     files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files.key.touch(mode=0o600)
     files.key.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
