@@ -107,7 +107,7 @@ class Connection:
         if early:
             self._encrypt(EARLY_BYTES)
         try:
-            answer = _answer(self._stream, http, what, Stall(self._limits.upgrade_s))
+            answer = _answer(self._stream, http, what, self._limits.upgrade_s)
         except h11.RemoteProtocolError as error:
             reason = self.words.shown(str(error))
             raise ProtocolError(f"{what}: the answer is not HTTP ({reason})") from None
@@ -265,16 +265,20 @@ class _Answered(NamedTuple):
     location: str = ""
 
 
-def _answer(stream: TlsStream, http: h11.Connection, what: str, stall: Stall) -> _Answered:
+def _answer(stream: TlsStream, http: h11.Connection, what: str, limit_s: float) -> _Answered:
     """The answer to the upgrade request, which was written but not sent.
 
-    It is small: that some of it has come, or an interim answer, is no progress.
+    It is small: that some of it has come, or an interim answer, is no progress, and reading a flood
+    of these is waiting.
     """
-    answer = _Answered(0)
+    answer, deadline = _Answered(0), time.monotonic() + limit_s
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            data = _some_bytes(stream, stall, what)
+            data = _some_bytes(stream, deadline)
+            if data is None:
+                late = Stall(limit_s).text(stream.netloc)
+                raise ConnectError(f"{what}: {late}")
             if not data and not answer.status:
                 raise ConnectError(
                     f"{what}: {stream.netloc} closed the connection without an answer"
@@ -294,19 +298,14 @@ def _answer(stream: TlsStream, http: h11.Connection, what: str, stall: Stall) ->
             return answer
 
 
-def _some_bytes(stream: TlsStream, stall: Stall, what: str) -> bytes:
-    """The next decrypted bytes; ``b""`` when the target has closed the connection."""
-    while True:
-        began = time.monotonic()
-        if stall.left_s <= 0:
-            raise ConnectError(f"{what}: {stall.text(stream.netloc)}")
+def _some_bytes(stream: TlsStream, deadline: float) -> bytes | None:
+    """The next decrypted bytes; ``b""`` when the target has closed the connection, None late."""
+    while (left_s := deadline - time.monotonic()) > 0:
         stream.flush()
-        data = stream.read()
-        if data is None and not stream.closed_by_target and stream.wait(stall.left_s):
-            stream.receive()
-            data = stream.read()
-        stall.waited(time.monotonic() - began)
-        if data is not None:
+        if (data := stream.read()) is not None:
             return bytes(data)
         if stream.closed_by_target:
             return b""
+        if stream.wait(left_s):
+            stream.receive()
+    return None

@@ -32,7 +32,11 @@ class _Asked(threading.local):
     """What the request of this thread may wait for; httpx makes it in its caller's thread."""
 
     stall: Stall | None = None
+    in_head: bool = False
     connected_by: float = 0.0
+    head_since: float | None = None
+    """Since when the head of the answer is read: what reading a flood of interim answers takes is
+    waiting, too."""
 
 
 class RestTransport(httpx.HTTPTransport):
@@ -52,11 +56,16 @@ class RestTransport(httpx.HTTPTransport):
     @contextmanager
     def watching(self, stall: Stall) -> Iterator[None]:
         """Requests of this thread within are given up when ``stall`` says so."""
-        self._asked.stall = stall
+        self._asked.stall, self._asked.head_since = stall, None
+        self._asked.in_head = True
         try:
             yield
         finally:
             self._asked.stall = None
+
+    def head_has_come(self) -> None:
+        """What is read from now on, in this thread, is a body."""
+        self._asked.in_head = False
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -106,8 +115,14 @@ class _Line(httpcore.NetworkStream):
         self._asked = asked
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        asked = self._asked
+        now = time.monotonic()
+        if asked.stall is not None and asked.in_head and asked.head_since is not None:
+            asked.stall.waited(now - asked.head_since)
         with self._waiting(httpcore.ReadTimeout) as left_s:
-            return self._line.read(max_bytes, left_s)
+            data = self._line.read(max_bytes, left_s)
+        asked.head_since = time.monotonic()
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         for at in range(0, len(buffer), _RECORD):

@@ -330,6 +330,7 @@ class Rest:
                     method, path, extensions={"trace": stopwatch}, **arguments
                 ) as response,
             ):
+                self._transport.head_has_come()
                 stall.moved()
                 encoding = response.headers.get("content-encoding", "identity").strip().lower()
                 pieces = _counted(response.iter_raw(), stall)
