@@ -65,7 +65,8 @@ def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
                 x for x in lines if not x.isprintable()
             ]
             assert "Traceback" not in stream, stream
-            assert max(map(len, lines)) < 1500, "an error is a line that people can read"
+            long = max(map(len, lines))
+            assert stream is out or long < 1500, "an error is a line that people can read"
             for secret in (SECRET, TICKET, CSRF):
                 parts = (secret[at : at + 12] for at in range(len(secret) - 11))
                 assert not any(part in stream for part in parts), stream

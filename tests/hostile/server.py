@@ -109,6 +109,8 @@ class HostileTarget:
     ) -> None:
         self.identity = identity
         self.asked: list[str] = []
+        self.received = bytearray()
+        """All that came inside of TLS."""
         self._rest = rest or {}
         self._session = session
         self._groups = groups or []
@@ -154,7 +156,7 @@ class HostileTarget:
             if self._over:
                 connection.close()
                 return
-            line = Line(connection, self.identity.context, bytearray())
+            line = Line(connection, self.identity.context, self.received)
             thread = threading.Thread(target=self._serve, args=(line,))
             with self._lock:
                 self._lines.add(line)

@@ -111,6 +111,7 @@ ANSWERS: Final[dict[str, tuple[str, object]]] = {
     "a version that is old": ("GET version", {"version": "1.1", "release": ESCAPE}),
     "a version that is a list": ("GET version", {"version": ["4", "2"]}),
     "a namespace that holds a secret": ("GET namespace", [{"ns": f"{ESCAPE}/{SECRET}"}]),
+    "a namespace named by the secret": ("GET namespace", [{"ns": SECRET}]),
     "a namespace outside": ("GET namespace", [{"ns": "../../../etc"}]),
     "a namespace that is absolute": ("GET namespace", [{"ns": "/etc"}]),
     "a namespace, too deep": ("GET namespace", [{"ns": "/".join("abcdefgh" * 4)}]),
@@ -135,6 +136,13 @@ ANSWERS: Final[dict[str, tuple[str, object]]] = {
         [{"backup-type": "vm", "backup-id": "1", "owner": f"{ESCAPE}@pbs", "backup-count": 1}],
     ),
 }
+BETRAYED: Final[dict[str, list[object]]] = {
+    "a group named by the secret": [{"backup-type": "ct", "backup-id": SECRET}],
+    "a group of a user named by it": [
+        {"backup-type": "vm", "backup-id": "1", "owner": f"{SECRET}@pbs", "backup-count": 1}
+    ],
+    "a file named by it": [{"backup-type": "vm", "backup-id": "1", "files": [f"{SECRET}.blob"]}],
+}
 HARMLESS: Final[dict[str, list[object]]] = {
     "a group outside": [{"backup-type": "vm", "backup-id": "../../x"}],
     "a group of another type": [{"backup-type": ESCAPE, "backup-id": SECRET}],
@@ -151,7 +159,7 @@ HARMLESS: Final[dict[str, list[object]]] = {
     "notes with escapes": [{"backup-type": "ct", "backup-id": "1", "comment": ESCAPE * 100}],
     "a group twice": [{"backup-type": "ct", "backup-id": "1"}] * 2,
     "names of files with escapes": [
-        {"backup-type": "ct", "backup-id": "1", "files": [ESCAPE, "../../x", SECRET]}
+        {"backup-type": "ct", "backup-id": "1", "files": [ESCAPE, "../../x", ""]}
     ],
 }
 """Of groups that are none of ours: the push goes on."""
@@ -323,6 +331,8 @@ def all_cases() -> dict[str, Case]:
         cases[f"answer: {name}"] = Case({what: raw(data(value))}, options=options)
     for name, groups in HARMLESS.items():
         cases[f"harmless: {name}"] = Case({}, groups=groups, may_succeed=True)
+    for name, groups in BETRAYED.items():
+        cases[f"betrayed: {name}"] = Case({}, groups=groups, options=REMOVING)
     for name, handler in LOGINS.items():
         cases[f"login: {name}"] = Case({"POST ticket": handler}, user="me@pbs")
     for name, handler in UPGRADES.items():

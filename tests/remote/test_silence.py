@@ -11,12 +11,14 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
-from pbs_push.errors import ConnectError
+from pbs_push.errors import ConfigError, ConnectError
 from pbs_push.remote import connection, tls_stream
+from pbs_push.remote.limits import Limits, SessionWatch, Stall
 from pbs_push.remote.tls import TrustContext
 from pbs_push.remote.tls_stream import TlsStream
 
@@ -226,3 +228,105 @@ def test_a_target_that_vanished_is_dead(
         stream.flush()
         with pytest.raises(ConnectError, match=r"127\.0\.0\.1:.* is gone: nothing was acknow"):
             wait_forever(stream)
+
+
+class Kernel:
+    """A line of so many bytes a second, and the kernel's buffer before it."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.waiting = 0.0
+
+    def passes(self, seconds: float) -> None:
+        self.waiting = max(0.0, self.waiting - seconds * self.rate)
+
+    @property
+    def unacknowledged(self) -> int:
+        return int(self.waiting)
+
+
+@pytest.mark.parametrize("limit_s", [1.0, 10.0, 900.0])
+def test_a_slow_line_is_not_a_stall(limit_s: float) -> None:
+    """4 MiB are handed to the system at once; nothing more is sent until half an hour later."""
+    watch, line, chunk = SessionWatch(limit_s), Kernel(2048), 4 << 20
+    line.waiting = chunk * 1.002  # with what TLS and HTTP/2 add
+    step_s, waited_s = min(0.2, limit_s / 10), 0.0
+    assert watch.look((1, 1, chunk, 0), step_s, line)
+    while line.waiting:
+        line.passes(step_s)
+        waited_s += step_s
+        assert watch.look((1, 1, chunk, 0), step_s, line), f"given up after {waited_s:.0f} s"
+    assert waited_s > 2000
+    steps = 0
+    while watch.look((1, 1, chunk, 0), step_s, line):
+        steps += 1
+    assert steps * step_s <= limit_s * 2, "what never comes after that is one"
+
+
+@pytest.mark.parametrize(
+    "trickle", ["nothing", "a byte received", "a byte sent", "a byte acknowledged", "pings"]
+)
+def test_a_trickle_is_a_stall(trickle: str) -> None:
+    """One byte each second, and whatever a target makes us answer."""
+    limit_s = 900.0
+    watch, line = SessionWatch(limit_s), Kernel(1.0 if trickle == "a byte acknowledged" else 0.0)
+    line.waiting = 1 << 20 if trickle == "a byte acknowledged" else 0
+    sent, received, seconds = 4 << 20, 0, 0
+    while watch.look((7, 3, sent, received), 1.0, line):
+        seconds += 1
+        line.passes(1.0)
+        received += trickle == "a byte received"
+        sent += trickle == "a byte sent"
+        if trickle == "pings":
+            line.waiting = seconds % 2 * 17_000  # our answers, acknowledged now and then
+        assert seconds < limit_s * 3
+    assert seconds >= limit_s - 1
+
+
+def test_requests_that_are_answered_are_progress() -> None:
+    watch, line = SessionWatch(1.0), Kernel(0)
+    for number in range(50):
+        assert watch.look((number, 1, 0, 0), 0.9, line)
+    assert watch.look((50, 1, 0, 0), 5.0, line)
+    assert not watch.look((50, 1, 0, 0), 5.0, line)
+    assert watch.look(None, 5.0, line), "nothing is owed"
+
+
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), 90_000, True, "5"])
+def test_a_limit_is_more_than_nothing_and_never_endless(value: float) -> None:
+    with pytest.raises(ConfigError, match="more than 0 seconds, and at most a day"):
+        Limits.of(value)
+
+
+def test_one_limit_is_that_of_each_phase() -> None:
+    assert set(astuple(Limits.of(7.0))) == {7.0}
+    long = Limits.of(3600.0)
+    assert (long.connect_s, long.session_s, long.removal_s) == (30.0, 3600.0, 3600.0)
+    assert max(astuple(Limits.of(None))) == 900.0
+    stall = Stall(0.25)
+    assert stall.text("x") == "x has not answered for 0.25 s (--timeout)"
+
+
+def test_a_window_that_opens_slowly_is_progress(identity: Identity, tmp_path: Path) -> None:
+    """It takes a multiple of the limit until a chunk is through; enough of it goes in time."""
+
+    class Slow(H2Server):
+        def serve(self, line: Line) -> None:
+            wide = frame(8, 0, 0, (1 << 24).to_bytes(4, "big"))
+            line.send(SWITCH + frame(4, 0, 0, bytes((0, 4, 0, 0, 16, 0))) + wide)
+            wants = frame(8, 0, 1, (4096).to_bytes(4, "big"))
+            while b"chunk" not in line._received and len(line._received) < 4096:
+                line.read()
+            for _ in range(30):
+                line.send(wants)
+                time.sleep(0.05)
+            line.read_to_the_end()
+
+    sent: list[int] = []
+    with (
+        Server(identity, Slow(lambda *_: None)) as server,
+        uploading(server, tmp_path, timeout_s=0.4) as session,
+        pytest.raises(ConnectError, match="has not answered"),
+    ):
+        session.pump(lambda: sent.append(session.state.sent_bytes) is not None)
+    assert sent[-1] >= 31 * 4096, "it went on for as long as the window opened"

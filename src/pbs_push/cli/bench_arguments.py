@@ -16,7 +16,7 @@ from pbs_push.bench.report import BenchReport, bench_document
 from pbs_push.bench.suite import Bench
 from pbs_push.bench.tables import tables
 from pbs_push.cli.interrupts import run_interruptibly
-from pbs_push.cli.lines import one_line, safe_json, say
+from pbs_push.cli.lines import one_line, printable, safe_json, say
 from pbs_push.cli.options import is_given
 from pbs_push.cli.sources import find_source
 from pbs_push.cli.targets import remote_target, repository_target
@@ -117,7 +117,7 @@ def _print(report: BenchReport, asked: Arguments, failure: PbsPushError | None) 
         print(safe_json(bench_document(report, status, failure), indent=2))
     else:
         for line in _lines(report):
-            print(line)
+            print(printable(line))
 
 
 def _lines(report: BenchReport) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pbs_push.cli.exit_status import help_text
-from pbs_push.cli.lines import safe_json
+from pbs_push.cli.lines import printable, safe_json
 from pbs_push.cli.loading import loading
 from pbs_push.cli.options import (
     config_dir,
@@ -40,7 +40,7 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
         print(safe_json([job.document() for job in jobs], indent=2))
     else:
         for job in jobs:
-            print("\n".join(job.lines()))
+            print("\n".join(map(printable, job.lines())))
     return 0
 
 

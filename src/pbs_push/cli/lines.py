@@ -16,9 +16,14 @@ def safe_json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
+def printable(text: str) -> str:
+    """``text`` with a blank for each control character, which could steer a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
 def one_line(text: str) -> str:
-    """``text`` as a single line without control characters, which could steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """``text`` as a single line without control characters."""
+    return " ".join(printable(text).split())
 
 
 def error_line(text: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from pbs_push.cli.lines import printable
 from pbs_push.source.datastore import Datastore
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.source.listing import (
@@ -17,6 +19,9 @@ from pbs_push.source.listing import (
 )
 from pbs_push.units import counted, size_text
 
+MAX_COMMENT: Final = 500
+"""Characters of notes that are shown."""
+
 
 def text_lines(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) -> Iterator[str]:
     """The lines, without newlines, made as they are read.
@@ -26,7 +31,7 @@ def text_lines(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) 
     for namespace in datastore.namespaces(options.anchor, options.max_depth):
         yield namespace.label
         for group in list_groups(datastore, namespace, read_indexes=options.read_indexes):
-            yield from _group_lines(group)
+            yield from map(printable, _group_lines(group))
 
 
 def _group_lines(group: ListedGroup) -> Iterator[str]:
@@ -78,6 +83,6 @@ def _file_line(file: ListedFile) -> str:
 
 
 def _comment(notes: str | None) -> str:
-    """The first line of notes; what could steer a terminal is left out."""
-    text = "".join(filter(str.isprintable, (notes or "").partition("\n")[0]))
+    """The first line of notes, as far as it is for people."""
+    text = "".join(filter(str.isprintable, (notes or "").partition("\n")[0][:MAX_COMMENT]))
     return f'  "{text}"' if text else ""

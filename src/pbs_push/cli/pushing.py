@@ -14,7 +14,7 @@ from typing import Final
 
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
-from pbs_push.cli.lines import error_line, safe_json, say
+from pbs_push.cli.lines import error_line, printable, safe_json, say
 from pbs_push.cli.loading import spare_threads
 from pbs_push.cli.options import Output
 from pbs_push.cli.progress import LineProgress, Progress
@@ -52,7 +52,7 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     if output.json:
         print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
     elif not output.quiet and not output.log_json and report.did_anything:
-        print("\n".join(summary_lines(report)))
+        print("\n".join(map(printable, summary_lines(report))))
     if output.log_json:
         from pbs_push.cli.event_json import line  # noqa: PLC0415
 
@@ -87,7 +87,8 @@ def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
         print(safe_json(document, indent=2 if output.pretty else None))
     elif failure is None and forecast is not None:
         quiet, verbose = output.quiet, output.verbose
-        print("\n".join(plan_lines(plan, forecast, quiet=quiet, verbose=verbose)))
+        lines = plan_lines(plan, forecast, quiet=quiet, verbose=verbose)
+        print("\n".join(map(printable, lines)))
     return _ended(plan.settled(), plan.exit_status, failure)
 
 

@@ -87,6 +87,7 @@ class TargetApi:
         def collect(items: Iterator[Any]) -> list[Namespace]:
             found = []
             for item in read_items(NamespaceItem, items, "namespaces"):
+                self._check_names("namespaces", item.ns)
                 try:
                     found.append(Namespace.parse(item.ns))
                 except InvalidName as error:
@@ -126,7 +127,8 @@ class TargetApi:
 
     def _groups(self, namespace: Namespace, make: Callable[[Iterator[GroupItem]], T]) -> T:
         def collect(items: Iterator[Any]) -> T:
-            return make(read_items(GroupItem, items, f"groups of {namespace.label}"))
+            asked = f"groups of {namespace.label}"
+            return make(self._named(read_items(GroupItem, items, asked), asked))
 
         return self.rest.items(f"{self._base}/groups", {"ns": str(namespace)}, collect)
 
@@ -147,7 +149,12 @@ class TargetApi:
             params = self._group(namespace, group)
 
         def collect(items: Iterator[Any]) -> list[SnapshotItem]:
-            return list(read_items(SnapshotItem, items, f"snapshots of {namespace.label}"))
+            found = []
+            asked = f"snapshots of {namespace.label}"
+            for item in read_items(SnapshotItem, items, asked):
+                self._check_names(asked, item.backup_id, *(file.filename for file in item.files))
+                found.append(item)
+            return found
 
         return self.rest.items(f"{self._base}/snapshots", params, collect)
 
@@ -200,6 +207,18 @@ class TargetApi:
         """Space of the datastore in bytes."""
         data = self.rest.get(f"{self._base}/status")
         return read(StatusAnswer, data, f"status of {self.datastore}")
+
+    def _named(self, items: Iterator[GroupItem], asked: str) -> Iterator[GroupItem]:
+        for item in items:
+            self._check_names(asked, item.backup_id, *item.files)
+            if item.owner is not None:
+                self._check_names(asked, str(item.owner))
+            yield item
+
+    def _check_names(self, asked: str, *names: str) -> None:
+        """Raise ProtocolError for a name that holds what was sent: it would be shown and kept."""
+        if any(self._words.betrayed_by(name) for name in names):
+            raise ProtocolError(f"{asked}: the target names something by our own credentials")
 
     @staticmethod
     def _group(namespace: Namespace, group: Group) -> dict[str, str | int | bool | None]:

@@ -128,8 +128,10 @@ class SessionWatch:
         stall.came(sent - last[2] + received - last[3])
         if stall.left_s > stall.limit_s * _CALM and self._delivered is not None:
             return True  # not a system call for each step of a busy session
-        delivered = max(self._delivered or 0, sent - stream.unacknowledged)
+        # Less than nothing at first: what TLS and HTTP/2 add to bodies is acknowledged, too.
+        delivered = sent - stream.unacknowledged
         if self._delivered is not None:
+            delivered = max(delivered, self._delivered)
             stall.came(delivered - self._delivered)
         self._delivered = delivered
         return stall.left_s > 0

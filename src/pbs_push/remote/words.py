@@ -23,6 +23,7 @@ LEAST_SECRET: Final = 5
 """Characters of a secret, at least; shorter ones are not looked for, since much would match."""
 PART: Final = 12
 """So many characters of a secret in a row are not shown either: a text may be cut anywhere."""
+_MADE: Final = 32
 _HIDDEN: Final = "***"
 
 
@@ -41,6 +42,7 @@ class Words:
     def __init__(self, *secrets: str) -> None:
         self._forms: frozenset[str] = frozenset()
         self._parts: frozenset[str] = frozenset()
+        self._made: frozenset[str] = frozenset()
         self.learn(*secrets)
 
     def __repr__(self) -> str:
@@ -53,6 +55,15 @@ class Words:
         if forms:
             parts = {one[at : at + PART] for one in forms for at in range(len(one) - PART + 1)}
             self._forms, self._parts = self._forms | forms, self._parts | parts
+            self._made = frozenset(form for form in self._forms if len(form) >= _MADE)
+
+    def betrayed_by(self, name: str) -> bool:
+        """Whether a name that a target gives something holds a token's secret, or a ticket.
+
+        These are long, and made by a machine: nobody's group is called so.
+        """
+        low = name.lower()
+        return len(low) >= _MADE and any(form in low for form in self._made)
 
     def hidden(self, text: str) -> str:
         """``text`` without these secrets, as a whole or in part."""
