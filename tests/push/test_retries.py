@@ -261,3 +261,20 @@ def test_off(world: World) -> None:
             run.run()
         assert run.report.retries == 0
         world.settle()
+
+
+def test_what_a_try_took_counts() -> None:
+    """A try that stood still until its own limit does not get that on top of ``--retry-for``."""
+    retries = Retries(100, 1800.0, 0.0)
+    now, tries = 0.0, 0
+    while True:
+        now += 900.0  # what `--timeout` lets it stand still
+        tries += 1
+        pause_s = retries.pause(now)
+        if pause_s is None:
+            break
+        now += pause_s
+    assert tries == 2
+    assert now <= 1800 + 900 + 1
+    assert Retries(100, 100.0, 0.0).pause(900.0) is None, "one was long enough"
+    assert Retries(100, 100.0, 0.0).pause(900.0, worked=True) is not None

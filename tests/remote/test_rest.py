@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import traceback
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -562,3 +563,16 @@ def test_the_round_trip_is_that_of_a_request_and_not_of_a_connection(
                 asked.append(rest.round_trip_s)
     assert server.connections == 3
     assert asked == [0.5, 0.25, 0.25]
+
+
+def test_no_traceback_shows_what_was_sent_back(identity: Identity) -> None:
+    def script(line: Line) -> None:
+        asked = read_request(line)
+        assert asked is not None
+        line.send(f"HTTP/1.1 {asked.headers['authorization']}\r\n\r\n".encode())
+
+    with world(identity, script, raw=True) as it, pytest.raises(ProtocolError) as caught:
+        it.rest.get("x")
+    told = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in told
+    assert quote(SECRET, safe="") not in told

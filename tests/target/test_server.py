@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import ssl
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -177,3 +179,14 @@ def test_one_of_two_that_make_the_same_group_gets_it(target: TargetServer) -> No
         for rest in lines:
             rest.close()
         params["backup-id"] += "1"
+
+
+def test_the_key_of_a_certificate_is_private(tmp_path: Path) -> None:
+    from pbs_push.target.certificate import self_signed
+
+    before = os.umask(0)
+    try:
+        files = self_signed(tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(files.key.stat().st_mode) == 0o600

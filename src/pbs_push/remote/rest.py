@@ -346,6 +346,10 @@ class Rest:
         except httpx.ConnectTimeout:
             within = f"within {self._limits.connect_s:g} s"
             raise ConnectError(f"{request}: no connection to {self._netloc} {within}") from None
+        except (httpx.RemoteProtocolError, httpx.DecodingError) as error:
+            # Not from the error: a traceback would show the target's text as it is.
+            reason = self.words.shown(str(error)) or type(error).__name__
+            raise ProtocolError(f"{request}: {reason}; is it a Proxmox Backup Server?") from None
         except httpx.HTTPError as error:
             raise self._explained(request, error) from error
         except (ValueError, zlib.error) as error:  # ours, or httpx's about a header of the answer
@@ -381,8 +385,6 @@ class Rest:
             if isinstance(cause, OSError):
                 reason = os_reason(cause)
             cause = cause.__cause__ or cause.__context__
-        if isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
-            return ProtocolError(f"{request}: {reason}; is it a Proxmox Backup Server?")
         return ConnectError(f"{request}: {reason}")
 
 
