@@ -7,6 +7,7 @@ all of its reads and writes (protocol/push.md, "Waiting").
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import httpcore
 import httpx
 
+from pbs_push.remote.tls_stream import unacknowledged
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from pbs_push.remote.tls import TrustContext
 
 CONNECTIONS: Final = 8
+_SOON: Final = 16 << 10
+_LOOK_EVERY_S: Final = 0.2
 _RECORD: Final = 16 << 10
 """Written at once at most: what TLS makes one record of."""
 
@@ -119,10 +124,28 @@ class _Line(httpcore.NetworkStream):
         now = time.monotonic()
         if asked.stall is not None and asked.in_head and asked.head_since is not None:
             asked.stall.waited(now - asked.head_since)
+        if asked.stall is not None and asked.in_head and asked.head_since is None:
+            self._deliver(asked.stall)
         with self._waiting(httpcore.ReadTimeout) as left_s:
             data = self._line.read(max_bytes, left_s)
         asked.head_since = time.monotonic()
         return data
+
+    def _deliver(self, stall: Stall) -> None:
+        """Wait until the target's system has what was written, which a slow line takes long for.
+
+        What it has taken is progress; an answer that comes before ends it.
+        """
+        connection = self._line.get_extra_info("socket")
+        before = unacknowledged(connection)
+        while before > _SOON and stall.left_s > 0:
+            began = time.monotonic()
+            if select.select([connection], [], [], min(_LOOK_EVERY_S, stall.left_s))[0]:
+                break
+            now = unacknowledged(connection)
+            stall.waited(time.monotonic() - began)
+            stall.came(before - now)
+            before = min(before, now)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         for at in range(0, len(buffer), _RECORD):

@@ -88,6 +88,14 @@ def _widen(connection: socket.socket) -> int | None:
     return SEND_BUFFER
 
 
+def unacknowledged(connection: socket.socket) -> int:
+    """Bytes that the system has of us, and the peer's not yet; 0 where it does not tell."""
+    waiting = bytearray(4)
+    with suppress(OSError):
+        fcntl.ioctl(connection, _SIOCOUTQ, waiting)
+    return int.from_bytes(waiting, sys.byteorder)
+
+
 class TlsStream:
     """A TLS connection to ``host`` and ``port``, open and trusted once constructed.
 
@@ -227,10 +235,7 @@ class TlsStream:
     def unacknowledged(self) -> int:
         """Bytes that were written, and of which the target's kernel has not said that it has them;
         0 where the system does not tell."""
-        waiting = bytearray(4)
-        with suppress(OSError):
-            fcntl.ioctl(self._socket, _SIOCOUTQ, waiting)
-        return self.pending + int.from_bytes(waiting, sys.byteorder)
+        return self.pending + unacknowledged(self._socket)
 
     def write(self, data: Buffer) -> None:
         """Encrypt all of ``data`` into memory. Nothing is sent until ``flush``."""
