@@ -1,4 +1,4 @@
-"""The objects of a long JSON list, one by one as its text comes (protocol/rest.md, "Answers").
+"""The objects of a long JSON list, one by one as its text comes (protocol/rest.md, "Group list").
 
 A list of a million groups is some 200 MB of text, and would be 1.5 GB of dictionaries. So one
 object is read after the other, and only what is made of it is kept.
