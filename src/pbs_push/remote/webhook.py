@@ -18,8 +18,12 @@ def post(url: str, body: str, content_type: str) -> None:
     try:
         host = httpx.URL(url).host
         headers = {"content-type": content_type}
-        answer = httpx.post(url, content=body.encode(), headers=headers, timeout=_TIMEOUT_S)
+        # What else it answers is not read: it could be without end.
+        with httpx.stream(
+            "POST", url, content=body.encode(), headers=headers, timeout=_TIMEOUT_S
+        ) as answer:
+            status, took_it = answer.status_code, answer.is_success
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"--webhook at '{host}': {type(error).__name__}") from None
-    if not answer.is_success:
-        raise ConfigError(f"--webhook at '{host}': it answered {answer.status_code}")
+    if not took_it:
+        raise ConfigError(f"--webhook at '{host}': it answered {status}")
