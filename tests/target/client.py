@@ -294,10 +294,11 @@ def upgrade(
     auth: Mapping[str, str],
     headers: Mapping[str, str] = UPGRADE,
     method: str = "GET",
+    path: str = "/api2/json/backup",
 ) -> tuple[Rest, Reply]:
     """Ask for a session; the connection is the caller's to close."""
     rest = Rest(address, auth)
-    rest.send(method, "/api2/json/backup?" + urlencode(params), headers=headers)
+    rest.send(method, f"{path}?" + urlencode(params), headers=headers)
     return rest, rest.receive()
 
 

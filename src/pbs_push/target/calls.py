@@ -1,15 +1,16 @@
 """The requests of the backup protocol as a table (protocol/backup.md, "Requests").
 
 HTTP/2 is not seen here: a function gets the session, checked parameters, the body and the turn.
+Those of the reader protocol are in target/reader_calls.py.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
 from pbs_push.target.answers import RAW_TYPE, Answer, bad_request, data_answer
@@ -31,6 +32,8 @@ from pbs_push.target.params import (
 from pbs_push.target.session import BackupSession, ChunkCheck, Turn
 from pbs_push.target.writers import DynamicWriter, FixedWriter, Writer
 
+S = TypeVar("S")
+
 
 class BodyUse(enum.Enum):
     """What a request's body is."""
@@ -41,10 +44,10 @@ class BodyUse(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class SessionCall:
+class SessionCall(Generic[S]):
     """One request to a session. ``counters`` are the server's; ``check`` is of a chunk."""
 
-    session: BackupSession
+    session: S
     params: Params
     body: bytearray
     turn: Turn
@@ -53,12 +56,12 @@ class SessionCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(Generic[S]):
     """A request's parameters, what it does, what its body is, and the name it is counted under."""
 
     kind: str
     parameters: Schema
-    run: Callable[[SessionCall], Answer]
+    run: Callable[[SessionCall[S]], Answer]
     body: BodyUse = BodyUse.PARAMETERS
 
     def known_to(self, habits: Habits) -> Schema:
@@ -73,32 +76,40 @@ class Call:
         return self.kind.endswith("_chunk")
 
 
-def _list_names(_call: SessionCall) -> Answer:
-    names = sorted({path.removeprefix("/") for _method, path in CALLS if path != "/"})
+Backup = SessionCall[BackupSession]
+
+
+def list_names(calls: Iterable[tuple[str, str]]) -> Answer:
+    """The answer to ``GET /``: the paths of a table of calls, by method and path."""
+    names = sorted({path.removeprefix("/") for _method, path in calls if path != "/"})
     return data_answer([{"subdir": name} for name in names])
 
 
-def _previous(call: SessionCall) -> Answer:
+def _list_names(_call: Backup) -> Answer:
+    return list_names(CALLS)
+
+
+def _previous(call: Backup) -> Answer:
     content = call.session.previous_file(call.params.text("archive-name"), call.turn)
     return Answer(body=content, content_type=RAW_TYPE, sized=False)
 
 
-def _previous_time(call: SessionCall) -> Answer:
+def _previous_time(call: Backup) -> Answer:
     return data_answer(call.session.previous_time())
 
 
-def _create_fixed(call: SessionCall) -> Answer:
+def _create_fixed(call: Backup) -> Answer:
     params = call.params
     size = params.integer("size") if "size" in params else None
     reuse_csum = params.text("reuse-csum") if "reuse-csum" in params else None
     return data_answer(call.session.create_fixed(params.text("archive-name"), size, reuse_csum))
 
 
-def _create_dynamic(call: SessionCall) -> Answer:
+def _create_dynamic(call: Backup) -> Answer:
     return data_answer(call.session.create_dynamic(call.params.text("archive-name")))
 
 
-def _upload_chunk(kind: type[Writer], call: SessionCall) -> Answer:
+def _upload_chunk(kind: type[Writer], call: Backup) -> Answer:
     params, body = call.params, call.body
     announced = params.integer("encoded-size")
     if len(body) > announced:
@@ -112,14 +123,14 @@ def _upload_chunk(kind: type[Writer], call: SessionCall) -> Answer:
     return data_answer(digest)
 
 
-def _append(kind: type[Writer], call: SessionCall) -> Answer:
+def _append(kind: type[Writer], call: Backup) -> Answer:
     params = call.params
     digests, offsets = params.texts("digest-list"), params.integers("offset-list")
     call.session.append(kind, params.integer("wid"), digests, offsets, call.turn)
     return data_answer(None)
 
 
-def _close(kind: type[Writer], call: SessionCall) -> Answer:
+def _close(kind: type[Writer], call: Backup) -> Answer:
     params = call.params
     count, size = params.integer("chunk-count"), params.integer("size")
     wid, csum = params.integer("wid"), params.text("csum")
@@ -127,19 +138,19 @@ def _close(kind: type[Writer], call: SessionCall) -> Answer:
     return data_answer(None)
 
 
-def _upload_blob(call: SessionCall) -> Answer:
+def _upload_blob(call: Backup) -> Answer:
     params = call.params
     name, announced = params.text("file-name"), params.integer("encoded-size")
     call.session.upload_blob(name, announced, call.body, call.turn)
     return data_answer(None)
 
 
-def _finish(call: SessionCall) -> Answer:
+def _finish(call: Backup) -> Answer:
     call.session.finish(call.turn)
     return data_answer(None)
 
 
-def _speedtest(_call: SessionCall) -> Answer:
+def _speedtest(_call: Backup) -> Answer:
     return data_answer(None)
 
 
@@ -178,21 +189,21 @@ _FIXED_INDEX: Final[Schema] = {
 
 
 def _call(
-    method: str, name: str, parameters: Schema, run: Callable[[SessionCall], Answer]
-) -> tuple[tuple[str, str], Call]:
+    method: str, name: str, parameters: Schema, run: Callable[[Backup], Answer]
+) -> tuple[tuple[str, str], Call[BackupSession]]:
     return (method, f"/{name}"), Call(f"{method} {name}", parameters, run)
 
 
 def _data_call(
     name: str,
     parameters: Schema,
-    run: Callable[[SessionCall], Answer],
+    run: Callable[[Backup], Answer],
     body: BodyUse = BodyUse.DATA,
-) -> tuple[tuple[str, str], Call]:
+) -> tuple[tuple[str, str], Call[BackupSession]]:
     return ("POST", f"/{name}"), Call(f"POST {name}", parameters, run, body)
 
 
-CALLS: Final[Mapping[tuple[str, str], Call]] = dict(
+CALLS: Final[Mapping[tuple[str, str], Call[BackupSession]]] = dict(
     [
         (("GET", "/"), Call("GET /", {}, _list_names)),
         (("GET", "/previous"), Call("previous", _ARCHIVE, _previous)),

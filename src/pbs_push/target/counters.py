@@ -14,11 +14,11 @@ class CounterValues:
 
     ``requests`` by kind: ``GET groups``, ``POST fixed_chunk``, ``PUT dynamic_index``, … and, for
     short, ``previous`` (GET /previous) and ``upgrade`` (GET backup). ``bytes_in`` and ``bytes_out``
-    are the plain bytes inside TLS; ``goodbyes`` counts the sessions that the client ended in order,
-    with a GOAWAY; ``flights`` how often answers that were held went out (only with
-    ``hold_answers_s``): round trips that a client waits for; ``chunk_bytes`` the encoded bytes of
-    accepted chunk uploads, ``chunks`` their number and ``new_chunks`` how many the store did not
-    have.
+    are the plain bytes inside TLS; ``sessions`` back up, ``readers`` read; ``goodbyes`` counts the
+    sessions that the client ended in order, with a GOAWAY; ``flights`` how often answers that were
+    held went out (only with ``hold_answers_s``): round trips that a client waits for;
+    ``chunk_bytes`` the encoded bytes of accepted chunk uploads, ``chunks`` their number and
+    ``new_chunks`` how many the store did not have.
     """
 
     requests: Mapping[str, int] = field(default_factory=dict)
@@ -27,6 +27,7 @@ class CounterValues:
     connections: int = 0
     tls_resumed: int = 0
     sessions: int = 0
+    readers: int = 0
     goodbyes: int = 0
     flights: int = 0
     chunks: int = 0

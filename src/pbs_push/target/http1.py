@@ -1,4 +1,4 @@
-"""HTTP/1.1 of a target: the REST API with keep-alive, and the upgrade to the backup protocol."""
+"""HTTP/1.1 of a target: the REST API with keep-alive, and upgrades to the other protocols."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ from pbs_push.target.params import (
     read_query,
     without,
 )
+from pbs_push.target.reader import PROTOCOL as READER_PROTOCOL
+from pbs_push.target.reader import UPGRADE_PARAMETERS as READER_PARAMETERS
+from pbs_push.target.reader import ReadPlace, open_for_reading
 from pbs_push.target.rest import ENDPOINTS, Endpoint, RestCall
 from pbs_push.target.rights import PERMISSIONS_PARAMETERS, Rights
 from pbs_push.target.session import Place
 from pbs_push.target.shared import Shared
+from pbs_push.target.tasks import TASK_CALLS
 from pbs_push.target.upgrade import PROTOCOL, UPGRADE_PARAMETERS, open_place
 from pbs_push.target.wire import Wire
 
@@ -66,10 +70,10 @@ class RestConnection:
         self._wire = wire
         self._shared = shared
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=256 << 10)
-        self._place: Place | None = None
+        self._place: Place | ReadPlace | None = None
 
-    def serve(self) -> tuple[Place, bytes] | None:
-        """Answer requests. Returns where a backup session writes, and the bytes of it that came
+    def serve(self) -> tuple[Place | ReadPlace, bytes] | None:
+        """Answer requests. Returns where a session writes or reads, and the bytes of it that came
         along already; None when the connection is over. Raises OSError.
         """
         try:
@@ -83,8 +87,10 @@ class RestConnection:
         except h11.RemoteProtocolError as error:
             self._say_goodbye(error)
         except BaseException:
-            if self._place is not None:
+            if isinstance(self._place, Place):
                 self._place.abandon()
+            elif self._place is not None:
+                self._place.release()
             raise
         return None
 
@@ -149,7 +155,11 @@ class RestConnection:
             return data_answer(rights.permissions(params.text("path")))
         if call == ("GET", "backup"):
             return self._upgrade(request, rights)
+        if call == ("GET", "reader"):
+            return self._upgrade_to_reader(request, rights)
         match call:
+            case ("GET", "nodes", node, "tasks", upid, what) if what in TASK_CALLS:
+                return self._task(node, upid, what, request, rights)
             case (method, "admin", "datastore", store_name, tail) if (method, tail) in ENDPOINTS:
                 endpoint = ENDPOINTS[method, tail]
                 return self._call(endpoint, store_name, request, rights)
@@ -165,8 +175,9 @@ class RestConnection:
                 raise bad_request("Request body too large")
         else:
             params = self._parameters(endpoint.known_to(self._shared.habits), request)
+        shared = self._shared
         call = RestCall(
-            self._shared.stores, store_name, rights, params, request.body, self._shared.habits
+            shared.stores, store_name, rights, params, request.body, shared.habits, shared.tasks
         )
         return data_answer(endpoint.run(call))
 
@@ -184,10 +195,18 @@ class RestConnection:
         params = read_query(known, request.query)
         upgrade = request.headers.get("upgrade")
         self._place = open_place(params, upgrade, rights, self._shared.stores.writable)
-        headers = (("connection", "upgrade"), ("upgrade", PROTOCOL))
-        return Answer(
-            HTTPStatus.SWITCHING_PROTOCOLS, content_type=None, headers=headers, sized=False
-        )
+        return _switch_to(PROTOCOL)
+
+    def _upgrade_to_reader(self, request: _Request, rights: Rights) -> Answer:
+        params = read_query(READER_PARAMETERS, request.query)
+        upgrade = request.headers.get("upgrade")
+        self._place = open_for_reading(params, upgrade, rights, self._shared.stores.readable)
+        return _switch_to(READER_PROTOCOL)
+
+    def _task(self, node: str, upid: str, what: str, request: _Request, rights: Rights) -> Answer:
+        schema, tell = TASK_CALLS[what]
+        params = read_query(schema, request.query)
+        return data_answer(tell(self._shared.tasks.find(node, upid, rights.auth_id), params))
 
     def _answer(self, answer: Answer) -> None:
         headers = [*answer.headers, ("date", formatdate(usegmt=True))]
@@ -210,6 +229,11 @@ class RestConnection:
         self._wire.send(self._http.send(event) or b"")
 
 
+def _switch_to(protocol: str) -> Answer:
+    headers = (("connection", "upgrade"), ("upgrade", protocol))
+    return Answer(HTTPStatus.SWITCHING_PROTOCOLS, content_type=None, headers=headers, sized=False)
+
+
 def _kind(request: _Request) -> str:
     """Under which name a request is counted."""
     components = request.components
@@ -217,6 +241,10 @@ def _kind(request: _Request) -> str:
         return "other"
     if components[2:] == ["backup"]:
         return "upgrade"
+    if components[2:] == ["reader"]:
+        return "GET reader"
+    if components[2:3] == ["nodes"] and components[-1] in TASK_CALLS:
+        return f"{request.method} task {components[-1]}"
     tail = components[-1]
     known = (request.method, tail) in ENDPOINTS or components[2:] in (
         ["version"],

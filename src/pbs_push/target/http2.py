@@ -1,4 +1,6 @@
-"""The backup protocol over HTTP/2, built on the `h2` library (protocol/backup.md).
+"""The backup and the reader protocol over HTTP/2, built on the `h2` library.
+
+See protocol/backup.md, protocol/reader.md.
 
 Requests are handled one after the other, in the order in which they are complete. What only a
 server that handles them side by side would refuse is refused because of `order`.
@@ -9,10 +11,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Generic
 
 import h2.events as ev
 from h2.config import H2Configuration
@@ -31,12 +34,12 @@ from pbs_push.target.answers import (
     refusal_answer,
 )
 from pbs_push.target.blobs import check_uploaded_chunk
-from pbs_push.target.calls import CALLS, BodyUse, Call, SessionCall
+from pbs_push.target.calls import BodyUse, Call, S, SessionCall
 from pbs_push.target.early_checks import EarlyCheck
 from pbs_push.target.options import SMALLEST_CONNECTION_WINDOW, SessionSettings
 from pbs_push.target.order import AnswerOrder
 from pbs_push.target.params import Params, read_parameters, read_query
-from pbs_push.target.session import BackupSession, ChunkCheck, Turn
+from pbs_push.target.session import ChunkCheck, Turn
 from pbs_push.target.shared import Shared
 from pbs_push.target.wire import Wire
 
@@ -63,7 +66,7 @@ class _Connection(H2Connection):
 
 
 @dataclass(slots=True)
-class _Exchange:
+class _Exchange(Generic[S]):
     """A request on its way in. ``too_large`` is set by a header list beyond the limit."""
 
     stream_id: int
@@ -71,7 +74,7 @@ class _Exchange:
     path: str
     query: str
     content_type: str | None
-    call: Call | None
+    call: Call[S] | None
     seen: int
     too_large: bool = False
     body: bytearray = field(default_factory=bytearray)
@@ -85,19 +88,26 @@ class _Outgoing:
     body: memoryview
 
 
-class SessionConnection:
-    """Serves one backup session on a connection that has been upgraded."""
+class SessionConnection(Generic[S]):
+    """Serves one session on a connection that has been upgraded: ``calls`` are its requests."""
 
-    def __init__(self, wire: Wire, shared: Shared, session: BackupSession) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        shared: Shared,
+        session: S,
+        calls: Mapping[tuple[str, str], Call[S]],
+    ) -> None:
         self._wire = wire
         self._shared = shared
         self._session = session
+        self._calls = calls
         self._options = shared.options
         self._limits = self._announced = shared.options.session_settings
         self._window = self._limits.connection_window
         self._http = _Connection(H2Configuration(client_side=False))
         self._order = AnswerOrder(self._http.ping, strict=self._options.strict_order)
-        self._exchanges: dict[int, _Exchange] = {}
+        self._exchanges: dict[int, _Exchange[S]] = {}
         self._outgoing: dict[int, _Outgoing] = {}
         self._held: list[tuple[int, Answer]] = []
         self._ended: list[int] = []
@@ -207,7 +217,7 @@ class SessionConnection:
             path,
             query,
             headers.get("content-type"),
-            CALLS.get((method, path)),
+            self._calls.get((method, path)),
             self._order.seen,
             too_large=length > self._limits.max_header_list_size,
         )
@@ -248,7 +258,7 @@ class SessionConnection:
             self._http.increment_flow_control_window(self._unreturned)
             self._unreturned = 0
 
-    def _body_limit(self, exchange: _Exchange) -> int:
+    def _body_limit(self, exchange: _Exchange[S]) -> int:
         if exchange.call is None or exchange.call.body is BodyUse.DROPPED:
             return -1
         if exchange.call.body is BodyUse.DATA:
@@ -293,7 +303,7 @@ class SessionConnection:
         self._respond(stream_id, answer)
         self._make_faults(exchange, answer)
 
-    def _run(self, exchange: _Exchange) -> Answer:
+    def _run(self, exchange: _Exchange[S]) -> Answer:
         if exchange.too_large:
             return Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, content_type=None)
         if exchange.call is None:
@@ -305,7 +315,7 @@ class SessionConnection:
         )
         return exchange.call.run(call)
 
-    def _parameters(self, exchange: _Exchange, call: Call) -> Params:
+    def _parameters(self, exchange: _Exchange[S], call: Call[S]) -> Params:
         if exchange.method == "GET" or call.body is not BodyUse.PARAMETERS:
             return read_query(call.parameters, exchange.query)
         return read_parameters(
@@ -378,7 +388,7 @@ class SessionConnection:
         for stream_id in [one for one, batch in self._open.items() if batch <= seen]:
             del self._open[stream_id]
 
-    def _make_faults(self, exchange: _Exchange, answer: Answer) -> None:
+    def _make_faults(self, exchange: _Exchange[S], answer: Answer) -> None:
         faults = self._shared.faults
         self._answered += 1
         if answer.status == HTTPStatus.OK and exchange.path.endswith("_chunk"):

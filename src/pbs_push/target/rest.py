@@ -25,6 +25,7 @@ from pbs_push.target.answers import Refusal, bad_request
 from pbs_push.target.blobs import check_uploaded_blob
 from pbs_push.target.habits import Habits
 from pbs_push.target.params import (
+    BACKUP_TIME,
     BACKUP_TYPE,
     BOOLEAN,
     DEPTH,
@@ -34,6 +35,7 @@ from pbs_push.target.params import (
     NOTES,
     SAFE_ID,
     SNAPSHOT_KEYS,
+    Integer,
     Params,
     Schema,
     optional,
@@ -46,9 +48,11 @@ from pbs_push.target.removal import (
     remove_namespace,
     remove_snapshot,
 )
-from pbs_push.target.rights import AUDIT, BACKUP, MODIFY, PRUNE, Rights
+from pbs_push.target.rights import AUDIT, BACKUP, MODIFY, PRUNE, VERIFY, Rights
 from pbs_push.target.store import NOTES_NAME, PROTECTED_NAME, Store, replace_file
 from pbs_push.target.stores import Stores
+from pbs_push.target.tasks import Tasks
+from pbs_push.target.verifying import Scope, verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class RestCall:
     params: Params
     body: bytearray
     habits: Habits
+    tasks: Tasks
 
     @property
     def namespace(self) -> Namespace:
@@ -288,6 +293,26 @@ def _status(call: RestCall) -> object:
     }
 
 
+def _verify(call: RestCall) -> object:
+    params, namespace = call.params, call.namespace
+    only_owned = call.rights.needs_owning(call.store_name, namespace, VERIFY, BACKUP)
+    store = call.stores.readable(call.store_name)
+    given = tuple(name in params for name in ("backup-type", "backup-id", "backup-time"))
+    scope = Scope(namespace, params.integer("max-depth", MAX_NAMESPACE_DEPTH))
+    if given[:2] == (True, True):
+        if only_owned:
+            call.rights.require_owning(store, namespace, call.group)
+        time = params.integer("backup-time") if given[2] else None
+        scope = Scope(namespace, 0, call.group, time)
+    elif any(given):
+        raise bad_request("parameters do not specify a backup group or snapshot")
+    owned_by = call.rights.auth_id if only_owned else None
+    ignore = params.boolean("ignore-verified", default=True)
+    outdated = params.integer("outdated-after") if "outdated-after" in params else None
+    work = verification(store, scope, owned_by, ignore_verified=ignore, outdated_after=outdated)
+    return call.tasks.start(scope.kind, scope.name(store.name), call.rights.auth_id, work)
+
+
 _GROUP_FILTER: Final[Schema] = {
     "ns": optional(NAMESPACE),
     "backup-type": optional(BACKUP_TYPE),
@@ -326,4 +351,14 @@ ENDPOINTS: Final[Mapping[tuple[str, str], Endpoint]] = {
         {**SNAPSHOT_KEYS, "protected": required(BOOLEAN)}, _set_protected
     ),
     ("GET", "status"): Endpoint({}, _status),
+    ("POST", "verify"): Endpoint(
+        {
+            **_GROUP_FILTER,
+            "backup-time": optional(BACKUP_TIME),
+            "ignore-verified": optional(BOOLEAN),
+            "outdated-after": optional(Integer(minimum=0)),
+            "max-depth": optional(DEPTH),
+        },
+        _verify,
+    ),
 }

@@ -21,6 +21,7 @@ BACKUP: Final = "Datastore.Backup"
 MODIFY: Final = "Datastore.Modify"
 PRUNE: Final = "Datastore.Prune"
 READ: Final = "Datastore.Read"
+VERIFY: Final = "Datastore.Verify"
 
 PERMISSIONS_PARAMETERS: Final[Schema] = {"path": required(Text("/|(?:/[^/]+)+", max_length=128))}
 """Of ``GET access/permissions``: of the caller alone, and of one path."""
@@ -62,6 +63,16 @@ class Rights:
         if BACKUP not in self.at(store, namespace):
             path = acl_path(store, namespace)
             raise Refusal(HTTPStatus.FORBIDDEN, f"missing permissions '{BACKUP}' on '{path}'")
+
+    def require_reading(self, store: str, namespace: Namespace) -> bool:
+        """The reader upgrade's own check: True with the right to read what others own.
+
+        See protocol/reader.md, "Upgrade". Raises Refusal (400).
+        """
+        held = self.at(store, namespace)
+        if READ not in held and BACKUP not in held:
+            raise bad_request(f"no permissions on {acl_path(store, namespace)}")
+        return READ in held
 
     def needs_owning(self, store: str, namespace: Namespace, full: str, partial: str) -> bool:
         """Whether only owned groups may be touched: True with ``partial`` alone.

@@ -14,6 +14,7 @@ from typing import Final, Self, TypeVar
 
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId, Repository
+from pbs_push.target.calls import CALLS
 from pbs_push.target.certificate import CertificateFiles, server_context
 from pbs_push.target.counters import Counters
 from pbs_push.target.http1 import RestConnection
@@ -21,9 +22,12 @@ from pbs_push.target.http2 import SessionConnection
 from pbs_push.target.identities import Identities
 from pbs_push.target.login import Gate
 from pbs_push.target.options import Faults, Maintenance, TargetOptions
+from pbs_push.target.reader import ReaderSession, ReadPlace
+from pbs_push.target.reader_calls import READER_CALLS
 from pbs_push.target.session import BackupSession, Place
 from pbs_push.target.shared import Shared
 from pbs_push.target.stores import Stores
+from pbs_push.target.tasks import Tasks
 from pbs_push.target.wire import Wire
 
 _log = logging.getLogger(__name__)
@@ -68,6 +72,7 @@ class TargetServer:
             self.counters,
             self._pause,
             self._checkers,
+            Tasks(self._start_task, options.clock),
         )
         self._wanted = (host, port)
         self._listener: socket.socket | None = None
@@ -175,6 +180,15 @@ class TargetServer:
             thread.start()
             self._threads.add(thread)
 
+    def _start_task(self, kind: str, work: Callable[[], None]) -> None:
+        """Do the work of a task, as late as a fault says for ``task KIND``."""
+
+        def later(delay_s: float) -> None:
+            self._pause(delay_s)
+            work()
+
+        self._start_thread(later, self.faults.delays_s.get(f"task {kind}", 0.0))
+
     def _connection(self, raw: socket.socket) -> None:
         """One connection from its handshake to its end."""
         try:
@@ -210,6 +224,9 @@ class TargetServer:
         place, early = upgraded
         if self._shared.options.loses_early_bytes:
             early = b""
+        if isinstance(place, ReadPlace):
+            self._serve_reader(wire, place, early)
+            return
         self.counters.add(sessions=1)
         session = BackupSession(
             place,
@@ -218,6 +235,14 @@ class TargetServer:
             on_finished=self._release,
         )
         try:
-            SessionConnection(wire, self._shared, session).serve(early)
+            SessionConnection(wire, self._shared, session, CALLS).serve(early)
+        finally:
+            session.end()
+
+    def _serve_reader(self, wire: Wire, place: ReadPlace, early: bytes) -> None:
+        self.counters.add(readers=1)
+        session = ReaderSession(place)
+        try:
+            SessionConnection(wire, self._shared, session, READER_CALLS).serve(early)
         finally:
             session.end()

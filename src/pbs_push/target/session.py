@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pbs_push.errors import PbsPushError, SourceError
-from pbs_push.formats.index import FIXED_CHUNK_SIZE, Index, open_index
-from pbs_push.names import MANIFEST_NAME, Namespace, Snapshot
+from pbs_push.formats.index import FIXED_CHUNK_SIZE
+from pbs_push.names import INDEX_SUFFIXES, MANIFEST_NAME, Namespace, Snapshot
 from pbs_push.target import manifests
-from pbs_push.target.answers import bad_request, not_found
+from pbs_push.target.answers import bad_request
 from pbs_push.target.blobs import check_uploaded_blob, check_uploaded_chunk
 from pbs_push.target.locks import DirectoryLock
 from pbs_push.target.store import Store, replace_file
+from pbs_push.target.stored_files import index_chunks, open_stored_index, read_stored_file
 from pbs_push.target.writers import DynamicWriter, FixedWriter, UploadStatistics, Writer
 
 _ACTIVE: Final = 0
@@ -138,18 +138,12 @@ class BackupSession:
         path = self.place.previous_file(name)
         if path is None:
             raise bad_request("no valid previous backup")
-        if name.endswith((".fidx", ".didx")):
+        if name.endswith(INDEX_SUFFIXES):
             self._check_unfinished()
-            with _open_previous(path) as index:
-                for digest, size in _chunks(index):
+            with open_stored_index(path) as index:
+                for digest, size in index_chunks(index):
                     self._know(digest, size, turn)
-            return path.read_bytes()
-        if name.endswith(".blob"):
-            try:
-                return path.read_bytes()
-            except OSError:
-                raise not_found(f'open file "{path}" failed - not found') from None
-        raise bad_request(f'unknown archive type: "{name}"')
+        return read_stored_file(path)
 
     def create_fixed(self, name: str, size: int | None, reuse_csum: str | None) -> int:
         """A writer for a fixed index; returns its id."""
@@ -318,7 +312,7 @@ class BackupSession:
             raise bad_request("cannot reuse index - no valid previous backup exists")
         if not path.is_file():
             raise bad_request("cannot reuse index - no previous backup exists for archive")
-        with _open_previous(path) as index:
+        with open_stored_index(path) as index:
             actual = index.csum().hex()
             if csum != actual:
                 raise bad_request(
@@ -345,23 +339,3 @@ def _parse_csum(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise bad_request("Invalid character in checksum") from None
-
-
-def _open_previous(path: Path) -> Index:
-    kind = "fixed" if path.suffix == ".fidx" else "dynamic"
-    try:
-        return open_index(path)
-    except SourceError:
-        reason = "No such file or directory (os error 2)"
-    except PbsPushError as error:
-        reason = str(error)
-    raise bad_request(f'Unable to open {kind} index "{path}" - {reason}')
-
-
-def _chunks(index: Index) -> Iterator[tuple[bytes, int]]:
-    """Digest and length in bytes of each entry."""
-    digests = index.digests.tobytes()
-    start = 0
-    for position, end in enumerate(index.end_offsets.tolist()):
-        yield digests[position * 32 : position * 32 + 32], end - start
-        start = end

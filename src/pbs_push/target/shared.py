@@ -12,6 +12,7 @@ from pbs_push.target.identities import Identities
 from pbs_push.target.login import Gate
 from pbs_push.target.options import Faults, TargetOptions
 from pbs_push.target.stores import Stores
+from pbs_push.target.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,4 @@ class Shared:
     counters: Counters
     pause: Callable[[float], object]
     checkers: ThreadPoolExecutor
+    tasks: Tasks

@@ -50,7 +50,7 @@ def open_place(
     snapshot = Snapshot(group, params.integer("backup-time"))
     rights.require_backup(params.text("store"), namespace)
     store = open_store(params.text("store"))
-    _check_protocol(upgrade_header)
+    check_protocol(upgrade_header, PROTOCOL)
     if not store.has_namespace(namespace):
         raise not_found("namespace not found")
     _check_benchmark(group, benchmark=params.boolean("benchmark"))
@@ -84,10 +84,11 @@ def _fill(place: Place, rights: Rights) -> None:
     place.locks.append(lock)
 
 
-def _check_protocol(header: str | None) -> None:
+def check_protocol(header: str | None, protocol: str) -> None:
+    """Raise Refusal unless the ``Upgrade`` header names this protocol."""
     if header is None:
         raise bad_request("missing Upgrade header")
-    if header != PROTOCOL:
+    if header != protocol:
         raise bad_request("invalid protocol name")
 
 
