@@ -32,6 +32,7 @@ _REFUSALS: Final[tuple[tuple[re.Pattern[str], type[StatusError]], ...]] = tuple(
         ("unable to acquire .*lock", BusyError),
         ("while destroying group '[^']*'$", BusyError),  # it says no more of the group's lock
         ("owner check failed", NotOwnerError),
+        ("^no permissions on /", DeniedError),  # of the reader protocol
         ("no space left on device|enospc", NoSpaceError),
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from urllib.parse import quote
 
 from pbs_push.errors import InvalidName, ProtocolError
 from pbs_push.names import Namespace
@@ -14,6 +15,7 @@ from pbs_push.remote.models import (
     NamespaceItem,
     SnapshotItem,
     StatusAnswer,
+    TaskStatus,
     VersionAnswer,
 )
 from pbs_push.remote.reading import read, read_items
@@ -202,6 +204,24 @@ class TargetApi:
         found = self.rest.get("access/permissions", {"path": path})
         held = found.get(path) if isinstance(found, dict) else None
         return frozenset(held) if isinstance(held, dict) else frozenset()
+
+    def verify(self, namespace: Namespace, group: Group, backup_time: int | None = None) -> str:
+        """Start the server's own verification of a group, or of one of its snapshots; its UPID.
+
+        What was verified before is verified again (protocol/rest.md, "Verification").
+        """
+        params = {**self._group(namespace, group), "ignore-verified": False}
+        if backup_time is not None:
+            params["backup-time"] = backup_time
+        data = self.rest.post(f"{self._base}/verify", params)
+        if not isinstance(data, str) or not data.startswith("UPID:") or not data.isprintable():
+            raise ProtocolError(f"verifying {group}: the answer is no task")
+        return data
+
+    def task(self, upid: str) -> TaskStatus:
+        """What became of a task so far (protocol/rest.md, "Tasks")."""
+        path = f"nodes/localhost/tasks/{quote(upid, safe='')}/status"
+        return read(TaskStatus, self.rest.get(path), "status of a task")
 
     def status(self) -> StatusAnswer:
         """Space of the datastore in bytes."""

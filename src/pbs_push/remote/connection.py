@@ -83,13 +83,19 @@ class Connection:
         """When what was sent early is taken for lost, unless it was acknowledged."""
 
     def upgrade(
-        self, path: str, headers: Mapping[str, str], what: str, *, early: bool = False
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        what: str,
+        *,
+        early: bool = False,
+        protocol: str = PROTOCOL_NAME,
     ) -> None:
         """Ask for the backup protocol on a fresh connection (protocol/backup.md, "Upgrade").
 
-        ``path`` holds the query, ``what`` says for messages what is begun. ``early`` sends what
-        there is of HTTP/2 along, as far as it is small. Raises StatusError and its kin with the
-        server's reason, ConnectError, ProtocolError.
+        Or for another ``protocol``. ``path`` holds the query, ``what`` says for messages what is
+        begun. ``early`` sends what there is of HTTP/2 along, as far as it is small. Raises
+        StatusError and its kin with the server's reason, ConnectError, ProtocolError.
         """
         http = h11.Connection(h11.CLIENT)
         request = h11.Request(
@@ -98,7 +104,7 @@ class Connection:
             headers=[
                 ("Host", self._stream.netloc),
                 ("Connection", "Upgrade"),
-                ("Upgrade", PROTOCOL_NAME),
+                ("Upgrade", protocol),
                 *headers.items(),
             ],
         )
@@ -115,7 +121,7 @@ class Connection:
             raise_for_status(what, answer.status, answer.body, self.words, answer.location)
             raise ProtocolError(
                 f"{what}: the target answers with status {answer.status} and does not change to "
-                "the backup protocol; is it a Proxmox Backup Server?"
+                f"{protocol}; is it a Proxmox Backup Server?"
             )
         if early:
             self._lost_at = time.monotonic() + EARLY_LOST_AFTER_S

@@ -184,3 +184,16 @@ class StatusAnswer(Answer):
     used: int = 0
     avail: int = 0
     backend_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus(Answer):
+    """``GET nodes/N/tasks/UPID/status``: ``exitstatus`` once it is no more ``running``."""
+
+    status: str
+    exitstatus: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on."""
+        return self.status == "running"

@@ -18,6 +18,7 @@ from pbs_push.remote.connection import Connection
 from pbs_push.remote.limits import Limits
 from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.remote.query import query_text
+from pbs_push.remote.reader import READER_PROTOCOL, ReaderSession
 from pbs_push.remote.rest import Rest
 from pbs_push.remote.session import BackupSession
 from pbs_push.remote.tls import VOUCH_TIMEOUT_S, TrustContext
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pbs_push.remote.pacing import Pacer
 
 UPGRADE_PATH: Final = "//api2/json/backup"
+READER_PATH: Final = "//api2/json/reader"
 """With two slashes, as PBS's own client sends it (protocol/backup.md, "Other servers")."""
 
 
@@ -203,7 +205,7 @@ class Target:
         """
         label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
         what = f"beginning backup {label} at {self.repository.netloc}"
-        path = self._upgrade_path(namespace, snapshot, benchmark=benchmark)
+        path = self._upgrade_path(UPGRADE_PATH, namespace, snapshot, benchmark=benchmark)
         connection = Connection(
             stream, transport, pacer, self.rest.round_trip_s, self.limits, self.words
         )
@@ -227,7 +229,37 @@ class Target:
             undo.pop_all()
         return session, started
 
-    def _upgrade_path(self, namespace: Namespace, snapshot: Snapshot, *, benchmark: bool) -> str:
+    def begin_reading(
+        self, stream: TlsStream, namespace: Namespace, snapshot: Snapshot
+    ) -> ReaderSession:
+        """Upgrade a connection to the reader protocol, for one snapshot.
+
+        The stream belongs to the session, or is closed on an error. Raises RemoteError with the
+        target's reason: DeniedError, NotOwnerError, StatusError for a snapshot that is not there or
+        is locked, AuthError with ``renewable`` where a ticket had run out.
+        """
+        label = f"{snapshot}" if namespace.is_root else f"{snapshot} in {namespace.label}"
+        what = f"reading {label} at {self.repository.netloc}"
+        path = self._upgrade_path(READER_PATH, namespace, snapshot)
+        with ExitStack() as undo:
+            undo.callback(stream.close)
+            transport = self.transport()
+            undo.callback(transport.close)
+            connection = Connection(stream, transport, round_trip_s=self.rest.round_trip_s)
+            try:
+                connection.upgrade(
+                    path, self._auth.headers(writing=False), what, protocol=READER_PROTOCOL
+                )
+            except AuthError as error:
+                error.renewable = self._auth.expired()
+                raise
+            self._keep_keys(stream)
+            undo.pop_all()
+        return ReaderSession(connection, label)
+
+    def _upgrade_path(
+        self, path: str, namespace: Namespace, snapshot: Snapshot, *, benchmark: bool = False
+    ) -> str:
         params = {
             "store": self.repository.datastore,
             "ns": str(namespace),
@@ -239,7 +271,7 @@ class Target:
             del params["ns"]
         if benchmark:
             params["benchmark"] = "1"
-        return f"{UPGRADE_PATH}?{query_text(params)}"
+        return f"{path}?{query_text(params)}"
 
     def _keep_keys(self, stream: TlsStream) -> None:
         """What lets later connections resume this one's keys, unless it did so itself."""
