@@ -161,6 +161,11 @@ def is_copy_of(at_target: Manifest, source: Manifest, key: CryptKey) -> bool:
     return isinstance(proof, str) and hmac.compare_digest(proof.encode(), expected.encode())
 
 
+def claims_proof(at_target: Manifest) -> bool:
+    """Whether a copy carries a proof, right or not: one that PBS made has none."""
+    return _COPY_PROOF in at_target.unprotected
+
+
 def _copy_proof(copy: Manifest, source: Manifest, key: CryptKey) -> str:
     """What only a holder of the key can say: that one snapshot was made from the other.
 
