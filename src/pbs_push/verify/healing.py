@@ -21,6 +21,7 @@ from pbs_push.errors import (
     Cancelled,
     DeniedError,
     PbsPushError,
+    ProtocolError,
     SourceError,
     StatusError,
 )
@@ -105,7 +106,7 @@ class Healer:
             raise
         except DeniedError as error:
             self._problem(_without_right(error))
-        except StatusError as error:
+        except (StatusError, ProtocolError) as error:
             self._problem(error)
         finally:
             self._see_it_gone(snapshot)

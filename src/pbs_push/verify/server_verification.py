@@ -14,6 +14,7 @@ from pbs_push.errors import (
     DeniedError,
     NotOwnerError,
     PbsPushError,
+    ProtocolError,
     StatusError,
 )
 from pbs_push.push.outcome import Problem
@@ -87,6 +88,8 @@ class ServerVerifier:
                 if error.status == HTTPStatus.NOT_FOUND:
                     self._problem(asked, _without_jobs(error))
                     break
+                self._problem(asked, error)
+            except ProtocolError as error:
                 self._problem(asked, error)
             else:
                 done.append(found)
