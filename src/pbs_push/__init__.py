@@ -114,6 +114,30 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "VerifyReport",
     ),
     "verify.source": ("SourceVerification", "verify_source"),
+    "verify.target": ("TargetVerification", "verify_target"),
+    "verify.target_events": (
+        "BadChunkFound",
+        "BadChunkTreated",
+        "CopyCompared",
+        "CopyProgress",
+        "ServerVerified",
+        "ServerVerifying",
+        "TargetVerifyBegan",
+        "TargetVerifyEvent",
+        "TargetVerifyListener",
+    ),
+    "verify.target_options": ("Sample", "TargetVerifyOptions"),
+    "verify.target_report": (
+        "BadChunk",
+        "CopyChunks",
+        "CopyPlace",
+        "CopyResult",
+        "CopyVerdict",
+        "Difference",
+        "Healing",
+        "ServerVerification",
+        "TargetReport",
+    ),
 }
 """Where the public names are defined; ``__init__.pyi`` says the same to type checkers."""
 

@@ -95,5 +95,27 @@ from pbs_push.verify.report import Verdict as Verdict
 from pbs_push.verify.report import VerifyReport as VerifyReport
 from pbs_push.verify.source import SourceVerification as SourceVerification
 from pbs_push.verify.source import verify_source as verify_source
+from pbs_push.verify.target import TargetVerification as TargetVerification
+from pbs_push.verify.target import verify_target as verify_target
+from pbs_push.verify.target_events import BadChunkFound as BadChunkFound
+from pbs_push.verify.target_events import BadChunkTreated as BadChunkTreated
+from pbs_push.verify.target_events import CopyCompared as CopyCompared
+from pbs_push.verify.target_events import CopyProgress as CopyProgress
+from pbs_push.verify.target_events import ServerVerified as ServerVerified
+from pbs_push.verify.target_events import ServerVerifying as ServerVerifying
+from pbs_push.verify.target_events import TargetVerifyBegan as TargetVerifyBegan
+from pbs_push.verify.target_events import TargetVerifyEvent as TargetVerifyEvent
+from pbs_push.verify.target_events import TargetVerifyListener as TargetVerifyListener
+from pbs_push.verify.target_options import Sample as Sample
+from pbs_push.verify.target_options import TargetVerifyOptions as TargetVerifyOptions
+from pbs_push.verify.target_report import BadChunk as BadChunk
+from pbs_push.verify.target_report import CopyChunks as CopyChunks
+from pbs_push.verify.target_report import CopyPlace as CopyPlace
+from pbs_push.verify.target_report import CopyResult as CopyResult
+from pbs_push.verify.target_report import CopyVerdict as CopyVerdict
+from pbs_push.verify.target_report import Difference as Difference
+from pbs_push.verify.target_report import Healing as Healing
+from pbs_push.verify.target_report import ServerVerification as ServerVerification
+from pbs_push.verify.target_report import TargetReport as TargetReport
 
 __version__: str

@@ -152,6 +152,17 @@ def test_more_of_a_push_only_for_what_there_is_to_do(
     assert with_key.watched == {*_PUSH, "numpy", "zstandard", "cryptography"}
 
 
+def test_verification_of_a_target(
+    cli: Cli, tmp_path: Path, small_source: Path, place: Place, nothing: Path
+) -> None:
+    cli("push", small_source, place.repository, "--config-dir", nothing).succeeded()
+    words = ("verify", small_source, "--target", place.repository, "--config-dir", nothing)
+    found = imported(tmp_path, *words)
+    assert found.watched == {*_PUSH, "numpy", "zstandard"}
+    assert found.rooms.isdisjoint({"target", "bench", "demo"})
+    assert found.told["threads"] == "1"
+
+
 def test_a_display_only_on_a_terminal(
     tmp_path: Path, small_source: Path, place: Place, nothing: Path, monkeypatch: Any
 ) -> None:

@@ -3,29 +3,89 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from pbs_push.access.values import parse_duration
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading, spare_threads
 from pbs_push.cli.options import (
     SCOPE,
     config_dir,
+    is_given,
     make_output,
     plan_output_options,
     scope_options,
 )
+from pbs_push.cli.values import FINGERPRINT, NAMESPACE, REPOSITORY, Value
+from pbs_push.names import Namespace, Repository
+from pbs_push.verify.target_options import DEFAULT_SERVER_WAIT_S, Sample
+
+_OF_A_TARGET: Final = {
+    "fingerprint": "--fingerprint",
+    "target_namespace": "--remote-ns",
+    "sample": "--sample",
+    "seed": "--seed",
+    "remote_verify": "--remote-verify",
+    "server_wait_s": "--server-wait",
+    "heal": "--heal",
+}
 
 
 @click.command(
     "verify",
     epilog=help_text(),
     help="""Verify that the datastore SOURCE, a directory or the name of a datastore of this host,
-    holds what its snapshots say: each manifest, index and blob, and each chunk once.""",
+    holds what its snapshots say: each manifest, index and blob, and each chunk once.
+
+    With --target: that the REPOSITORY, written [[AUTH-ID@]HOST[:PORT]:]DATASTORE, holds what SOURCE
+    has. It is read back, and nothing that a push said is trusted. The password or token secret
+    comes from the environment, as for a push.""",
 )
 @click.argument("source")
 @scope_options
+@click.option(
+    "--target",
+    "repository",
+    type=REPOSITORY,
+    metavar="REPOSITORY",
+    help="Compare this target with SOURCE.",
+)
+@click.option(
+    "--fingerprint",
+    type=FINGERPRINT,
+    envvar="PBS_FINGERPRINT",
+    help="SHA-256 of the target's certificate: trust that one alone.  [env: PBS_FINGERPRINT]",
+)
+@click.option(
+    "--remote-ns",
+    "target_namespace",
+    type=NAMESPACE,
+    default=Namespace(),
+    help="Namespace there.  [default: root]",
+)
+@click.option(
+    "--sample",
+    type=Value("sample", Sample.parse),
+    metavar="P%|all",
+    help="Download and decode so many of the chunks, each once.  [default: none]",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", help="Choose the same sample as with this seed."
+)
+@click.option(
+    "--remote-verify", is_flag=True, help="Have the target's server verify, and wait for that."
+)
+@click.option(
+    "--server-wait",
+    "server_wait_s",
+    type=Value("time", parse_duration),
+    metavar="TIME",
+    default=DEFAULT_SERVER_WAIT_S,
+    help="How long to wait for that: 90, 5m, 2h.  [default: 1d]",
+)
+@click.option("--heal", is_flag=True, help="Send again chunks that are missing or bad there.")
 @click.option(
     "--keyfile",
     metavar="FILE",
@@ -36,7 +96,7 @@ from pbs_push.cli.options import (
     "--parallel",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Chunks checked at once.  [default: one for each core]",
+    help="Chunks checked at once; with --target groups.  [default: one for each core; 8]",
 )
 @click.option(
     "--state",
@@ -49,6 +109,8 @@ from pbs_push.cli.options import (
 def command(
     *,
     source: str,
+    repository: Repository | None,
+    fingerprint: bytes | None,
     keyfile: Path | None,
     parallel: int | None,
     state: Path | None,
@@ -56,10 +118,36 @@ def command(
     **others: Any,
 ) -> int:
     """Verify; the exit status is returned."""
+    others["dry_run"] = False
+    output = make_output(others)
+    scope = {name: others.pop(name) for name in SCOPE}
+    _check_given(repository)
     spare_threads()
-    with loading():
-        from pbs_push.cli.verifying import SourceArguments  # noqa: PLC0415
+    if repository is None:
+        with loading():
+            from pbs_push.cli.verifying import SourceArguments  # noqa: PLC0415
 
-    output = make_output(others | {"dry_run": False})
-    scope = {name: others[name] for name in SCOPE}
-    return SourceArguments(source, config_dir, keyfile, parallel, state, scope).carry_out(output)
+        asked = SourceArguments(source, config_dir, keyfile, parallel, state, scope)
+        return asked.carry_out(output)
+    with loading(rest=True):
+        from pbs_push.cli.verifying_target import TargetArguments  # noqa: PLC0415
+
+    compared = TargetArguments(
+        source, repository, fingerprint, config_dir, keyfile, parallel, scope, others
+    )
+    return compared.carry_out(output)
+
+
+def _check_given(repository: Repository | None) -> None:
+    """Raise UsageError for an option that would have no effect."""
+    if repository is not None:
+        if is_given("state"):
+            raise click.UsageError("--state has no effect with --target")
+        if is_given("seed") and not is_given("sample"):
+            raise click.UsageError("--seed has no effect without --sample")
+        if is_given("server_wait_s") and not (is_given("remote_verify") or is_given("heal")):
+            raise click.UsageError("--server-wait has no effect without --remote-verify or --heal")
+        return
+    for name, flag in _OF_A_TARGET.items():
+        if is_given(name):
+            raise click.UsageError(f"{flag} has no effect without --target")

@@ -1,0 +1,111 @@
+"""``pbs-push verify SOURCE --target``: carried out, with progress, results and a status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pbs_push.access.filters import GroupFilters
+from pbs_push.access.host import HostConfig
+from pbs_push.cli.event_lines import Importance
+from pbs_push.cli.interrupts import run_interruptibly
+from pbs_push.cli.lines import error_line, safe_json, say
+from pbs_push.cli.options import Output
+from pbs_push.cli.sources import find_source
+from pbs_push.cli.targets import repository_target
+from pbs_push.cli.verify_target_lines import (
+    TargetVerifyLines,
+    TargetVerifyShown,
+    closing_line,
+    summary_lines,
+)
+from pbs_push.errors import PbsPushError
+from pbs_push.names import Repository
+from pbs_push.push.document import Sides
+from pbs_push.verify.target import TargetVerification
+from pbs_push.verify.target_options import DEFAULT_PARALLEL, TargetVerifyOptions
+from pbs_push.verify.target_report import TargetReport
+
+
+@dataclass(frozen=True, slots=True)
+class TargetArguments:
+    """The command line of a target's verification, as click has read it."""
+
+    source: str
+    repository: Repository
+    fingerprint: bytes | None
+    config_dir: Path | None
+    keyfile: Path | None
+    parallel: int | None
+    scope: Mapping[str, Any]
+    """``source_namespace``, ``max_depth``, ``group_filters``, as PushOptions has them."""
+    options: Mapping[str, Any]
+    """All others, by the names of TargetVerifyOptions."""
+
+    def carry_out(self, output: Output) -> int:
+        """Verify, and show what was found; the exit status is returned.
+
+        Raises PbsPushError for what ends all of it, after the JSON document.
+        """
+        report, failure = TargetReport(self._sides), None
+        try:
+            host = HostConfig.load(self.config_dir)
+            source = find_source(self.source, host).datastore
+            options = self._options()
+            with (
+                repository_target(self.repository, self.fingerprint).target as target,
+                _shown(output) as shown,
+            ):
+                verification = TargetVerification(source, target, options, shown)
+                report = verification.report
+                run_interruptibly(verification.run, verification.cancel)
+        except PbsPushError as error:
+            report.error = failure = error
+        if output.json:
+            print(safe_json(report.to_dict(), indent=2))
+        elif not output.quiet and (failure is None or report.counts):
+            print("\n".join(summary_lines(report)))
+        if failure is not None:
+            raise failure
+        if report.differs:
+            say(error_line(closing_line(report)))
+        return report.exit_status
+
+    @property
+    def _sides(self) -> Sides:
+        here, there = self.scope["source_namespace"], self.options["target_namespace"]
+        return Sides(self.source, here, self.repository, there)
+
+    def _options(self) -> TargetVerifyOptions:
+        key = None
+        if self.keyfile is not None:
+            from pbs_push.cli.keys import key_of_file  # noqa: PLC0415  (only with a key)
+
+            key = key_of_file(self.keyfile)
+        return TargetVerifyOptions(
+            source_namespace=self.scope["source_namespace"],
+            max_depth=self.scope["max_depth"],
+            group_filters=GroupFilters(tuple(self.scope["group_filters"])),
+            key=key,
+            parallel=self.parallel or DEFAULT_PARALLEL,
+            **self.options,
+        )
+
+
+def _shown(output: Output) -> TargetVerifyShown:
+    """A display on a terminal, else lines; both on stderr."""
+    if output.quiet:
+        return TargetVerifyLines(Importance.ALERT)
+    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return TargetVerifyLines(Importance.DETAIL if output.verbose else Importance.LOG)
+    # Only terminals need rich.
+    from rich.console import Console  # noqa: PLC0415
+
+    from pbs_push.cli.verify_target_display import TargetVerifyDisplay  # noqa: PLC0415
+
+    shown = Importance.DETAIL if output.verbose else Importance.INFO
+    return TargetVerifyDisplay(Console(stderr=True, highlight=False), shown)
