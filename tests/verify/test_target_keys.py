@@ -107,6 +107,26 @@ def test_a_copy_that_pbs_made_is_proved_by_its_chunks_alone(world: World) -> Non
     report = verify(world, key=KEY)
     assert counts(report) == {"equal": 1, "not-checked": 1}
     assert report.exit_status == 0
+    assert counts(verify(world, key=KEY, sample=ALL)) == {"equal": 2}
+    next(world.there.chunk_files()).unlink()
+    assert counts(verify(world, key=KEY, sample=ALL)).get("equal", 0) < 2
+
+
+def test_each_pair_of_digests_is_proved(world: World) -> None:
+    """A signed index with two right chunks in each other's place: only what they hold tells."""
+    path = world.there.folder(VM, 1) / DIDX
+    csum = index_of(path, reverse=True)
+
+    def change(text: dict[str, Any]) -> None:
+        next(file for file in text["files"] if file["filename"] == DIDX)["csum"] = csum
+        del text["unprotected"]["pbs-push-copy-proof"]
+
+    resign(world, change)
+    assert counts(verify(world, key=KEY))["not-checked"] == 1
+    report = verify(world, key=KEY, sample=ALL)
+    assert report.exit_status == 3
+    assert {one.fault for one in report.bad_chunks} == {"digest"}
+    assert "another chunk than the source's" in report.bad_chunks[0].reason
 
 
 def test_a_manifest_that_was_changed_is_found(world: World) -> None:

@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from pbs_push.verify.seen import Mode, Seen
+from pbs_push.verify.target_options import Sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from pbs_push.verify.target_options import Sample
 
     Digests = NDArray[np.uint8]
     Sizes = NDArray[np.uint64]
     Positions = NDArray[np.intp]
 
 _WORDS: Final = 1 << 64
-_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
 class Claims(Protocol):
     """Says of entries which of their chunks are to be looked at now."""
 
     def take(self, digests: Digests, sizes: Sizes, mode: Mode) -> Positions:
-        """Positions of those to look at; they are the caller's from now on."""
+        """Positions of those to look at; they are the caller's from now on.
+
+        ``sizes`` are what the chunks must hold, in bytes, or other numbers that tell that.
+        """
 
 
 class SampledClaims:
@@ -41,7 +43,7 @@ class SampledClaims:
         self._seen = Seen()
         self._all = sample.part == 1
         self._limit = np.uint64(min(int(sample.part * _WORDS), _WORDS - 1))
-        self._seed = np.uint64(seed)
+        self._seed = _spread(np.array([(seed + _GOLDEN) % _WORDS], dtype=np.uint64))
         self.known = 0
 
     def take(self, digests: Digests, sizes: Sizes, mode: Mode) -> Positions:
@@ -54,15 +56,13 @@ class SampledClaims:
 
     def _is_sampled(self, digests: Digests) -> NDArray[np.bool_]:
         words = np.ascontiguousarray(digests[:, :8]).view(np.uint64).reshape(-1)
-        return _spread(words ^ _spread(np.full(1, self._seed + _GOLDEN))) < self._limit
+        return _spread(words ^ self._seed) < self._limit
 
 
 class AllClaims(SampledClaims):
     """Each distinct chunk once."""
 
     def __init__(self) -> None:
-        from pbs_push.verify.target_options import Sample  # noqa: PLC0415
-
         super().__init__(Sample(1.0), 0)
 
 

@@ -73,11 +73,13 @@ class ComparedIndex:
 class Compared:
     """What came of it. Whoever has it closes ``resources``: the target's indexes.
 
-    ``not_checked`` says what cannot be compared, and why.
+    ``not_checked`` says what cannot be compared, and why; ``by_chunks``: looking at all chunks
+    would prove it.
     """
 
     differences: list[Difference] = field(default_factory=list)
     not_checked: list[Difference] = field(default_factory=list)
+    by_chunks: bool = False
     notes: list[str] = field(default_factory=list)
     indexes: list[ComparedIndex] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
@@ -218,6 +220,7 @@ class _Comparison:
             else:
                 why = "nothing proves that it was made from this but its chunks: see --sample all"
                 self.found.not_checked.append(Difference(MANIFEST_NAME, why))
+                self.found.by_chunks = True
         return True
 
     # -- archives --

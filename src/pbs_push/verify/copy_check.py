@@ -34,10 +34,14 @@ if TYPE_CHECKING:
     from pbs_push.verify.claims import Claims
     from pbs_push.verify.comparison import ComparedIndex
     from pbs_push.verify.copies import Copy
+    from pbs_push.verify.target_report import CopyPlace
 
     Ask = Callable[[ReaderSession, Wanted], Call]
     JudgeChunk = Callable[[Wanted, Call], Judged]
     TellChunk = Callable[[Wanted, Judged], None]
+
+
+_NONE: Final = np.empty(0, dtype=np.intp)
 
 
 class Look(NamedTuple):
@@ -52,6 +56,17 @@ class Look(NamedTuple):
     judge: JudgeChunk
     tell: TellChunk
     budget: int
+
+
+def begin_reading(run: Run, place: CopyPlace) -> ReaderSession:
+    """A session that reads a snapshot; with new credentials, should a ticket have run out."""
+    target, names = run.target, (place.target_namespace, place.snapshot)
+    try:
+        return target.begin_reading(target.connect(run.cancelled), *names)
+    except AuthError as error:
+        if not error.renewable:
+            raise
+    return target.begin_reading(target.connect(run.cancelled), *names)
 
 
 class CopyCheck:
@@ -69,6 +84,8 @@ class CopyCheck:
         self._judged = 0
         self.keyed = False
         """Whether it was found to be encrypted on the way."""
+        self.by_chunks = False
+        """Whether nothing but its chunks can prove that it is the source's."""
 
     def check(self) -> CopyResult:
         """Compare, and look at chunks.
@@ -98,24 +115,14 @@ class CopyCheck:
             snapshot = stack.enter_context(run.source.open_snapshot(copy.item))
             archives = stack.enter_context(Archives.load(snapshot))
             log = snapshot.client_log()
-            session = stack.enter_context(closing(self._begin()))
+            session = stack.enter_context(closing(begin_reading(run, copy.place)))
             found = compare(archives, log, session, self._key)
             stack.enter_context(found.resources)
             self.keyed = any(index.keyed for index in found.indexes)
+            self.by_chunks = found.by_chunks
             archives.check_unchanged()
             self._look_at_chunks(found, session)
             return found
-
-    def _begin(self) -> ReaderSession:
-        """A session; with new credentials, should a ticket have run out."""
-        run, place = self._run, self._copy.place
-        target, names = run.target, (place.target_namespace, place.snapshot)
-        try:
-            return target.begin_reading(target.connect(run.cancelled), *names)
-        except AuthError as error:
-            if not error.renewable:
-                raise
-        return target.begin_reading(target.connect(run.cancelled), *names)
 
     def _look_at_chunks(self, found: Compared, session: ReaderSession) -> None:
         if self._claimed is None:
@@ -134,11 +141,15 @@ class CopyCheck:
         mode = Mode.PLAIN
         if index.encrypted:
             mode = Mode.SEALED if index.key is None else Mode.KEYED
-        parts = [
-            self._look.claims.take(digests, sizes, mode) + begin
-            for begin, digests, sizes in index.blocks()
-        ]
-        return np.concatenate([np.empty(0, dtype=np.intp), *parts])
+        parts = [_NONE]
+        for begin, digests, sizes in index.blocks():
+            kinds = sizes
+            if index.keyed:
+                # What it must hold says more than its length: each pair of digests counts.
+                plain = np.ascontiguousarray(index.here.digests[begin : begin + len(digests), :8])
+                kinds = plain.view(np.uint64).reshape(-1)
+            parts.append(self._look.claims.take(digests, kinds, mode) + begin)
+        return np.concatenate(parts)
 
     def _wanted(self, found: Compared) -> Iterator[Wanted]:
         """The chunks that were claimed, behind those that a try before this one has judged."""
@@ -156,8 +167,6 @@ class CopyCheck:
                     index.here.digests[position].tobytes(),
                 )
 
-
-_NONE: Final = np.empty(0, dtype=np.intp)
 
 OF_A_GROUP: Final = (DeniedError, NotOwnerError)
 """Refusals that hold for all snapshots of a group."""

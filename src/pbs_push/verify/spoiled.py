@@ -10,6 +10,7 @@ import numpy as np
 from pbs_push._native.digests import DigestSet
 from pbs_push.errors import Cancelled, PbsPushError
 from pbs_push.names import INDEX_SUFFIXES
+from pbs_push.verify.copy_check import begin_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,10 +59,7 @@ def _indexes(run: Run, copy: Copy, *, keyed: bool) -> Iterator[tuple[str, Index]
                 with snapshot.open_index(name) as index:
                     yield name, index
             return
-        stream = run.target.connect(run.cancelled)
-        place = copy.place
-        session = run.target.begin_reading(stream, place.target_namespace, place.snapshot)
-        stack.enter_context(closing(session))
+        session = stack.enter_context(closing(begin_reading(run, copy.place)))
         for name in names:
             call = session.index(name, _MAX_INDEX)
             session.wait([call])

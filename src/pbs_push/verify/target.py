@@ -67,6 +67,8 @@ if TYPE_CHECKING:
 
 _SERVER_SAYS: Final = Difference(None, "the target's own verification of it failed")
 _PROGRESS_EVERY_S: Final = 0.1
+_PLACES_TRIED: Final = 3
+"""Archives through which a chunk is read back at most, should one have gone meanwhile."""
 
 
 def verify_target(
@@ -107,6 +109,7 @@ class TargetVerification:
         self._found: dict[bytes, BadChunk] = {}
         self._read: list[tuple[Copy, bool]] = []
         """Snapshots that were read, and whether they were encrypted on the way."""
+        self._by_chunks: list[CopyPlace] = []
         self._done = 0
         self._told_at = 0.0
         self._budget = max(LEAST_BYTES, OUTSTANDING_BYTES // self._options.parallel)
@@ -152,6 +155,9 @@ class TargetVerification:
         if options.heal:
             self._probe(failed)
         self._tell_damage(failed)
+        if options.sample is not None and options.sample.part == 1:
+            for place in self._by_chunks:
+                report.prove(place)
         if options.heal:
             self._heal(failed)
 
@@ -200,6 +206,8 @@ class TargetVerification:
             return CopyResult(copy.place, CopyVerdict.UNREADABLE, (why,))
         with self._lock:
             self._read.append((copy, check.keyed))
+            if check.by_chunks:
+                self._by_chunks.append(copy.place)
         return result
 
     def _add(self, result: CopyResult) -> None:
@@ -264,15 +272,14 @@ class TargetVerification:
                 if pair.copies
             ]
             self.report.server = self._verifier().verify(asked)
-            by_place = {copy.place: copy for pair in pairs for copy in pair.copies}
+            by_group = {(pair.target_namespace, str(pair.group)): pair for pair in pairs}
             for found in self.report.server:
-                for place, copy in by_place.items():
-                    if _is_of(place, found):
-                        time_ = place.snapshot.backup_time
-                        if time_ in found.failed:
-                            failed[place] = copy
-                        elif time_ not in found.not_done:
-                            failed.pop(place, None)
+                for copy in by_group[found.target_namespace, found.group].copies:
+                    backup_time = copy.item.snapshot.backup_time
+                    if backup_time in found.failed:
+                        failed[copy.place] = copy
+                    elif backup_time not in found.not_done:
+                        failed.pop(copy.place, None)
         return list(failed.values())
 
     def _verifier(self) -> ServerVerifier:
@@ -326,6 +333,8 @@ class TargetVerification:
             chunk.healing = Healing.STILL_BAD
             chunk.why = "it could not be read back"
 
+        judge = partial(judge_download, source=self._run.source)
+
         def tell(wanted: Wanted, judged: Judged) -> None:
             chunk = left.pop(wanted.digest)
             if judged.ok:
@@ -336,24 +345,18 @@ class TargetVerification:
                     "has to find that bad by itself first (--remote-verify)"
                 )
 
-        for copy, _keyed in list(self._read):
-            here = {
-                chunk.digest
-                for chunk in left.values()
-                if any(place == copy.place for place, _ in chunk.spoils)
-            }
-            if not here:
-                continue
-            look = self._look(
-                OnlyClaims(here),
-                _download,
-                partial(judge_download, source=self._run.source),
-                tell,
-            )
-            try:
-                self._check(copy, look)
-            except OF_A_GROUP as error:
-                self._problem(f"{copy.place.label}: reading chunks back", error)
+        copies = {copy.place: copy for copy, _keyed in self._read}
+        for attempt in range(_PLACES_TRIED):
+            through: dict[CopyPlace, set[bytes]] = {}
+            for chunk in left.values():
+                for place, _name in chunk.spoils[attempt : attempt + 1]:
+                    through.setdefault(place, set()).add(chunk.digest)
+            for place, digests in through.items():
+                look = self._look(OnlyClaims(digests), _download, judge, tell)
+                try:
+                    self._check(copies[place], look)
+                except OF_A_GROUP as error:
+                    self._problem(f"{place.label}: reading chunks back", error)
         for chunk in sent:
             self._notify(BadChunkTreated(chunk))
 

@@ -263,6 +263,15 @@ class TargetReport:
             differences = (*before.differences, difference)
             self._results[place] = CopyResult(place, verdict, differences)
 
+    def prove(self, place: CopyPlace) -> None:
+        """What could not be compared was proved by its chunks: the snapshot is equal."""
+        with self._lock:
+            found = self._results.get(place)
+            if found is not None and found.verdict is CopyVerdict.NOT_CHECKED:
+                del self._results[place]
+                self.counts[CopyVerdict.NOT_CHECKED] -= 1
+                self.counts[CopyVerdict.EQUAL] += 1
+
     def mend(self, place: CopyPlace) -> None:
         """A damaged snapshot is whole again: what it was found to be before counts."""
         with self._lock:
