@@ -15,7 +15,7 @@ from pbs_push.cli.values import Address, Value
     help="""Serve DIRECTORY as a target, strict as a Proxmox Backup Server, until Ctrl-C. A new or
     empty directory becomes a datastore. The certificate, and the token's secret, are new each time.
 
-    For trying and testing: it has no garbage collection, no verification and no pruning.""",
+    For trying and testing: it has no garbage collection and no pruning.""",
 )
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
