@@ -137,7 +137,7 @@ class RestConnection:
         except OSError as error:
             return refusal_answer(os_refusal(error))
 
-    def _route(self, request: _Request) -> Answer:
+    def _route(self, request: _Request) -> Answer:  # noqa: PLR0911  (a table of paths)
         components = request.components
         known = components[:2] == _API
         call = (request.method, *components[2:]) if known else ()
@@ -153,11 +153,11 @@ class RestConnection:
         if call == ("GET", "access", "permissions"):
             params = read_query(PERMISSIONS_PARAMETERS, request.query)
             return data_answer(rights.permissions(params.text("path")))
-        if call == ("GET", "backup"):
-            return self._upgrade(request, rights)
-        if call == ("GET", "reader"):
-            return self._upgrade_to_reader(request, rights)
         match call:
+            case ("GET", "backup"):
+                return self._upgrade(request, rights)
+            case ("GET", "reader"):
+                return self._upgrade_to_reader(request, rights)
             case ("GET", "nodes", node, "tasks", upid, what) if what in TASK_CALLS:
                 return self._task(node, upid, what, request, rights)
             case (method, "admin", "datastore", store_name, tail) if (method, tail) in ENDPOINTS:
