@@ -396,7 +396,7 @@ def test_a_scratch_group_that_cannot_be_removed_is_told(
     assert (left / "owner").read_text().strip() == ME
 
 
-def test_the_scratch_group_lies_in_the_namespace_that_is_verified(world: World) -> None:
+def test_the_scratch_group_lies_in_a_namespace_that_is_spoiled(world: World) -> None:
     world.push(source_namespace="a", target_namespace="x")
     world.there.chunk_of("b").unlink()
     seen: list[str] = []
@@ -411,7 +411,7 @@ def test_the_scratch_group_lies_in_the_namespace_that_is_verified(world: World) 
     world.server.faults.on_request = look
     report = verify(world, sample=ALL, heal=True, source_namespace="a", target_namespace="x")
     assert counts(report) == {"equal": 2}
-    assert seen == [f"{Namespace.parse('x').disk_path}/host"]
+    assert seen == [f"{Namespace.parse('x/b').disk_path}/host"]
     assert Group("host", f"{healing.SCRATCH_PREFIX}0").backup_type == healing.SCRATCH_TYPE
 
 

@@ -304,6 +304,13 @@ def test_a_client_log_is_compared_where_both_have_one(world: World) -> None:
     only_result(verify(world), V.DIFFERENT, "client.log.blob", "its bytes are not the source's")
 
 
+def test_a_damaged_client_log_of_the_source_is_not_compared(world: World) -> None:
+    (world.source.folder(VM, 1) / CLIENT_LOG_NAME).write_bytes(b"x" * 50)
+    events: list[TargetVerifyEvent] = []
+    assert counts(verify(world, events=events)) == {"equal": 4}
+    assert any("it is not compared" in str(event) for event in events)
+
+
 # -- chunks --
 
 

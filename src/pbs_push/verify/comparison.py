@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from pbs_push._native.digests import DigestSet
 from pbs_push.errors import (
     BlobFormatError,
     FormatError,
@@ -26,6 +27,7 @@ from pbs_push.formats.manifest import CryptMode, Manifest, Protection
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
 from pbs_push.push.encryption import claims_proof, is_copy_of, is_ours, says_other_source
 from pbs_push.source.snapshot import check_manifest
+from pbs_push.verify.seen import Mode, Seen
 from pbs_push.verify.target_report import Difference
 
 if TYPE_CHECKING:
@@ -338,15 +340,14 @@ def _first_difference(here: Index, there: Index, *, digests: bool) -> int | None
 
 def _is_renaming(here: Index, there: Index) -> bool:
     """Whether digests stand for each other one to one, as those of chunks under a key do."""
-    if not len(here):
-        return True
-    both = np.concatenate([here.digests, there.digests], axis=1)
-    return len(_distinct(both)) == len(_distinct(here.digests)) == len(_distinct(there.digests))
-
-
-def _distinct(rows: NDArray[np.uint8]) -> NDArray[np.void]:
-    width = rows.shape[1]
-    return np.unique(np.ascontiguousarray(rows).view(f"S{width}").reshape(-1))
+    ours, theirs, pairs = DigestSet(), DigestSet(), Seen()
+    for begin in range(0, len(here), _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        ours.insert(here.digests[part])
+        theirs.insert(there.digests[part])
+        beginnings = np.ascontiguousarray(there.digests[part, :8]).view(np.uint64).reshape(-1)
+        pairs.add(pairs.rows(here.digests[part], beginnings, Mode.KEYED))
+    return len(ours) == len(theirs) == len(pairs)
 
 
 def _missing_reason(error: PbsPushError) -> str:

@@ -122,6 +122,9 @@ class BothSides:
                 self._problem(f"source group {name}", found)
                 continue
             self._report.groups += 1
+            for name, why in found.left_out:
+                where = placed(namespace, target, f"{group.group}/{name}")
+                self._run.note("warning", f"{where}: skipped: {why}")
             yield self._pair(group, found, target, there)
         for items in listed.values():
             self._tell_only_there(namespace, target, items)

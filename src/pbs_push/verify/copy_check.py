@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pbs_push.push.run import Run
     from pbs_push.remote.reader import ReaderSession
     from pbs_push.remote.session import Call
+    from pbs_push.source.snapshot import OpenSnapshot
     from pbs_push.verify.claims import Claims
     from pbs_push.verify.comparison import ComparedIndex
     from pbs_push.verify.copies import Copy
@@ -114,7 +115,7 @@ class CopyCheck:
         with ExitStack() as stack:
             snapshot = stack.enter_context(run.source.open_snapshot(copy.item))
             archives = stack.enter_context(Archives.load(snapshot))
-            log = snapshot.client_log()
+            log = self._client_log(snapshot)
             session = stack.enter_context(closing(begin_reading(run, copy.place)))
             found = compare(archives, log, session, self._key)
             stack.enter_context(found.resources)
@@ -123,6 +124,14 @@ class CopyCheck:
             archives.check_unchanged()
             self._look_at_chunks(found, session)
             return found
+
+    def _client_log(self, snapshot: OpenSnapshot) -> bytes | None:
+        """The source's client log; None for a damaged one, which a push leaves behind, too."""
+        try:
+            return snapshot.client_log()
+        except FormatError as error:
+            self._run.note("warning", f"{error}: it is not compared")
+            return None
 
     def _look_at_chunks(self, found: Compared, session: ReaderSession) -> None:
         if self._claimed is None:

@@ -70,7 +70,8 @@ class Prepared(NamedTuple):
 class Healer:
     """Sends bad chunks of the target again, from the source's chunk store.
 
-    ``namespace`` is that of the scratch group. ``key`` is for what was encrypted, here or on the
+    The scratch group lies in the namespace of a snapshot that is spoiled, where there are rights as
+    a rule; in ``namespace`` where none is known. ``key`` is for what was encrypted, here or on the
     way. ``notify`` is told of each chunk that could not be sent.
     """
 
@@ -87,6 +88,7 @@ class Healer:
         self._namespace = namespace
         self._key = key
         self._notify = notify
+        self._may_be_there = False
 
     def send(self, chunks: Sequence[BadChunk]) -> list[BadChunk]:
         """Send those that the source can vouch for; these are returned, to be read back.
@@ -100,6 +102,8 @@ class Healer:
         if first is None:
             return sent
         snapshot = _scratch()
+        for place, _name in chunks[0].spoils[:1]:
+            self._namespace = place.target_namespace
         try:
             self._upload(snapshot, first, usable, sent)
         except (Cancelled, AuthError):
@@ -109,7 +113,8 @@ class Healer:
         except (StatusError, ProtocolError) as error:
             self._problem(error)
         finally:
-            self._see_it_gone(snapshot)
+            if self._may_be_there:
+                self._see_it_gone(snapshot)
         return sent
 
     def _usable(self, chunks: Sequence[BadChunk]) -> Iterator[Prepared]:
@@ -200,6 +205,7 @@ class Healer:
 
     def _begin(self, snapshot: Snapshot) -> BackupSession:
         def begin() -> BackupSession:
+            self._may_be_there = True
             return self._run.target.begin_backup(
                 self._run.target.connect(self._run.cancelled),
                 self._namespace,
@@ -213,6 +219,9 @@ class Healer:
         except AuthError as error:
             if not error.renewable:
                 raise
+        except StatusError:
+            self._may_be_there = False
+            raise
         return begin()
 
     def _see_it_gone(self, snapshot: Snapshot) -> None:
@@ -256,7 +265,7 @@ def _digest(content: bytes, key: CryptKey | None) -> bytes:
 
 def _without_right(error: StatusError) -> StatusError:
     text = (
-        f"{error.text}; sending chunks again takes Datastore.Backup at the namespace "
-        "that is verified"
+        f"{error.text}; sending chunks again takes Datastore.Backup in the namespace of a "
+        "snapshot that is spoiled"
     )
     return type(error)(error.request, error.status, text)

@@ -319,12 +319,11 @@ class TargetVerification:
         healer = Healer(self._run, report, options.target_namespace, options.key, self._notify)
         sent = healer.send(report.bad_chunks)
         self._read_back(sent)
-        wanted = {copy.place for copy in failed}
-        wanted |= {place for chunk in sent for place, _ in chunk.spoils}
-        if not wanted or not (sent or options.remote_verify):
-            return
-        report.server_again = self._verifier().verify(_asked(wanted))
-        self._mend(wanted, {copy.place for copy in failed})
+        refused = {copy.place for copy in failed}
+        if refused:  # until its server says otherwise, they count as damaged there
+            verifier = self._verifier()
+            report.server_again = verifier.verify(_asked(refused), asked_for=options.remote_verify)
+        self._mend({place for chunk in sent for place, _ in chunk.spoils} | refused, refused)
 
     def _read_back(self, sent: Sequence[BadChunk]) -> None:
         """Look at each chunk that was sent, through the snapshots that it spoils."""
