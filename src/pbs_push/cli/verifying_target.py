@@ -66,7 +66,7 @@ class TargetArguments:
         except PbsPushError as error:
             report.error = failure = error
         if output.json:
-            print(safe_json(report.to_dict(), indent=2))
+            print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
         elif not output.quiet and (failure is None or report.counts):
             print("\n".join(summary_lines(report)))
         if failure is not None:
