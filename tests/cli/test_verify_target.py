@@ -49,7 +49,7 @@ from pbs_push.verify.target_report import (
     TargetReport,
 )
 
-from .conftest import Cli, Place, identities
+from .conftest import SECRET, Cli, Place, identities
 from .event_samples import Clock
 from .test_docs import DOCS, keys
 
@@ -96,6 +96,34 @@ def test_with_the_key_all_is_decoded(cli: Cli, pushed: Path, place: Place, tmp_p
     assert chunks["ok"] == chunks["known"]
 
 
+def test_a_remote_a_namespace_and_a_key_of_this_host(
+    cli: Cli, source: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    host, port = place.server.address
+    (etc / "remote.cfg").write_text(
+        f"remote: far\n\thost {host}\n\tport {port}\n\tauth-id root@pam!push\n"
+        f"\tpassword {base64.b64encode(SECRET.encode()).decode()}\n"
+        f"\tfingerprint {place.fingerprint}\n"
+    )
+    key = tmp_path / "key"
+    key.write_text(json.dumps({"kdf": None, "data": base64.b64encode(bytes(32)).decode()}))
+    there = ("--remote", "far", "--remote-store", "offsite", "--config-dir", etc)
+    cli("push", source, *there, "--remote-ns", "x", "--keyfile", key)
+    words = ("verify", source, "--json", "--sample", "all", "--keyfile", key)
+    document = json.loads(cli(*words, *there, "--remote-ns", "x").out)
+    assert document["snapshots"]["equal"] > 20
+    assert document["snapshots"]["not-checked"] == document["snapshots"]["different"] == 0
+    monkeypatch.setenv("PBS_NAMESPACE", "x")
+    same = json.loads(cli(*words, "--target", place.repository).out)
+    assert same["snapshots"] == document["snapshots"]
+    assert same["target"]["ns"] == "x"
+    monkeypatch.setenv("PBS_NAMESPACE", "/x//")
+    cli(*words, "--target", place.repository).failed(2, "PBS_NAMESPACE")
+    cli("verify", source, *there, "--encryption-key", "mine", "--sample", "all").failed(2, "mine")
+
+
 def test_damage_is_told_and_healed(cli: Cli, pushed: Path, place: Place) -> None:
     chunk = chunk_of(place)
     data = bytearray(chunk.read_bytes())
@@ -139,6 +167,19 @@ def test_what_was_not_pushed_is_told(cli: Cli, source: Path, place: Place) -> No
         (("--target", "h:store", "--sample", "7"), "is not a sample"),
         (("--target", "h:store", "--sample", "all", "--parallel", "200"), "it may be 1 to 48"),
         (("--target", "!"), "is not a datastore name"),
+        (("--remote-store", "s"), "--remote-store has no effect without --target"),
+        (("--encryption-key", "k"), "--encryption-key has no effect without --target"),
+        (("--target", "h:store", "--remote", "r"), "either --target or --remote, not both"),
+        (("--remote", "r"), "--remote and --remote-store need each other"),
+        (
+            ("--remote", "r", "--remote-store", "s", "--fingerprint", "ab" * 32),
+            "--fingerprint has no effect with --remote",
+        ),
+        (
+            ("--target", "h:store", "--keyfile", "k", "--encryption-key", "k"),
+            "either --encryption-key or --keyfile, not both",
+        ),
+        (("--remote", "r", "--remote-store", "s"), "no remote 'r'"),
     ],
 )
 def test_mistakes(

@@ -190,6 +190,17 @@ def test_unfinished_ones_here_and_there(world: World) -> None:
     only_result(report, V.DIFFERENT, "not finished, or has no manifest")
 
 
+def test_what_no_push_ever_takes_is_not_missed(world: World) -> None:
+    world.source.add("vm/8", 1)
+    (world.source.path / "vm/8" / "owner").write_text("nobody at all\n")
+    world.source.add("host/benchmark", 1)
+    report = verify(world)
+    assert counts(report) == {"equal": 4, "left": 2}
+    assert report.exit_status == 0
+    reasons = {str(result.differences[0]) for result in report.of(V.LEFT)}
+    assert "its group has no readable owner: a push skips it" in reasons
+
+
 # -- differences --
 
 

@@ -19,11 +19,12 @@ from pbs_push.cli.options import (
     scope_options,
 )
 from pbs_push.cli.values import FINGERPRINT, NAMESPACE, REPOSITORY, Value
-from pbs_push.names import Namespace, Repository
 from pbs_push.verify.target_options import DEFAULT_SERVER_WAIT_S, Sample
 
 _OF_A_TARGET: Final = {
     "fingerprint": "--fingerprint",
+    "remote_store": "--remote-store",
+    "encryption_key": "--encryption-key",
     "target_namespace": "--remote-ns",
     "sample": "--sample",
     "seed": "--seed",
@@ -55,15 +56,15 @@ _OF_A_TARGET: Final = {
 @click.option(
     "--fingerprint",
     type=FINGERPRINT,
-    envvar="PBS_FINGERPRINT",
     help="SHA-256 of the target's certificate: trust that one alone.  [env: PBS_FINGERPRINT]",
 )
+@click.option("--remote", metavar="NAME", help="A remote of remote.cfg, instead of --target.")
+@click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there.")
 @click.option(
     "--remote-ns",
     "target_namespace",
     type=NAMESPACE,
-    default=Namespace(),
-    help="Namespace there.  [default: root]",
+    help="Namespace there.  [env: PBS_NAMESPACE; default: root]",
 )
 @click.option(
     "--sample",
@@ -87,6 +88,11 @@ _OF_A_TARGET: Final = {
 )
 @click.option("--heal", is_flag=True, help="Send again chunks that are missing or bad there.")
 @click.option(
+    "--encryption-key",
+    metavar="NAME",
+    help="With --target: decrypt with this key of encryption-keys.cfg.",
+)
+@click.option(
     "--keyfile",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -109,8 +115,6 @@ _OF_A_TARGET: Final = {
 def command(
     *,
     source: str,
-    repository: Repository | None,
-    fingerprint: bytes | None,
     keyfile: Path | None,
     parallel: int | None,
     state: Path | None,
@@ -121,9 +125,10 @@ def command(
     others["dry_run"] = False
     output = make_output(others)
     scope = {name: others.pop(name) for name in SCOPE}
-    _check_given(repository)
+    of_target = others["repository"] is not None or others["remote"] is not None
+    _check_given(of_target=of_target)
     spare_threads()
-    if repository is None:
+    if not of_target:
         with loading():
             from pbs_push.cli.verifying import SourceArguments  # noqa: PLC0415
 
@@ -132,22 +137,28 @@ def command(
     with loading(rest=True):
         from pbs_push.cli.verifying_target import TargetArguments  # noqa: PLC0415
 
-    compared = TargetArguments(
-        source, repository, fingerprint, config_dir, keyfile, parallel, scope, others
-    )
+    compared = TargetArguments.of(source, config_dir, keyfile, parallel, scope, others)
     return compared.carry_out(output)
 
 
-def _check_given(repository: Repository | None) -> None:
-    """Raise UsageError for an option that would have no effect."""
-    if repository is not None:
-        if is_given("state"):
-            raise click.UsageError("--state has no effect with --target")
-        if is_given("seed") and not is_given("sample"):
-            raise click.UsageError("--seed has no effect without --sample")
-        if is_given("server_wait_s") and not (is_given("remote_verify") or is_given("heal")):
-            raise click.UsageError("--server-wait has no effect without --remote-verify or --heal")
+def _check_given(*, of_target: bool) -> None:
+    """Raise UsageError for options that would have no effect, or contradict each other."""
+    if not of_target:
+        for name, flag in _OF_A_TARGET.items():
+            if is_given(name):
+                raise click.UsageError(f"{flag} has no effect without --target")
         return
-    for name, flag in _OF_A_TARGET.items():
-        if is_given(name):
-            raise click.UsageError(f"{flag} has no effect without --target")
+    if is_given("state"):
+        raise click.UsageError("--state has no effect with --target")
+    if is_given("seed") and not is_given("sample"):
+        raise click.UsageError("--seed has no effect without --sample")
+    if is_given("server_wait_s") and not (is_given("remote_verify") or is_given("heal")):
+        raise click.UsageError("--server-wait has no effect without --remote-verify or --heal")
+    if is_given("repository") and is_given("remote"):
+        raise click.UsageError("give either --target or --remote, not both")
+    if is_given("remote") != is_given("remote_store"):
+        raise click.UsageError("--remote and --remote-store need each other")
+    if is_given("remote") and is_given("fingerprint"):
+        raise click.UsageError("--fingerprint has no effect with --remote")
+    if is_given("encryption_key") and is_given("keyfile"):
+        raise click.UsageError("give either --encryption-key or --keyfile, not both")

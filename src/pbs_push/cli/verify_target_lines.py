@@ -42,7 +42,7 @@ _WORDS: Final = {
     CopyVerdict.OLDER: "older than all that the target has",
     CopyVerdict.TARGET_ONLY: "only at the target",
     CopyVerdict.UNREADABLE: "cannot be read",
-    CopyVerdict.LEFT: "in progress, or removed, at the source",
+    CopyVerdict.LEFT: "not compared",
 }
 _HEALING: Final = {
     Healing.NOT_TRIED: "not sent again",

@@ -146,11 +146,13 @@ class BothSides:
             copy = by_time.pop(time, None)
             if not item.finished:
                 self._report.add(CopyResult(place, CopyVerdict.LEFT))
+            elif copy is None and (why := _never_pushed(group, time)):
+                self._report.add(CopyResult(place, CopyVerdict.LEFT, (Difference(None, why),)))
             elif copy is None:
                 self._report.add(CopyResult(place, _lacking(time, whole)))
             elif not copy.finished:
-                why = Difference(None, "at the target it is not finished, or has no manifest")
-                self._report.add(CopyResult(place, CopyVerdict.DIFFERENT, (why,)))
+                half = Difference(None, "at the target it is not finished, or has no manifest")
+                self._report.add(CopyResult(place, CopyVerdict.DIFFERENT, (half,)))
             else:
                 failed = copy.verification is not None and copy.verification.state == "failed"
                 pair.copies.append(Copy(item, place, failed))
@@ -191,6 +193,15 @@ class BothSides:
     def _problem(self, what: str, error: PbsPushError) -> None:
         self._report.add_problem(Problem(what, error))
         self._run.note("error", f"{what}: {error}")
+
+
+def _never_pushed(group: SourceGroup, time: int) -> str | None:
+    """Why no push ever takes a snapshot (push/group_rules.py); None: one does."""
+    if group.owner is None:
+        return "its group has no readable owner: a push skips it"
+    if str(group.group) == "host/benchmark":
+        return "a server keeps this group for its benchmarks"
+    return "a server takes no snapshot from before 1970" if time < 1 else None
 
 
 def _lacking(time: int, there: list[int]) -> CopyVerdict:

@@ -39,7 +39,7 @@ class CopyVerdict(enum.Enum):
     UNREADABLE = "unreadable"
     """It could not be read, here or there, which says nothing about the copy."""
     LEFT = "left"
-    """It is being written or removed at the source, or was removed there meanwhile."""
+    """At the source it is being written or removed, or was meanwhile; or no push ever takes it."""
 
 
 FAILING: Final = frozenset(
