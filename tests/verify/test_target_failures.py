@@ -18,8 +18,9 @@ from pbs_push.errors import (
     StatusError,
 )
 from pbs_push.formats.keys import CryptKey
-from pbs_push.names import Namespace
+from pbs_push.names import Group, Namespace
 from pbs_push.remote.api import TargetApi
+from pbs_push.remote.models import SnapshotItem
 from pbs_push.source.datastore import Datastore
 from pbs_push.target import TargetOptions
 from pbs_push.target.answers import Refusal
@@ -225,6 +226,28 @@ def test_whom_damage_spoils_is_not_always_known(
     assert any("what damage spoils it is not known" in str(event) for event in events)
     assert world.there.chunk_of("b").exists()
     assert report.exit_status == 3
+
+
+def test_names_and_numbers_of_a_target_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = TargetApi.snapshots
+
+    def more(self: TargetApi, namespace: Namespace, group: Group | None = None) -> Any:
+        found = right(self, namespace, group)
+        odd = [
+            SnapshotItem("vm", "../up", 1, size=1),
+            SnapshotItem("vm", "9", 10**17, size=1),
+            SnapshotItem("vm", "9", -(10**17), size=1),
+        ]
+        return [*found, *odd, *(SnapshotItem("vm", "9", time, size=1) for time in range(1, 9))]
+
+    monkeypatch.setattr(TargetApi, "snapshots", more)
+    monkeypatch.setattr("pbs_push.verify.target_report.MOST_TARGET_ONLY", 5)
+    report = verify(world)
+    assert counts(report) == {"equal": 3, "target-only": 8 * 2}
+    assert len(report.results) == 5
+    assert all(result.place.label for result in report.results)
 
 
 # -- healing --

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pbs_push.errors import (
     SourceError,
     TlsError,
 )
-from pbs_push.names import Group, placed, route_label
+from pbs_push.names import Group, Snapshot, placed, route_label
 from pbs_push.push.mapping import check_depths
 from pbs_push.push.outcome import Problem
 from pbs_push.push.vanished import is_gone
@@ -38,7 +39,27 @@ _LISTING_THREADS: Final = 8
 ENDING: Final = (AuthError, Cancelled, ConnectError, TlsError)
 """Errors of all of it, and not of one namespace or snapshot."""
 
-Listed = dict[Group, list["SnapshotItem"]]
+
+class _There(enum.Enum):
+    """What the target says of a snapshot: of thousands, no more is kept."""
+
+    WHOLE = enum.auto()
+    FAILED = enum.auto()
+    """Whole, but its server's verification failed."""
+    HALF = enum.auto()
+    """Not finished, or without a readable manifest."""
+
+    @classmethod
+    def of(cls, item: SnapshotItem) -> _There:
+        """Of an entry of a list."""
+        if not item.finished:
+            return cls.HALF
+        failed = item.verification is not None and item.verification.state == "failed"
+        return cls.FAILED if failed else cls.WHOLE
+
+
+Listed = dict[Group, dict[int, _There]]
+"""A namespace of the target: its snapshots by group and time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +125,8 @@ class BothSides:
         for item in items:
             with suppress(InvalidName):  # what is none cannot be at the source
                 snapshot = item.snapshot
-                if self._options.group_filters.accepts(snapshot.group):
-                    listed.setdefault(snapshot.group, []).append(item)
+                if snapshot.time_text and self._options.group_filters.accepts(snapshot.group):
+                    listed.setdefault(snapshot.group, {})[item.backup_time] = _There.of(item)
         return listed
 
     def _pairs(
@@ -114,7 +135,7 @@ class BothSides:
         for group, found in self._run.source.contents(namespace):
             if not self._options.group_filters.accepts(group.group):
                 continue
-            there = listed.pop(group.group, [])
+            there = listed.pop(group.group, {})
             if isinstance(found, SnapshotVanished):
                 continue
             if isinstance(found, SourceError):
@@ -126,37 +147,35 @@ class BothSides:
                 where = placed(namespace, target, f"{group.group}/{name}")
                 self._run.note("warning", f"{where}: skipped: {why}")
             yield self._pair(group, found, target, there)
-        for items in listed.values():
-            self._tell_only_there(namespace, target, items)
+        for other, times in listed.items():
+            self._tell_only_there(namespace, target, other, times)
 
     def _pair(
         self,
         group: SourceGroup,
         found: SnapshotList,
         target: Namespace,
-        there: list[SnapshotItem],
+        there: dict[int, _There],
     ) -> GroupPair:
         label = placed(group.namespace, target, str(group.group))
         pair = GroupPair(label, target, group.group)
-        by_time = {item.backup_time: item for item in there}
-        whole = [time for time, item in by_time.items() if item.finished]
+        whole = [time for time, state in there.items() if state is not _There.HALF]
         for item in found.snapshots:
             time = item.snapshot.backup_time
             place = CopyPlace(group.namespace, target, item.snapshot)
-            copy = by_time.pop(time, None)
+            copy = there.pop(time, None)
             if not item.finished:
                 self._report.add(CopyResult(place, CopyVerdict.LEFT))
             elif copy is None and (why := _never_pushed(group, time)):
                 self._report.add(CopyResult(place, CopyVerdict.LEFT, (Difference(None, why),)))
             elif copy is None:
                 self._report.add(CopyResult(place, _lacking(time, whole)))
-            elif not copy.finished:
+            elif copy is _There.HALF:
                 half = Difference(None, "at the target it is not finished, or has no manifest")
                 self._report.add(CopyResult(place, CopyVerdict.DIFFERENT, (half,)))
             else:
-                failed = copy.verification is not None and copy.verification.state == "failed"
-                pair.copies.append(Copy(item, place, failed))
-        self._tell_only_there(group.namespace, target, by_time.values())
+                pair.copies.append(Copy(item, place, copy is _There.FAILED))
+        self._tell_only_there(group.namespace, target, group.group, there)
         return pair
 
     def _only_there(self, pool: ThreadPoolExecutor, mapped: set[Namespace]) -> None:
@@ -175,19 +194,19 @@ class BothSides:
         others = [ns for ns in existing if ns not in mapped and anchor.contains(ns)]
         for namespace, job in [(ns, pool.submit(self._listed, ns)) for ns in others]:
             try:
-                for items in job.result().values():
-                    source = namespace.mapped(anchor, options.source_namespace)
-                    self._tell_only_there(source, namespace, items)
+                source = namespace.mapped(anchor, options.source_namespace)
+                for name, items in job.result().items():
+                    self._tell_only_there(source, namespace, name, items)
             except ENDING:
                 raise
             except PbsPushError as error:
                 self._problem(f"target {namespace.label}", error)
 
     def _tell_only_there(
-        self, namespace: Namespace, target: Namespace, items: Iterable[SnapshotItem]
+        self, namespace: Namespace, target: Namespace, group: Group, times: Iterable[int]
     ) -> None:
-        for item in items:
-            place = CopyPlace(namespace, target, item.snapshot)
+        for time in times:
+            place = CopyPlace(namespace, target, Snapshot(group, time))
             self._report.add(CopyResult(place, CopyVerdict.TARGET_ONLY))
 
     def _problem(self, what: str, error: PbsPushError) -> None:

@@ -15,6 +15,8 @@ from pbs_push.push.document import Json, Sides, head
 from pbs_push.push.outcome import Problem
 
 EXIT_DIFFERENT: Final = 3
+MOST_TARGET_ONLY: Final = 100_000
+"""Snapshots that only the target has, of which each is named; more are counted."""
 
 
 class CopyVerdict(enum.Enum):
@@ -239,7 +241,7 @@ class TargetReport:
 
     @property
     def results(self) -> list[CopyResult]:
-        """What became of all snapshots but those that are equal."""
+        """What became of all snapshots but those that are equal; MOST_TARGET_ONLY of that kind."""
         with self._lock:
             return list(self._results.values())
 
@@ -247,6 +249,9 @@ class TargetReport:
         """Count what became of a snapshot."""
         with self._lock:
             self.counts[result.verdict] += 1
+            only_there = result.verdict is CopyVerdict.TARGET_ONLY
+            if only_there and self.counts[result.verdict] > MOST_TARGET_ONLY:
+                return
             if result.verdict is not CopyVerdict.EQUAL:
                 self._results[result.place] = result
 
