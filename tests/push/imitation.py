@@ -19,6 +19,7 @@ from pbs_push.names import INDEX_SUFFIXES
 from pbs_push.target import Identities, TargetOptions, TargetServer
 from pbs_push.target.answers import Answer, bad_request, data_answer
 from pbs_push.target.blobs import check_uploaded_chunk
+from pbs_push.target.calls import CALLS
 from pbs_push.target.http1 import RestConnection, _Request
 from pbs_push.target.http2 import SessionConnection, _Exchange
 from pbs_push.target.session import BackupSession, ChunkCheck, Place, Turn
@@ -33,13 +34,16 @@ _SILENT = ("/blob", "/fixed_close", "/dynamic_close", "/finish")
 
 
 class _Rest(RestConnection):
-    """Knows tickets only, has no namespaces; for errors it has empty answers with status 200."""
+    """Knows tickets only, has no namespaces, cannot be read back; for errors it has empty answers
+    with status 200."""
 
     def _handle(self, request: _Request) -> Answer:
         tail = request.components[2:]
         if tail == ["backup"] and not request.path.startswith("//api2/json/backup"):
             return _EMPTY
-        if "authorization" in request.headers:
+        # It knows no tokens, cannot be read back, and does not verify.
+        unknown = tail == ["reader"] or tail[-1:] == ["verify"]
+        if unknown or "authorization" in request.headers:
             return _EMPTY
         if tail[-1:] == ["namespace"]:
             self._shared.counters.request(f"{request.method} namespace")
@@ -105,12 +109,12 @@ class _Session(BackupSession):
         super().close(kind, wid, chunk_count, size, csum, turn=turn)
 
 
-class _Connection(SessionConnection):
+class _Connection(SessionConnection[BackupSession]):
     """Tells nothing of what went well; with ``quiet``, nothing of a refused writer either."""
 
     quiet = False
 
-    def _run(self, exchange: _Exchange) -> Answer:
+    def _run(self, exchange: _Exchange[BackupSession]) -> Answer:
         answer = super()._run(exchange)
         return _EMPTY if exchange.method == "PUT" or exchange.path in _SILENT else answer
 
@@ -147,6 +151,7 @@ class ImitationServer(TargetServer):
         if upgraded is None:
             return
         place, early = upgraded
+        assert isinstance(place, Place)
         session = _Session(place)
         try:
             first: bytes | None = early
@@ -158,7 +163,7 @@ class ImitationServer(TargetServer):
                 self.lost += 1
                 return  # it reads a wrong preface, and hangs up
             self.counters.add(sessions=1)
-            connection = _Connection(wire, self._shared, session)
+            connection = _Connection(wire, self._shared, session, CALLS)
             connection.quiet = self._quiet
             connection.serve(first)
         finally:

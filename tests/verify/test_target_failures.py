@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.push.world import MY_USER, World, only
+from tests.push.imitation import ImitationServer
+from tests.push.world import MY_USER, SECRET, STORE, World, only
 
 from pbs_push.errors import (
     AuthError,
@@ -248,6 +249,21 @@ def test_names_and_numbers_of_a_target_are_bounded(
     assert counts(report) == {"equal": 3, "target-only": 8 * 2}
     assert len(report.results) == 5
     assert all(result.place.label for result in report.results)
+
+
+def test_a_server_that_cannot_be_read_back(world: World) -> None:
+    """One that imitates PBS: nothing is called equal, and nothing crashes."""
+    server = ImitationServer({STORE: world.there.path}, user=MY_USER, secret=SECRET)
+    with server:
+        world.server = server
+        report = verify(world, who=MY_USER, sample=ALL, remote_verify=True, max_depth=0)
+    # Those of all namespaces are listed in each: it knows none.
+    assert counts(report) == {"unreadable": 2, "target-only": 2}
+    why = str(report.results[0].differences[0])
+    assert "does not change to proxmox-backup-reader-protocol-v1" in why
+    (problem,) = report.problems
+    assert "is not that of a Proxmox Backup Server" in str(problem.error)
+    assert report.exit_status == 3
 
 
 # -- healing --
