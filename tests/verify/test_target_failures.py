@@ -259,7 +259,7 @@ def test_a_server_that_cannot_be_read_back(world: World) -> None:
         report = verify(world, who=MY_USER, sample=ALL, remote_verify=True, max_depth=0)
     # Those of all namespaces are listed in each: it knows none.
     assert counts(report) == {"unreadable": 2, "target-only": 2}
-    why = str(report.results[0].differences[0])
+    why = str(next(report.of(V.UNREADABLE)).differences[0])
     assert "does not change to proxmox-backup-reader-protocol-v1" in why
     (problem,) = report.problems
     assert "is not that of a Proxmox Backup Server" in str(problem.error)
