@@ -26,7 +26,7 @@ from pbs_push.errors import (
 )
 from pbs_push.formats.index import open_index
 from pbs_push.names import MANIFEST_NAME, Namespace, Snapshot, format_backup_time
-from pbs_push.remote import connection, reader
+from pbs_push.remote import reader
 from pbs_push.remote.reader import ReaderSession
 from pbs_push.remote.session import Call
 from pbs_push.remote.target import Target
@@ -75,9 +75,10 @@ def reading(
 
 
 @contextlib.contextmanager
-def reading_from(server: Server) -> Iterator[ReaderSession]:
+def reading_from(server: Server, timeout_s: float | None = None) -> Iterator[ReaderSession]:
+    fingerprint = server.identity.fingerprint
     with (
-        Target(server.repository, SECRET, server.identity.fingerprint) as target,
+        Target(server.repository, SECRET, fingerprint, timeout_s=timeout_s) as target,
         reading(target, SNAPSHOT) as session,
     ):
         yield session
@@ -256,13 +257,11 @@ def test_a_session_that_breaks(
     then: Script,
     error: type[PbsPushError],
     message: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.3)
     with (
         Server(identity, replies(SWITCH, then)) as server,
         pytest.raises(error, match=message),
-        reading_from(server) as session,
+        reading_from(server, timeout_s=0.3) as session,
     ):
         body_of(session, session.manifest())
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.push.world import World
+from tests.push.world import ME, SECRET, STORE, World
 
+from pbs_push import Target
 from pbs_push.errors import ConnectError, TlsError
 from pbs_push.formats.blob import BlobKind, encode_blob
 from pbs_push.names import MANIFEST_NAME
-from pbs_push.remote import connection
 from pbs_push.target import reader as reading_side
 from pbs_push.target.certificate import server_context
 from pbs_push.target.reader import ReaderSession
@@ -115,10 +115,10 @@ def test_chunks_that_are_bombs(
     assert most_memory() - before < 200 * MIB
 
 
-def test_a_target_that_never_answers_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SILENCE_TIMEOUT_S", 0.3)
+def test_a_target_that_never_answers_ends_it(world: World) -> None:
     world.server.faults.delays_s = {"GET download": 2.0}
-    with world.target() as target:
+    repository, fingerprint = world.server.repository(STORE, ME), world.server.fingerprint
+    with Target(repository, SECRET, fingerprint, timeout_s=0.3) as target:
         verification = TargetVerification(world.datastore(), target, TargetVerifyOptions(retries=0))
         with pytest.raises(ConnectError, match="has not answered for"):
             verification.run()

@@ -17,6 +17,7 @@ from pbs_push.cli.options import (
     make_output,
     plan_output_options,
     scope_options,
+    timeout,
 )
 from pbs_push.cli.values import FINGERPRINT, NAMESPACE, REPOSITORY, Value
 from pbs_push.verify.target_options import DEFAULT_SERVER_WAIT_S, Sample
@@ -31,6 +32,7 @@ _OF_A_TARGET: Final = {
     "remote_verify": "--remote-verify",
     "server_wait_s": "--server-wait",
     "heal": "--heal",
+    "timeout_s": "--timeout",
 }
 
 
@@ -110,6 +112,7 @@ _OF_A_TARGET: Final = {
     type=click.Path(path_type=Path),
     help="Keep here what was checked, and go on with it after an end before the time.",
 )
+@timeout
 @config_dir
 @plan_output_options
 def command(

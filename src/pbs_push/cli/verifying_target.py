@@ -51,6 +51,7 @@ class TargetArguments:
     remote: str | None
     remote_store: str | None
     encryption_key: str | None
+    timeout_s: float | None
     options: Mapping[str, Any]
     """All others, by the names of TargetVerifyOptions."""
 
@@ -68,7 +69,7 @@ class TargetArguments:
 
         Raises UsageError for variables that cannot be understood.
         """
-        own = ("repository", "fingerprint", "remote", "remote_store", "encryption_key")
+        own = ("repository", "fingerprint", "remote", "remote_store", "encryption_key", "timeout_s")
         mine = {name: others.pop(name) for name in own}
         try:
             if mine["remote"] is None:
@@ -116,10 +117,10 @@ class TargetArguments:
 
     def _target(self, host: HostConfig) -> Target:
         if self.remote is not None and self.remote_store is not None:
-            return remote_target(host, self.remote, self.remote_store).target
+            return remote_target(host, self.remote, self.remote_store, self.timeout_s).target
         if self.repository is None:
             raise click.UsageError("give --target, or --remote")
-        return repository_target(self.repository, self.fingerprint).target
+        return repository_target(self.repository, self.fingerprint, self.timeout_s).target
 
     def _key(self, host: HostConfig) -> CryptKey | None:
         if self.keyfile is None and self.encryption_key is None:

@@ -245,7 +245,8 @@ class Target:
             undo.callback(stream.close)
             transport = self.transport()
             undo.callback(transport.close)
-            connection = Connection(stream, transport, round_trip_s=self.rest.round_trip_s)
+            round_trip_s = self.rest.round_trip_s
+            connection = Connection(stream, transport, None, round_trip_s, self.limits, self.words)
             try:
                 connection.upgrade(
                     path, self._auth.headers(writing=False), what, protocol=READER_PROTOCOL

@@ -19,7 +19,7 @@ from pbs_push.errors import (
 )
 from pbs_push.push.outcome import Problem
 from pbs_push.push.patience import Pauses
-from pbs_push.remote.answers import shown_reason
+from pbs_push.remote.words import shown_reason
 from pbs_push.verify.target_events import ServerVerified, ServerVerifying
 from pbs_push.verify.target_report import ServerVerification
 
