@@ -31,8 +31,15 @@ class Refusal(Exception):  # it never leaves this package: each becomes an answe
         self.content_type = content_type
 
 
-class StreamKilled(Exception):  # never leaves this package
-    """The request dies without an answer, as on a real server whose handler crashed."""
+class StreamKilled(Exception):  # never leaves this package, and comes into it from faults only
+    """The request dies without an answer, as on a real server whose handler crashed.
+
+    ``code`` is HTTP/2's, of the reset; INTERNAL_ERROR as a rule.
+    """
+
+    def __init__(self, why: str, code: int = 2) -> None:
+        super().__init__(why)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

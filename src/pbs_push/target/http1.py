@@ -123,8 +123,10 @@ class RestConnection:
         self._shared.counters.request(kind)
         self._shared.pause(self._shared.faults.delays_s.get(kind, 0))
         self._shared.faults.at_boundary(kind, handled=False)
-        answer = self._answered(request)
-        self._shared.faults.at_boundary(kind, handled=True)
+        answer = self._shared.faults.answered(kind, self._answered(request))
+        if self._place is not None and answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._place.abandon()  # a fault has put another answer in the place of ours
+            self._place = None
         return answer
 
     def _answered(self, request: _Request) -> Answer:

@@ -137,7 +137,7 @@ class SessionConnection(Generic[S]):
                 # ended the connection before its requests were answered.
                 _log.debug("session ended: %s", error)
                 self._over = True
-            self._wire.send(self._http.data_to_send())
+            self._wire.send(self._shared.faults.frames(self._http.data_to_send()))
             self._order.sent()
             self._close_seen_streams()
             if self._over:
@@ -284,24 +284,31 @@ class SessionConnection(Generic[S]):
         kind = "other" if exchange.call is None else exchange.call.kind
         self._shared.counters.request(kind)
         self._kinds[kind] += 1
-        faults = self._shared.faults
-        self._shared.pause(faults.delays_s.get(kind, 0))
-        faults.at_boundary(kind, handled=False)
-        if faults.reset_streams.get(kind) == self._kinds[kind]:
-            self._kill(stream_id)
-            return
+        self._shared.pause(self._shared.faults.delays_s.get(kind, 0))
         try:
-            answer = self._run(exchange)
-        except StreamKilled:
-            self._kill(stream_id)
+            answer = self._handled(kind, exchange)
+        except StreamKilled as killed:
+            self._kill(stream_id, killed.code)
             return
-        except Refusal as refusal:
-            answer = refusal_answer(refusal)
-        except OSError as error:
-            answer = refusal_answer(os_refusal(error))
-        faults.at_boundary(kind, handled=True)
         self._respond(stream_id, answer)
         self._make_faults(exchange, answer)
+
+    def _handled(self, kind: str, exchange: _Exchange[S]) -> Answer:
+        """The answer to a request, unless a fault strikes it. Raises StreamKilled."""
+        faults = self._shared.faults
+        faults.at_boundary(kind, handled=False)
+        if faults.reset_streams.get(kind) == self._kinds[kind]:
+            raise StreamKilled("on purpose")
+        return faults.answered(kind, self._answer(exchange))
+
+    def _answer(self, exchange: _Exchange[S]) -> Answer:
+        """What a request is answered, refusals included. Raises StreamKilled."""
+        try:
+            return self._run(exchange)
+        except Refusal as refusal:
+            return refusal_answer(refusal)
+        except OSError as error:
+            return refusal_answer(os_refusal(error))
 
     def _run(self, exchange: _Exchange[S]) -> Answer:
         if exchange.too_large:
@@ -378,8 +385,8 @@ class SessionConnection(Generic[S]):
         self._outgoing.pop(stream_id, None)
         self._open.pop(stream_id, None)
 
-    def _kill(self, stream_id: int) -> None:
-        self._http.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+    def _kill(self, stream_id: int, code: int = ErrorCodes.INTERNAL_ERROR) -> None:
+        self._http.reset_stream(stream_id, code)
         self._open.pop(stream_id, None)
 
     def _close_seen_streams(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pbs_push.errors import ConfigError
+from pbs_push.target.answers import Answer
 from pbs_push.target.habits import Habits
 
 KIB: Final = 1 << 10
@@ -97,6 +98,11 @@ class Faults:
     ``chunk_error``: called with each chunk's digest (hex) before it is stored, may raise OSError.
     ``on_request``: called at each request's boundaries: with its kind and False before it is
     handled, with True when it has been, and its answer is not sent yet.
+    ``on_answer``: called with each request's kind and the answer to it, gives the one that is sent
+    instead. May raise OSError, as ``on_request`` may: then the line is cut; and, of a session's
+    request, `answers.StreamKilled`: then it is reset.
+    ``on_frames``: what leaves of a session, HTTP/2 inside TLS, is what it makes of it; called after
+    each that came, also where nothing is to leave.
     ``delays_s``: by kind of request, how late the answer is.
     The other fields count within one session: after ``close_after_chunks`` accepted chunk uploads
     the line is cut; after ``goaway_after_requests`` answers GOAWAY is sent and the line closed;
@@ -107,6 +113,8 @@ class Faults:
     garbage: bytes | None = None
     chunk_error: Callable[[str], None] | None = None
     on_request: Callable[[str, bool], None] | None = None
+    on_answer: Callable[[str, Answer], Answer] | None = None
+    on_frames: Callable[[bytes], bytes] | None = None
     close_after_chunks: int | None = None
     goaway_after_requests: int | None = None
     ping_after_requests: int | None = None
@@ -117,3 +125,12 @@ class Faults:
         """A request of this kind is about to be handled, or has been."""
         if self.on_request is not None:
             self.on_request(kind, handled)
+
+    def answered(self, kind: str, answer: Answer) -> Answer:
+        """A request of this kind has been handled; what is answered."""
+        self.at_boundary(kind, handled=True)
+        return answer if self.on_answer is None else self.on_answer(kind, answer)
+
+    def frames(self, data: bytes) -> bytes:
+        """What leaves of a session instead of ``data``."""
+        return data if self.on_frames is None else self.on_frames(data)
