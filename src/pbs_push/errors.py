@@ -243,9 +243,14 @@ class ConnectError(RemoteError):
 
 
 class TlsError(RemoteError):
-    """The target's certificate is not trusted; no credentials were sent."""
+    """No TLS, or the target's certificate is not trusted; no credentials were sent.
+
+    ``may_pass``: the handshake failed for another reason than the certificate. Where there was a
+    connection before, its bytes were damaged on the way, or the server was about to go.
+    """
 
     exit_status = 4
+    may_pass = False
 
 
 class AuthError(RemoteError):

@@ -177,6 +177,7 @@ def test_without_the_right_to_it_the_send_buffer_is_left_to_the_kernel(
         (replies(b""), ConnectError, "closed the connection without an answer"),
         (replies(b"HTTP/1.1 101 Swi"), ConnectError, "closed the connection without an answer"),
         (replies(b"", Line.reset), ConnectError, "broke"),
+        (replies(answer(503, b"e" * 99)[:-9]), ConnectError, "connection within its answer"),
         (replies(b"\x00\x01garbage\r\n\r\n"), ProtocolError, "not HTTP"),
         (replies(SETTINGS * 10), ProtocolError, "not HTTP"),
         (replies(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), ProtocolError, "not HTTP"),

@@ -265,6 +265,16 @@ def test_an_odd_login_is_an_error(identity: Identity, fields: object) -> None:
     assert SECRET not in str(caught.value)
 
 
+def test_half_a_ticket_is_not_shown(identity: Identity) -> None:
+    reply = answer(
+        200, data({"ticket": "PBS:me@pbs:TICKET", "more": 1}).partition(b"\r\n\r\n")[2][:-9]
+    )
+    with world(identity, lambda _: reply) as it, pytest.raises(ProtocolError) as caught:
+        it.rest.login("me@pbs", SECRET)
+    assert "no ticket; is it a Proxmox Backup Server" in str(caught.value)
+    assert "TICKET" not in str(caught.value)
+
+
 def test_a_cookie_given_twice_is_an_error(identity: Identity) -> None:
     cookies = [f"set-cookie: __Host-PBSAuthCookie={path}; Path={path}" for path in ("/", "/a")]
     reply = data({"CSRFPreventionToken": "c"}, *cookies)
@@ -310,7 +320,10 @@ def test_cookies_of_the_target_are_not_sent_back(identity: Identity) -> None:
         (answer(200, b"[" * 100_000), ProtocolError, r"\[\["),
         (answer(200, b"\xff\xff"), ProtocolError, "not that of a Proxmox Backup Server"),
         (b"garbage\r\n\r\n", ProtocolError, "is it a Proxmox Backup Server"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nshort", ProtocolError, "is it a Proxmox"),
+        # The line broke, before the answer or within it.
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nshort", ConnectError, "closed the conn"),
+        (b"HTTP/1.1 200 OK\r\ncontent-len", ConnectError, "closed the connection"),
+        (b"", ConnectError, "closed the connection"),
         (answer(200, b"no gzip", "content-encoding: gzip"), ProtocolError, "is it a Proxmox"),
     ],
 )

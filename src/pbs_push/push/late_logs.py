@@ -70,6 +70,14 @@ def lacking(item: SourceSnapshot, listed: Sequence[SnapshotItem]) -> SnapshotIte
     return None
 
 
+def has_one(item: SourceSnapshot, listed: Sequence[SnapshotItem]) -> bool:
+    """Whether the target's copy of a snapshot has a log."""
+    return any(
+        found.backup_time == item.snapshot.backup_time and found.has_file(CLIENT_LOG_NAME)
+        for found in listed
+    )
+
+
 def why_not(source: Manifest, copy: SnapshotItem, key: CryptKey | None) -> str | None:
     """Why a log does not go to the target's ``copy``, None if it does.
 

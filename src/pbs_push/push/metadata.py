@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pbs_push.errors import PbsPushError, SnapshotVanished
+from pbs_push.errors import PbsPushError, SnapshotVanished, StatusError
 from pbs_push.push import late_logs
 from pbs_push.push.changes import MetadataChange, MetadataKind
 from pbs_push.push.encryption import encrypt_log
@@ -167,7 +167,12 @@ class MetadataSync:
             return
         log = encrypt_log(log, manifest, self._key)
         paced = Paced(log, self._run.pacer, self._run.check_cancelled)
-        self._api.upload_log(namespace, item.snapshot, paced)
+        try:
+            self._api.upload_log(namespace, item.snapshot, paced)
+        except StatusError:
+            # Of a try before, the answer alone may have been lost; or another push was quicker.
+            if not late_logs.has_one(item, self._api.snapshots(namespace, item.snapshot.group)):
+                raise
         self._run.report.count(logs_added=1)
         self._run.note("info", f"{label}: client log added at the target")
 

@@ -89,7 +89,7 @@ class Planner:
         listers = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="plan")
         with listers as pool, self._comparers:
             # All at once, which saves two round trips; most often the last is all that is needed.
-            features = pool.submit(lambda: self._target.features)
+            features = pool.submit(self._run.trying, "GET version", lambda: self._target.features)
             listed = pool.submit(self._api.namespaces, Namespace())
             self._anchor = pool.submit(self._api.groups_by_name, options.target_namespace)
             features.result()

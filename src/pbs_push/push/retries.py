@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pbs_push.errors import ConnectError, ResetError, StatusError
+from pbs_push.errors import ConnectError, ResetError, StatusError, TlsError
 from pbs_push.push.patience import Pauses
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def is_passing(error: PbsPushError) -> bool:
     """
     if isinstance(error, StatusError):
         return error.status in _PASSING
+    if isinstance(error, TlsError):
+        return error.may_pass
     return isinstance(error, ConnectError | ResetError)
 
 
@@ -101,5 +103,5 @@ class PatientRest:
         return self._trying(f"DELETE {path}", lambda: self._rest.delete(path, params))
 
     def upload(self, path: str, params: Params, content: Paced) -> Any:
-        """As ``Rest.upload``; once, since the content can be read once."""
-        return self._rest.upload(path, params, content)
+        """As ``Rest.upload``: the content can be gone through again."""
+        return self._trying(f"POST {path}", lambda: self._rest.upload(path, params, content))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import h11
 
-from pbs_push.errors import ConnectError, ProtocolError, RemoteError
+from pbs_push.errors import ConnectError, ProtocolError, RemoteError, drop_frames
 from pbs_push.remote.answers import raise_for_status
 from pbs_push.remote.gathering import Gathering
 from pbs_push.remote.limits import Limits, SessionWatch, Stall
@@ -115,6 +115,10 @@ class Connection:
         try:
             answer = _answer(self._stream, http, what, self._limits.upgrade_s)
         except h11.RemoteProtocolError as error:
+            if self._stream.closed_by_target:
+                raise ConnectError(
+                    f"{what}: {self._stream.netloc} closed the connection within its answer"
+                ) from None
             reason = self.words.shown(str(error))
             raise ProtocolError(f"{what}: the answer is not HTTP ({reason})") from None
         if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -157,6 +161,7 @@ class Connection:
             try:
                 self._step(wake_fd)
             except (ConnectError, ProtocolError) as error:
+                drop_frames(error)  # it is kept in one of them: they would outlive this
                 broken = error
             for answer in self.transport.answers():
                 on_answer(answer)

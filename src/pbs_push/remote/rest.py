@@ -142,6 +142,14 @@ class _Inflate:
         return self._engine is not None and not self._engine.eof
 
 
+def _is_end(reason: str) -> bool:
+    """Whether what was wrong with an answer is that it ended too early: the line broke.
+
+    It has the same class as an answer that is no HTTP; tests hold these texts of httpcore and h11.
+    """
+    return "disconnected" in reason or "closed connection" in reason
+
+
 def _sendable(text: object) -> str:
     """A part of a ticket, if a header can hold it. Raises ValueError, which does not show it."""
     if not isinstance(text, str) or not text.isascii() or not text.isprintable() or not text:
@@ -252,15 +260,18 @@ class Rest:
         form = {"username": username, "password": password}
         reply = self._send(request, "POST", "access/ticket", {"data": form})
         raise_for_status(request, reply.status, reply.body, self.words, reply.location)
-        data = parse_data(request, reply.body, self.words)
         try:
+            data = parse_data(request, reply.body, self.words)
             csrf_token = _sendable(data["CSRFPreventionToken"])
             if host_ticket := reply.cookies.get(HOST_COOKIE):
                 ticket = Ticket(HOST_COOKIE, _sendable(host_ticket), csrf_token)
             else:
                 ticket = Ticket(PLAIN_COOKIE, _sendable(data["ticket"]), csrf_token)
-        except (KeyError, TypeError, ValueError, httpx.CookieConflict):
-            raise ProtocolError(f"{request}: the answer holds no ticket") from None
+        except (KeyError, TypeError, ValueError, httpx.CookieConflict, ProtocolError):
+            # Nothing of it is shown: there may be half a ticket in it.
+            raise ProtocolError(
+                f"{request}: the answer holds no ticket; is it a Proxmox Backup Server?"
+            ) from None
         self.words.learn(ticket.value, csrf_token)
         return ticket
 
@@ -385,6 +396,10 @@ class Rest:
             if isinstance(cause, OSError):
                 reason = os_reason(cause)
             cause = cause.__cause__ or cause.__context__
+        if isinstance(error, httpx.RemoteProtocolError) and _is_end(reason):
+            return ConnectError(f"{request}: the target closed the connection: {reason}")
+        if isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
+            return ProtocolError(f"{request}: {error}; is it a Proxmox Backup Server?")
         return ConnectError(f"{request}: {reason}")
 
 

@@ -128,4 +128,6 @@ def explain_tls_error(error: ssl.SSLError, netloc: str) -> RemoteError:
             "this host, in remote.cfg)"
         )
     reason = error.reason or str(error) or type(error).__name__
-    return TlsError(f"no TLS connection to {netloc}: {reason}; is it a Proxmox Backup Server?")
+    failed = TlsError(f"no TLS connection to {netloc}: {reason}; is it a Proxmox Backup Server?")
+    failed.may_pass = True
+    return failed
