@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
 
-from pbs_push.errors import TlsError
+from pbs_push.errors import ConnectError, TlsError
 from pbs_push.remote.supply import ConnectionSupply
 
 
@@ -70,4 +72,30 @@ def test_a_target_that_is_not_trusted_is_told_at_once() -> None:
     supply.open_ahead()
     with pytest.raises(TlsError):
         supply.take()
+    supply.close()
+
+
+def test_an_error_that_is_passed_over_holds_nothing_of_who_asked() -> None:
+    """Its frames are those of a session, with all that is under way there."""
+
+    class _Broken(_Target):
+        def connect(self, cancelled: threading.Event, congestion: str | None) -> _Stream:
+            stream = super().connect(cancelled, congestion)
+            if self.opened == 1:
+                raise ConnectError("cut")
+            return stream
+
+    supply = ConnectionSupply(_Broken(), threading.Event())  # type: ignore[arg-type]
+
+    def session() -> weakref.ref[_Stream]:
+        held = _Stream()
+        supply.open_ahead()
+        assert supply.take()[1]
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        assert session()() is None
+    finally:
+        gc.enable()
     supply.close()

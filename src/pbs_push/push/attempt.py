@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from pbs_push.errors import ConnectError, ProtocolError, StatusError
+from pbs_push.errors import ConnectError, ProtocolError, StatusError, drop_frames
 from pbs_push.push.encrypted_uploads import EncryptedUploads
 from pbs_push.push.events import SnapshotProgress
 from pbs_push.push.keyed_chunks import KeyedChunks
@@ -128,6 +128,7 @@ class Attempt:
                 part.opened.archives.close()
                 if isinstance(error, StatusError) and is_passing(error):
                     raise
+                drop_frames(error)
                 self._checkpoints.refused(error)
                 return True
             except BaseException:
@@ -147,6 +148,7 @@ class Attempt:
             try:
                 stats = self._transferred(source, way, label, again=again or way is not first)
             except ReuseRefused as error:
+                drop_frames(error)
                 way = _Way(way + 1)
                 text = f"{label}: {error}; trying again without {_LEFT_OUT[way]}"
                 self._run.note("warning", text)
@@ -167,6 +169,7 @@ class Attempt:
             except (ConnectError, ProtocolError) as error:
                 if session.answered or not self._target.preface.lost(preface):
                     raise
+                drop_frames(error)
                 text = f"{label}: {error}; trying again {_LATER[preface]}"
                 self._run.note("info", text)
             finally:

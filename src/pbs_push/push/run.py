@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from pbs_push.errors import Cancelled, PbsPushError
+from pbs_push.errors import Cancelled, PbsPushError, drop_frames
 from pbs_push.push.checkpoint_rights import CheckpointRights
 from pbs_push.push.document import Sides
 from pbs_push.push.encryption import Sealers
@@ -150,6 +150,7 @@ class Run:
         pause_s = retries.pause(time.monotonic(), worked=worked)
         if pause_s is None:
             raise error
+        drop_frames(error)
         self.report.count_retry()
         self.notify(Retrying(what, error, retries.number, pause_s))
         self.pause(pause_s)

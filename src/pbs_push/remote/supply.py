@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.errors import ConnectError
+from pbs_push.errors import ConnectError, drop_frames
 
 if TYPE_CHECKING:
     from pbs_push.remote.target import Target
@@ -77,8 +77,10 @@ class ConnectionSupply:
         if future is not None:
             try:
                 return future.result(), False
-            except ConnectError:
-                pass  # the one below says what is wrong, if it still is
+            except ConnectError as error:
+                # The one below says what is wrong, if it still is; and this frame has the future,
+                # which has the error, and it this frame: all above would outlive the session.
+                drop_frames(error)
         return self._connect(), True
 
     def _connect(self) -> TlsStream:
