@@ -14,12 +14,14 @@ from pbs_push.errors import (
     PbsPushError,
     ProtocolError,
     StatusError,
+    drop_frames,
 )
 from pbs_push.names import MANIFEST_NAME
 from pbs_push.push.findings import about_snapshot
 from pbs_push.push.outcome import Finding, Settled, Skip
 from pbs_push.push.patience import Patience
 from pbs_push.push.sameness import difference_in_list
+from pbs_push.push.vanished import VanishedSnapshot
 from pbs_push.remote.preface import Preface
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from pbs_push._native.transport import Transport
     from pbs_push.formats.manifest import Manifest
+    from pbs_push.names import Snapshot
     from pbs_push.push.opening import Opened
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.removal import Remover
@@ -58,7 +61,8 @@ class Beginning:
     """Begins sessions for the snapshots of one group, one after another.
 
     A dead folder at the target that the plan says to remove is removed where it is in the way:
-    the refusal to begin tells that nobody writes there, since the group's lock is taken before.
+    the refusal to begin tells that nobody writes there, since the group's lock is taken before. So
+    is one that a session of this run has made, where the target died with it.
     """
 
     def __init__(self, run: Run, plan: GroupPlan, remover: Remover, *, removing: bool) -> None:
@@ -69,6 +73,8 @@ class Beginning:
         self._dead = {gone.snapshot: gone for gone in plan.dead} if removing else {}
         self._newest = plan.newest_at_target
         self._told = False
+        self._ours: set[Snapshot] = set()
+        """Those whose folder a session of ours may have made."""
 
     def begin(
         self,
@@ -87,7 +93,12 @@ class Beginning:
             Patience(self._run.options.lock_wait_s), list(_RELEASE_WAITS_S) if again else []
         )
         while True:
-            stream, fresh = self._run.supply.take(again=tries.number > 0)
+            transport = self._transport(source.chunks_fd)
+            try:
+                stream, fresh = self._run.supply.take(again=tries.number > 0)
+            except BaseException:
+                transport.close()
+                raise
             tries.number += 1
             preface = self._target.preface.choose()
             try:
@@ -97,25 +108,30 @@ class Beginning:
                     item.snapshot,
                     start,
                     chunks_path=str(self._run.source.chunk_path),
-                    transport=self._transport(source.chunks_fd),
+                    transport=transport,
                     pacer=self._run.pacer,
                     preface=preface,
                 )
-            except ConnectError:
+            except ConnectError as error:
                 # One that waited may have been closed by the target; and one that cannot take what
                 # comes along with the request may break the connection before its answer is read.
                 early = preface is Preface.WITH_REQUEST
+                self._ours.add(item.snapshot)  # the answer alone may have been lost
                 if fresh and not (early and self._target.preface.lost(preface)):
                     raise
+                drop_frames(error)
                 if early:  # it may have made the folder
                     tries.waits = list(_RELEASE_WAITS_S)
             except BusyError as error:
                 self._target.preface.refused(preface)
                 self._wait(item, manifest, error, tries.patience)
+                drop_frames(error)
             except (AuthError, StatusError, ProtocolError) as error:
                 self._target.preface.refused(preface)
                 self._refused(item, manifest, error, tries)
+                drop_frames(error)
             else:
+                self._ours.add(item.snapshot)
                 return session, transfer, preface
 
     def _refused(
@@ -196,6 +212,8 @@ class Beginning:
         if left is None or left.finished:
             raise _with_advice(error, listed)
         dead = self._dead.pop(item.snapshot, None)
+        if item.snapshot in self._ours:
+            dead = VanishedSnapshot(item.snapshot, protected=False, finished=False)
         if dead is not None:
             self._remover.dead(self._plan, dead)
             return

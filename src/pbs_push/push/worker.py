@@ -12,6 +12,7 @@ from pbs_push.errors import (
     PbsPushError,
     SnapshotVanished,
     SourceError,
+    drop_frames,
 )
 from pbs_push.names import Snapshot
 from pbs_push.push.attempt import Attempt
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class GroupResult:
-    """What became of a group: which of its snapshots were pushed, and whether one failed.
+    """What became of a group: which of its snapshots came to the target, and whether one failed.
 
     ``leave_alone``: nothing that is at the target may be changed or removed, since it may belong to
     somebody else.
@@ -148,6 +149,7 @@ class GroupWorker:
         except PbsPushError as error:
             if not (error.damage and self._run.options.skip_damaged) or self._is_lasting(error):
                 raise
+            drop_frames(error)
         return self._attempt.push(item, label, again=True)
 
     def _is_lasting(self, error: PbsPushError) -> bool:
@@ -166,6 +168,10 @@ class GroupWorker:
             self._newest.is_now(settled.newest)
         result = Result.ALREADY_THERE if settled.skip is None else Result.SKIPPED
         self._ended(item, result, skip=settled.skip, detail=settled.detail)
+        if settled.skip is None:
+            # Ours, as a rule, whose last answer was lost: what follows a push is still to be done.
+            self._result.pushed.append(item)
+            self._metadata.log(self._plan, item)
         if settled.skip is Skip.OTHER_CONTENT:
             self._result.leave_alone = True
         if settled.skip is Skip.NOT_OWNED:
