@@ -41,6 +41,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "IndexFormatError",
         "InvalidName",
         "KeyFileError",
+        "LimitError",
         "ManifestError",
         "NoSpaceError",
         "NotOwnerError",

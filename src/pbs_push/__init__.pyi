@@ -15,6 +15,7 @@ from pbs_push.errors import FormatError as FormatError
 from pbs_push.errors import IndexFormatError as IndexFormatError
 from pbs_push.errors import InvalidName as InvalidName
 from pbs_push.errors import KeyFileError as KeyFileError
+from pbs_push.errors import LimitError as LimitError
 from pbs_push.errors import ManifestError as ManifestError
 from pbs_push.errors import NoSpaceError as NoSpaceError
 from pbs_push.errors import NotOwnerError as NotOwnerError

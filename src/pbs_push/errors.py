@@ -18,6 +18,7 @@ Each module may have errors of its own, of these kinds, for what it catches itse
     │   └── SnapshotVanished    a snapshot, or its group, is gone since it was listed
     ├── AccessError             the local access control list says no
     ├── AlreadyRunning          the same push runs already on this host
+    ├── LimitError              the system gives no more memory, or no more threads
     ├── RemoteError             the target, or the way to it
     │   ├── ConnectError        no connection, or it broke
     │   ├── TlsError            no trust: certificate or fingerprint
@@ -230,6 +231,36 @@ class AlreadyRunning(PbsPushError):
 
     exit_status = 5
     retryable = True
+
+
+class LimitError(PbsPushError):
+    """The system gives this process no more memory, or no more threads."""
+
+
+_SIGNS_OF_LIMITS: Final = (
+    "can't start new thread",
+    "failed to map segment",
+    "cannot allocate memory",
+    "cannot create shared object descriptor",
+)
+"""How Python and the dynamic linker say so, where that is not a MemoryError."""
+
+
+def limit_error(error: BaseException) -> LimitError | None:
+    """The LimitError that an exception of Python's is at bottom; None for any other."""
+    reason = str(error)
+    if isinstance(error, MemoryError):
+        reason = reason or "out of memory"
+    elif isinstance(error, RuntimeError | ImportError):
+        reason = next((sign for sign in _SIGNS_OF_LIMITS if sign in reason.lower()), "")
+        if not reason:
+            return None
+    else:
+        return None
+    return LimitError(
+        f"the system gives this process no more memory or threads ({reason}): raise its limits "
+        "(ulimit -v, -u, those of its control group), or lower --parallel and --read-ahead"
+    )
 
 
 class RemoteError(PbsPushError):

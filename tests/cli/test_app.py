@@ -92,6 +92,13 @@ def raising(error: BaseException) -> click.Command:
         ),
         (OSError("odd"), 1, "pbs-push: error: odd"),
         (click.ClickException("so not"), 1, "pbs-push: error: so not"),
+        (MemoryError(), 1, "error: the system gives this process no more memory"),
+        (RuntimeError("can't start new thread"), 1, "(can't start new thread): raise its limits"),
+        (
+            ImportError("numpy: lib.so: failed to map segment from shared object"),
+            1,
+            "(failed to map segment): raise its limits (ulimit -v, -u",
+        ),
     ],
 )
 def test_errors_become_a_line(
@@ -102,6 +109,15 @@ def test_errors_become_a_line(
     assert done.status == status
     assert line in done.err
     assert done.err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ImportError("no module named x")])
+def test_what_is_a_mistake_of_ours_is_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(app, "app", raising(error))
+    with pytest.raises(type(error)):
+        app.run([])
 
 
 def test_an_error_of_our_own_is_not_hidden(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

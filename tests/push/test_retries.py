@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pbs_push.demo.verify import verify_target
 from pbs_push.errors import (
     AccessError,
     AuthError,
@@ -19,6 +21,7 @@ from pbs_push.errors import (
     ConfigError,
     ConnectError,
     DeniedError,
+    LimitError,
     ManifestError,
     NoSpaceError,
     NotOwnerError,
@@ -30,12 +33,14 @@ from pbs_push.errors import (
     TlsError,
 )
 from pbs_push.push import retries as retries_module
+from pbs_push.push.beginning import Beginning
 from pbs_push.push.engine import Push
 from pbs_push.push.events import Event, Retrying
 from pbs_push.push.options import PushOptions
 from pbs_push.push.retries import Retries, is_passing
 from pbs_push.remote.rest import Rest
 from pbs_push.remote.target import Target
+from pbs_push.remote.tls import explain_tls_error
 from pbs_push.target import Faults
 
 from .world import World, verify
@@ -50,6 +55,14 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- the policy --
 
 
+def damaged_handshake() -> TlsError:
+    failure = ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
+    failure.reason = "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+    error = explain_tls_error(failure, "there:8007")
+    assert isinstance(error, TlsError)
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "passing"),
     [
@@ -62,6 +75,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
         (NotOwnerError("GET x", 400, "not the owner"), False),
         (DeniedError("GET x", 403, "no right"), False),
         (TlsError("another certificate"), False),
+        (damaged_handshake(), True),
         (AuthError("wrong password"), False),
         (ProtocolError("not HTTP/2"), False),
         (ChunkError("00", "/x", "missing"), False),
@@ -278,3 +292,93 @@ def test_what_a_try_took_counts() -> None:
     assert now <= 1800 + 900 + 1
     assert Retries(100, 100.0, 0.0).pause(900.0) is None, "one was long enough"
     assert Retries(100, 100.0, 0.0).pause(900.0, worked=True) is not None
+
+
+def test_what_follows_a_snapshot_is_done_where_its_last_answer_was_lost(world: World) -> None:
+    """It counts as there already then, and is to be protected all the same."""
+    world.source.add("vm/1", 0, protected=True)
+    cuts = iter((True,))
+
+    def cut(kind: str, handled: bool) -> None:
+        if kind == "POST finish" and handled and next(cuts, False):
+            raise ConnectionResetError
+
+    world.serve(faults=Faults(on_request=cut))
+    run, tried = pushed(world, sync_protected=True)
+    assert (run.report.exit_status, len(tried)) == (0, 1)
+    assert (world.there.folder("vm/1", 0) / ".protected").exists()
+
+
+def test_a_folder_that_a_dead_target_left_is_removed_by_who_made_it(world: World) -> None:
+    """A server that died removes nothing; and nothing else is removed without being asked."""
+    world.source.add("vm/1", 0)
+    world.source.add("vm/2", 0)
+    world.there.group("vm/2")
+    world.there.folder("vm/2", 0).mkdir()
+    cuts = iter((True,))
+
+    def cut(kind: str, handled: bool) -> None:
+        folder = world.there.folder("vm/1", 0)
+        if kind == "POST finish" and not handled and folder.exists() and next(cuts, False):
+            kept = folder.with_name("kept")
+            folder.rename(kept)  # so that the session does not remove it
+            threading.Timer(0.01, lambda: kept.rename(folder)).start()
+            raise ConnectionResetError
+
+    world.serve(faults=Faults(on_request=cut))
+    run, _ = pushed(world, parallel=1)
+    assert world.there.times("vm/1") == [0]
+    assert verify_target(world.source.path, world.there.path, all_snapshots=False).problems == ()
+    assert run.report.exit_status == 3
+    [error] = [one.error for one in run.report.outcomes if one.error is not None]
+    assert "a backup of this time died there" in str(error)
+
+
+def test_an_upload_of_a_log_is_tried_again(world: World) -> None:
+    """Also where the target has it, and only the answer was lost."""
+    for number in range(2):
+        world.source.add(f"vm/{number}", 0, client_log=b"log")
+        world.there.add(f"vm/{number}", 0)
+    cuts = {False: iter((True,)), True: iter((True,))}
+
+    def cut(kind: str, handled: bool) -> None:
+        if kind == "POST upload-backup-log" and next(cuts[handled], False):
+            raise ConnectionResetError
+
+    world.serve(faults=Faults(on_request=cut))
+    run, tried = pushed(world, parallel=1)
+    assert run.report.exit_status == 0
+    assert len(tried) == 2
+    assert all((world.there.folder(f"vm/{n}", 0) / "client.log.blob").exists() for n in (0, 1))
+
+
+def test_a_target_that_ends_the_line_without_an_answer_is_asked_again(world: World) -> None:
+    """It comes as an answer that is no HTTP, and is none at all."""
+    world.source.add("vm/1", 0, 1)
+    world.there.add("vm/1", 0)
+    cuts = iter((True,))
+
+    def once(kind: str, handled: bool) -> None:
+        if kind == "GET snapshots" and handled and next(cuts, False):
+            raise ConnectionResetError
+
+    world.serve(faults=Faults(on_request=once))
+    run, tried = pushed(world, remove_vanished=True)
+    assert run.report.exit_status == 0
+    assert len(tried) == 1
+    assert "closed the connection" in str(tried[0].error)
+
+
+def test_no_memory_ends_a_push_with_a_report(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.source.add("vm/1", 0)
+
+    def nothing(*_: object, **__: object) -> None:
+        raise MemoryError("setting up the upload buffer: out of memory")
+
+    monkeypatch.setattr(Beginning, "_transport", nothing)
+    with world.target() as target:
+        run = Push(world.datastore(), target, PushOptions())
+        with pytest.raises(LimitError, match=r"upload buffer.*ulimit"):
+            run.run()
+    assert isinstance(run.report.error, LimitError)
+    assert run.report.exit_status == 1

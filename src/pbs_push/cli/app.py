@@ -18,7 +18,7 @@ from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, hel
 from pbs_push.cli.lines import PROGRAM, drop_output, error_line, one_line, safe_json, say
 from pbs_push.cli.loading import begin
 from pbs_push.cli.privacy import keep_private
-from pbs_push.errors import Cancelled, PbsPushError, os_reason
+from pbs_push.errors import Cancelled, PbsPushError, limit_error, os_reason
 from pbs_push.version import VERSION
 
 _COMMANDS: Final = {
@@ -111,12 +111,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, click.ClickException) and _wants_json(arguments):
             print(safe_json(_document(message, status), indent=2))
         say(error_line(message))
-    except MemoryError:
-        say(error_line("there is not enough memory; fewer groups at once need less (--parallel)"))
-        return EXIT_FAILED
     except RecursionError:  # of no text that is known; each parser has its own limit
         say(error_line("something is nested too deep"))
         return EXIT_FAILED
+    except (MemoryError, RuntimeError, ImportError) as error:
+        failure = limit_error(error)
+        if failure is None:
+            raise
+        say(error_line(str(failure)))
+        return failure.exit_status
     return status if isinstance(status, int) else EXIT_OK
 
 

@@ -7,7 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from pbs_push.errors import PbsPushError
+from pbs_push.errors import PbsPushError, limit_error
 from pbs_push.push.checks import an
 from pbs_push.push.crew import Crew
 from pbs_push.push.events import NamespaceCreated, Planned
@@ -124,9 +124,12 @@ class Push:
                 self._run_plan(plan)
         except BaseException as error:
             self.cancel()  # nobody waits for connections that are still being opened
-            if isinstance(error, PbsPushError):
-                run.report.error = error
-            raise
+            failure = limit_error(error) or error
+            if isinstance(failure, PbsPushError):
+                run.report.error = failure
+            if failure is error:
+                raise
+            raise failure from error
         finally:
             run.supply.close()
             run.report.seconds = time.monotonic() - began

@@ -142,11 +142,12 @@ class _Inflate:
         return self._engine is not None and not self._engine.eof
 
 
-def _is_end(reason: str) -> bool:
+def _is_end(error: httpx.HTTPError) -> bool:
     """Whether what was wrong with an answer is that it ended too early: the line broke.
 
     It has the same class as an answer that is no HTTP; tests hold these texts of httpcore and h11.
     """
+    reason = str(error) if isinstance(error, httpx.RemoteProtocolError) else ""
     return "disconnected" in reason or "closed connection" in reason
 
 
@@ -360,6 +361,10 @@ class Rest:
         except (httpx.RemoteProtocolError, httpx.DecodingError) as error:
             # Not from the error: a traceback would show the target's text as it is.
             reason = self.words.shown(str(error)) or type(error).__name__
+            if _is_end(error):
+                raise ConnectError(
+                    f"{request}: the target closed the connection: {reason}"
+                ) from None
             raise ProtocolError(f"{request}: {reason}; is it a Proxmox Backup Server?") from None
         except httpx.HTTPError as error:
             raise self._explained(request, error) from error
@@ -396,10 +401,6 @@ class Rest:
             if isinstance(cause, OSError):
                 reason = os_reason(cause)
             cause = cause.__cause__ or cause.__context__
-        if isinstance(error, httpx.RemoteProtocolError) and _is_end(reason):
-            return ConnectError(f"{request}: the target closed the connection: {reason}")
-        if isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
-            return ProtocolError(f"{request}: {error}; is it a Proxmox Backup Server?")
         return ConnectError(f"{request}: {reason}")
 
 
