@@ -27,6 +27,7 @@ FIXED: Final = 4 << 20
 OWNER: Final = "root@pam"
 FIRST_TIME: Final = 1_780_000_000
 DAY: Final = 86_400
+ROOT: Final = Namespace()
 _COUNTER: Final = struct.Struct(">Q")
 
 
@@ -40,9 +41,9 @@ class Store:
         self._writer.create(all_chunk_folders=False)
         self._sparse = SparseChunks()
 
-    def group(self, group: str) -> None:
-        """Make a group in the root namespace."""
-        self._writer.group(Namespace(), group, OWNER, None)
+    def group(self, group: str, namespace: Namespace = ROOT) -> None:
+        """Make a group."""
+        self._writer.group(namespace, group, OWNER, None)
 
     def snapshot(
         self,
@@ -50,11 +51,12 @@ class Store:
         day: int,
         archives: Mapping[str, Sequence[Chunk]],
         blobs: Mapping[str, bytes] | None = None,
+        namespace: Namespace = ROOT,
     ) -> None:
         """Write a snapshot of that group and day, counted from 0."""
         kind, _, name = group.partition("/")
         snapshot = Snapshot(Group(kind, name), FIRST_TIME + day * DAY)
-        self._writer.snapshot(SampleSnapshot(Namespace(), snapshot, archives, blobs or {}))
+        self._writer.snapshot(SampleSnapshot(namespace, snapshot, archives, blobs or {}))
 
     def noise(self, label: str, size: int) -> Chunk:
         """A chunk that does not compress."""

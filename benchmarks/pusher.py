@@ -1,7 +1,7 @@
 """One push in a fresh process; says what it took, and the most that a session held of chunks.
 
     python pusher.py SOURCE PORT FINGERPRINT [--read-ahead N] [--parallel N] [--open-delay-ms N]
-                     [--encrypt]
+                     [--encrypt] [--remove-vanished]
 
 Starting Python and importing is not counted as time, but counts as memory.
 """
@@ -93,6 +93,7 @@ def facts(report: Report, seconds: float, cpu_s: float) -> dict[str, object]:
         "sent_chunks": stats.sent_chunks,
         "sent_bytes": stats.sent_bytes,
         "fallbacks": stats.fallbacks,
+        "removed": report.removed.snapshots,
     }
 
 
@@ -106,11 +107,13 @@ def main() -> None:
     parser.add_argument("--parallel", type=int)
     parser.add_argument("--open-delay-ms", type=float, default=0.0)
     parser.add_argument("--encrypt", action="store_true")
+    parser.add_argument("--remove-vanished", action="store_true")
     asked = parser.parse_args()
     options = PushOptions(
         read_ahead=asked.read_ahead,
         parallel=asked.parallel,
         encryption_key=CryptKey(KEY) if asked.encrypt else None,
+        remove_vanished=asked.remove_vanished,
     )
     load_all()
     base = memory_mib("VmHWM")
