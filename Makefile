@@ -9,7 +9,8 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
-.PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check audit bench clean
+.PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check audit bench \
+    faults worlds load clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
@@ -82,6 +83,20 @@ audit: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/pytest benchmarks --benchmark-only -q
+
+# Every fault with every kind of request, and what else may befall a push: half an hour, or as much of
+# it, by chance, as fits into SECONDS. TABLE is where the table goes besides.
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults $(if $(SECONDS),--seconds $(SECONDS)) $(if $(TABLE),--table $(TABLE))
+
+# A random life of two datastores, SECONDS long; SEED and STEPS repeat one.
+worlds: $(STAMP)
+	$(BIN)/python -m tests.faults.worlds --seconds $(or $(SECONDS),3600) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+
+# Many groups at once; LOAD makes it smaller: make load LOAD='--groups 60 --snapshots 5'.
+load: $(STAMP)
+	$(BIN)/python benchmarks/load.py $(LOAD)
 
 $(INSTALLED): pyproject.toml $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -6,8 +6,6 @@ does the process that pushes. Afterwards the next push makes both sides equal.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 import shutil
 import threading
@@ -18,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.stores import half_snapshots, tidy
 
 from pbs_push import Datastore, PushOptions, Target, push
 from pbs_push.demo.verify import verify_target
 from pbs_push.errors import PbsPushError
-from pbs_push.formats.index import open_index
 from pbs_push.formats.keys import CryptKey
 from pbs_push.formats.manifest import Manifest
-from pbs_push.names import INDEX_SUFFIXES, MANIFEST_NAME, Namespace, Repository
+from pbs_push.names import MANIFEST_NAME, Namespace, Repository
 from pbs_push.target import Faults
 from pbs_push.target.certificate import self_signed
 from pbs_push.target.store import create_datastore
@@ -59,41 +57,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.add("vm/1", 1, 2, archives={"disk.img.fidx": ("n",), "root.pxar.didx": ("b", "x", "c")})
     store.add("ct/2", 0, ns="a")
     return store.path
-
-
-def half_snapshots(store: Path) -> list[str]:
-    """What has a manifest, and not all that it names, with its csum.
-
-    A target that lives may be removing a snapshot meanwhile: then its manifest went first.
-    """
-    found = []
-    manifests = [
-        Path(at) / MANIFEST_NAME for at, _, files in os.walk(store) if MANIFEST_NAME in files
-    ]
-    for path in manifests:  # os.walk takes folders that vanish under it, rglob does not
-        try:
-            manifest = Manifest.decode(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        problems = [f"{path.parent.name}: {name}" for name in _differing(path.parent, manifest)]
-        found += problems if path.exists() else []
-    return found
-
-
-def _differing(folder: Path, manifest: Manifest) -> Iterator[str]:
-    for info in manifest.files:
-        file = folder / info.filename
-        try:
-            if not file.name.endswith(INDEX_SUFFIXES):
-                same = hashlib.sha256(file.read_bytes()).digest() == info.csum
-            else:
-                with open_index(file) as index:
-                    same = (index.csum(), index.size) == (info.csum, info.size)
-        except (FileNotFoundError, PbsPushError) as error:
-            yield f"{info.filename}: {error}"
-        else:
-            if not same:
-                yield f"{info.filename} is another"
 
 
 @dataclass
@@ -141,26 +104,13 @@ class Place:
 
     def mend(self, enc_key: bytes | None = None) -> None:
         """Push the rest to the target started anew, and compare both sides."""
-        self.tidy()
+        tidy(self.path)
         server = self.serve()
         key = None if enc_key is None else CryptKey(enc_key)
         assert self.push(remove_vanished=True, encryption_key=key) == FINE
         server.stop()
         self.check_equal(key)
         assert not list(self.path.rglob("*.tmp_?idx"))
-
-    def tidy(self) -> None:
-        """What a real server leaves as well, and no push can mend.
-
-        A group's folder that has no owner yet, and the temporary file of a manifest that was being
-        completed.
-        """
-        for path in self.path.rglob("index.json.blob.tmp_*"):
-            path.unlink()
-        for kind in ("vm", "ct"):
-            for group in self.path.rglob(f"{kind}/*"):
-                if not (group / "owner").exists() and not list(group.glob("*Z")):
-                    shutil.rmtree(group)
 
     def check_equal(self, key: CryptKey | None) -> None:
         """Compare all that both sides have; with a key, the contents of the encrypted copies."""

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -34,8 +35,19 @@ def say(**words: Any) -> None:
     os.write(1, json.dumps({"pid": os.getpid(), **words}).encode() + b"\n")
 
 
-def serve(store: str, me: str, kill_at: int | None, certificate: list[str], port: int) -> None:
-    """A target that dies at a request boundary, or when it is told to; it counts the boundaries."""
+def serve(
+    store: str,
+    me: str,
+    kill_at: int | None,
+    certificate: list[str],
+    port: int,
+    secret: str = SECRET,
+    clock_s: float = 0.0,
+) -> None:
+    """A target that dies at a request boundary, or when it is told to; it counts the boundaries.
+
+    ``clock_s``: how far its clock is ahead.
+    """
     seen = 0
 
     def boundary(_kind: str, _handled: bool) -> None:
@@ -46,8 +58,8 @@ def serve(store: str, me: str, kill_at: int | None, certificate: list[str], port
 
     server = TargetServer(
         {STORE: Path(store)},
-        identities=Identities.simple({me: SECRET}),
-        options=TargetOptions(bad_login_delay_s=0),
+        identities=Identities.simple({me: secret}),
+        options=TargetOptions(bad_login_delay_s=0, clock=lambda: time.time() + clock_s),
         faults=Faults(on_request=boundary),
         certificate=CertificateFiles(*map(Path, certificate)),
         port=port,
@@ -59,7 +71,7 @@ def serve(store: str, me: str, kill_at: int | None, certificate: list[str], port
 
 
 def push(source: str, repository: str, fingerprint: str, options: dict[str, Any]) -> None:
-    """A push; says how it ended."""
+    """A push; says how it ended, and what it told."""
     key = options.pop("key", None)
     if key is not None:
         options["encryption_key"] = pbs_push.CryptKey(bytes.fromhex(key))
@@ -68,7 +80,15 @@ def push(source: str, repository: str, fingerprint: str, options: dict[str, Any]
     say(begun=True)
     with target:
         report = pbs_push.push(datastore, target, pbs_push.PushOptions(**{"retries": 0, **options}))
-    say(status=report.exit_status, counts={one.value: n for one, n in report.counts.items()})
+    failed = [f"{one.label}: {one.error}" for one in report.outcomes if one.error is not None]
+    say(
+        status=report.exit_status,
+        counts={one.value: n for one, n in report.counts.items()},
+        errors=failed + [f"{one.what}: {one.error}" for one in report.problems],
+        alerts=[one.text for one in report.alerts],
+        held=[str(one) for one in report.held_back],
+        retries=report.retries,
+    )
 
 
 def main() -> None:
@@ -92,7 +112,9 @@ class Child:
     def __init__(self, zygote: Zygote, pid: int) -> None:
         self._zygote = zygote
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd: int | None = None
+        with suppress(ProcessLookupError):  # it has done its work, and is gone
+            self._pidfd = os.pidfd_open(pid)
 
     def hear(self) -> dict[str, Any]:
         """The next that it says."""
@@ -100,30 +122,48 @@ class Child:
 
     def kill(self) -> None:
         """End it without a word, unless it has ended."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.wait()
 
     def stop(self) -> None:
         """End it in order."""
-        signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         self.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def is_dead(self) -> bool:
+        """Whether it has ended."""
+        return self._pidfd is None or self._ends_within(0)
 
     def wait(self) -> None:
         """Until it is dead."""
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(PATIENCE_S * 1000):
+        if self._pidfd is None:
+            return
+        if not self._ends_within(PATIENCE_S):
             raise TimeoutError(f"process {self.pid} lives on")
         os.close(self._pidfd)
+        self._pidfd = None
+
+    def _ends_within(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd or 0, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
 
 class Zygote:
     """Starts processes; use it in ``with``."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """``environment`` is added to this process's own."""
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
         )
         self._heard: dict[int, list[dict[str, Any]]] = {}
         self._rest = b""
