@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,8 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="where the table goes too")
     asked = parser.parse_args()
     be_without_pbs()
+    # Whoever runs this in the background lets it be ignored, by those that are started here too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = random.randrange(1 << 32) if asked.seed is None else asked.seed  # noqa: S311
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         rows = _run(Path(name), asked.seconds, asked.only, seed)
