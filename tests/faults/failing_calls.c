@@ -77,29 +77,29 @@ static int fails_at(unsigned kind, int fd, const char *name)
     return fails(kind, path);
 }
 
-#define MODE(flags, mode)                                                                          \
-    mode_t mode = 0;                                                                               \
-    if ((flags) & (O_CREAT | O_TMPFILE)) {                                                         \
-        va_list more;                                                                              \
-        va_start(more, flags);                                                                     \
-        mode = va_arg(more, mode_t);                                                               \
-        va_end(more);                                                                              \
+#define MODE(flags, mode)                  \
+    mode_t mode = 0;                       \
+    if ((flags) & (O_CREAT | O_TMPFILE)) { \
+        va_list more;                      \
+        va_start(more, flags);             \
+        mode = va_arg(more, mode_t);       \
+        va_end(more);                      \
     }
 
-#define WRAP_OPEN(NAME)                                                                            \
-    int NAME(const char *path, int flags, ...)                                                     \
-    {                                                                                              \
-        MODE(flags, mode)                                                                          \
-        int (*real)(const char *, int, ...) = dlsym(RTLD_NEXT, #NAME);                             \
-        return fails_at(OPEN, AT_FDCWD, path) ? -1 : real(path, flags, mode);                      \
+#define WRAP_OPEN(NAME)                                                       \
+    int NAME(const char *path, int flags, ...)                                \
+    {                                                                         \
+        MODE(flags, mode)                                                     \
+        int (*real)(const char *, int, ...) = dlsym(RTLD_NEXT, #NAME);        \
+        return fails_at(OPEN, AT_FDCWD, path) ? -1 : real(path, flags, mode); \
     }
 
-#define WRAP_OPENAT(NAME)                                                                          \
-    int NAME(int dir, const char *path, int flags, ...)                                            \
-    {                                                                                              \
-        MODE(flags, mode)                                                                          \
-        int (*real)(int, const char *, int, ...) = dlsym(RTLD_NEXT, #NAME);                        \
-        return fails_at(OPEN, dir, path) ? -1 : real(dir, path, flags, mode);                      \
+#define WRAP_OPENAT(NAME)                                                     \
+    int NAME(int dir, const char *path, int flags, ...)                       \
+    {                                                                         \
+        MODE(flags, mode)                                                     \
+        int (*real)(int, const char *, int, ...) = dlsym(RTLD_NEXT, #NAME);   \
+        return fails_at(OPEN, dir, path) ? -1 : real(dir, path, flags, mode); \
     }
 
 /* Chunks are opened by openat2, for which the C library has no function. */
@@ -117,11 +117,11 @@ long syscall(long number, ...)
     return real(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }
 
-#define WRAP_IO(NAME, KIND, BUFFER, PARAMETERS, ...)                                               \
-    ssize_t NAME(int fd, BUFFER data, size_t n PARAMETERS)                                         \
-    {                                                                                              \
-        ssize_t (*real)(int, BUFFER, size_t PARAMETERS) = dlsym(RTLD_NEXT, #NAME);                 \
-        return fails_at(KIND, fd, NULL) ? -1 : real(fd, data, n __VA_ARGS__);                      \
+#define WRAP_IO(NAME, KIND, BUFFER, PARAMETERS, ...)                               \
+    ssize_t NAME(int fd, BUFFER data, size_t n PARAMETERS)                         \
+    {                                                                              \
+        ssize_t (*real)(int, BUFFER, size_t PARAMETERS) = dlsym(RTLD_NEXT, #NAME); \
+        return fails_at(KIND, fd, NULL) ? -1 : real(fd, data, n __VA_ARGS__);      \
     }
 
 #define NOTHING
