@@ -117,7 +117,3 @@ def window_shut(data: bytes) -> bytes:
 
 def window_opened(data: bytes) -> bytes:
     return data + settings(window=32 << 20)
-
-
-def nothing(data: bytes) -> bytes:
-    return data

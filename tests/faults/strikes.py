@@ -241,7 +241,8 @@ def _h2() -> list[Fault]:
         return lambda: Once(lambda sent: sent + data)
 
     def shut() -> Once:
-        return Once(frames.window_shut, [frames.nothing, frames.window_opened])
+        # With the acknowledgement: it may be the last that comes while the window is shut.
+        return Once(frames.window_shut, [frames.window_opened])
 
     found = [
         Fault(f"RST_STREAM {code}", _resets(code), True, _in_session)
