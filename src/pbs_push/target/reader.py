@@ -47,6 +47,10 @@ class ReadPlace:
         """Give back the lock."""
         self.lock.release()
 
+    def abandon(self) -> None:
+        """As if it had not been opened: there is nothing else to undo."""
+        self.release()
+
 
 def open_for_reading(
     params: Params,
