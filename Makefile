@@ -87,7 +87,8 @@ bench: $(STAMP)
 # Every fault with every kind of request, and what else may befall a push: half an hour, or as much of
 # it, by chance, as fits into SECONDS. TABLE is where the table goes besides.
 faults: $(STAMP)
-	$(BIN)/python -m tests.faults $(if $(SECONDS),--seconds $(SECONDS)) $(if $(TABLE),--table $(TABLE))
+	$(BIN)/python -m tests.faults $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(TABLE),--table $(TABLE))
 
 # A random life of two datastores, SECONDS long; SEED and STEPS repeat one.
 worlds: $(STAMP)

@@ -175,6 +175,29 @@ def test_a_retry_goes_on_from_the_checkpoint(world: World) -> None:
     verify(world)
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_checkpoint_whose_last_answer_was_lost_counts(world: World, number: int) -> None:
+    """It is there: the next try goes on from it, and removes it in the end."""
+    world.source.add("vm/100", 0, archives=DYNAMIC)
+    finishes = 0
+
+    def lose(kind: str, handled: bool) -> None:
+        nonlocal finishes
+        if kind == "POST finish" and handled:
+            finishes += 1
+            if finishes == number:
+                raise ConnectionResetError
+
+    world.serve(faults=Faults(on_request=lose))
+    done = world.push(checkpoint="800kB", retries=3)
+    assert done.report.exit_status == 0
+    assert done.report.retries == 1
+    assert done.counted.chunks == len(SMALL_PIECES)
+    assert checkpoints_there(world) == []
+    assert world.there.times("vm/100") == [0]
+    verify(world)
+
+
 def test_without_the_right_to_remove_it_there_is_none(world: World) -> None:
     world.serve(identities=only("Backup"))
     world.source.add("vm/100", 0, archives=FIXED)

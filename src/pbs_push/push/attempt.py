@@ -125,6 +125,11 @@ class Attempt:
             try:
                 stats = self._pushed(part.opened, f"{label}, a checkpoint", again=again)
             except (StatusError, Settled) as error:
+                if isinstance(error, Settled) and error.is_there(part.opened.item):
+                    # It was finished, and the answer to that was lost.
+                    self._checkpoints.committed(part, TransferStats(), 0.0)
+                    again = False
+                    continue
                 part.opened.archives.close()
                 if isinstance(error, StatusError) and is_passing(error):
                     raise

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Group, Namespace, Snapshot, format_backup_time, placed
 from pbs_push.push.document import Json, dashed, key_of
+from pbs_push.source.items import SourceSnapshot
 
 
 class Result(enum.Enum):
@@ -101,6 +102,10 @@ class Settled(Exception):
         self.skip = skip
         self.detail = detail
         self.newest = newest
+
+    def is_there(self, item: SourceSnapshot) -> bool:
+        """Whether it is there, and nothing newer."""
+        return self.skip is None and self.newest == item.snapshot.backup_time
 
 
 @dataclass(frozen=True, slots=True)
