@@ -30,6 +30,8 @@ WRONG: dict[str, list[object]] = {
     "verify_source": [1, "yes"],
     "rate_out": [0, "10MiB", 1e6],
     "burst_out": [0],
+    "bwlimit": [0, -1, True, 1.5, "", "10 chunks", "25:00-26:00 1MiB", "else"],
+    "rate_file": [7, "", b"x"],
     "read_ahead": [0, 257, None],
     "buffer_bytes": [0, "1"],
     "chunk_order": ["disk", None, 1],
@@ -90,3 +92,7 @@ def test_texts_are_taken_where_they_are_plain() -> None:
         percent=10
     )  # type: ignore[arg-type]
     assert PushOptions(lock_wait_s=0) is not None
+    limited = PushOptions(bwlimit="10MiB", rate_file="/run/rate")  # type: ignore[arg-type]
+    assert limited.bwlimit is not None
+    assert (limited.bwlimit.otherwise, str(limited.rate_file)) == (10 << 20, "/run/rate")
+    assert PushOptions(bwlimit=4096).bwlimit == PushOptions(bwlimit="4096").bwlimit  # type: ignore[arg-type]

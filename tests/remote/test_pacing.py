@@ -137,4 +137,58 @@ def test_content_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_burst_is_at_least_a_share() -> None:
-    assert Pacer(1_000_000, 1).largest_share == Pacer(1_000_000, 20_000).largest_share == 20_000
+    one, other = Pacer(1_000_000, 1), Pacer(1_000_000, 20_000)
+    assert one.terms.largest_share == other.terms.largest_share == 20_000
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+@pytest.mark.parametrize(("first", "then"), [(10_000_000, 100_000), (100_000, 10_000_000)])
+def test_another_rate_counts_at_once(lanes: int, first: int, then: int) -> None:
+    simulation = Simulation(first, [0] * lanes)
+    simulation.run(2.0)
+    before = sum(simulation.sent)
+    assert before == pytest.approx(2 * first, rel=0.05)
+    simulation.pacer.set_rate(then)
+    assert simulation.pacer.rate == then
+    simulation.run(2.0 + SECONDS)
+    assert sum(simulation.sent) - before == pytest.approx(then * SECONDS, rel=0.1)
+
+
+def test_who_waits_at_a_low_rate_need_not_wait_any_more() -> None:
+    simulation = Simulation(10, [0])
+    lane = simulation.lanes[0]
+    simulation.pacer.take(1000)
+    assert lane.allowance(100)[1] > 99
+    simulation.pacer.set_rate(1_000_000)
+    assert lane.allowance(100)[1] == pytest.approx(1e-4)
+    simulation.pacer.set_rate(10)
+    simulation.pacer.take(1000)
+    assert lane.allowance(100)[1] > 99
+    simulation.pacer.set_rate(None)
+    assert lane.allowance(1 << 20) == (1 << 20, 0.0)
+    lane.sent(1 << 20)
+    assert lane.allowance(1 << 20) == (1 << 20, 0.0), "nothing counts without a limit"
+
+
+def test_what_was_let_through_without_a_limit_counts_where_there_is_one_meanwhile() -> None:
+    simulation = Simulation(10, [0, 0])
+    simulation.pacer.set_rate(None)
+    free, other = simulation.lanes
+    assert free.allowance(5000) == (5000, 0.0)
+    simulation.pacer.set_rate(1000)
+    free.sent(5000)
+    assert other.allowance(20) == (0, pytest.approx(5.02))
+    other.sent(0)
+    simulation.now = 5.1
+    assert other.allowance(20) == (20, 0.0)
+
+
+def test_the_same_rate_again_changes_nothing() -> None:
+    pacer = Pacer(1000)
+    terms = pacer.terms
+    pacer.set_rate(1000)
+    assert pacer.terms is terms
+    stale = Pacer(7).terms
+    before = pacer.take(0)
+    pacer.take(1_000_000, stale)
+    assert pacer.take(0) - before < 100, "what other terms counted is not taken"

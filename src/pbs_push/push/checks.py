@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pbs_push.access.filters import GroupFilter, GroupFilters
@@ -15,6 +16,7 @@ from pbs_push.errors import ConfigError
 from pbs_push.names import Namespace
 from pbs_push.push.checkpoint_rule import CheckpointRule
 from pbs_push.push.removal_limit import MaxRemovals
+from pbs_push.push.timetable import Timetable
 
 T = TypeVar("T")
 
@@ -146,6 +148,24 @@ def checkpoint(name: str, value: object) -> CheckpointRule:
     if not isinstance(value, CheckpointRule):
         raise _wrong(name, value, "a CheckpointRule, or a text like '4GiB'")
     return value
+
+
+def timetable(name: str, value: object) -> Timetable:
+    """A Timetable, or what it can be read from: a rate in bytes a second, or a text."""
+    if isinstance(value, str):
+        return Timetable.parse(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Timetable.parse(str(whole(1)(name, value)))
+    if not isinstance(value, Timetable):
+        raise _wrong(name, value, "a Timetable, or a text like '08:00-18:00 10MiB; else off'")
+    return value
+
+
+def path(name: str, value: object) -> Path:
+    """A path, or its text."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise _wrong(name, value, "a path")
+    return Path(value)
 
 
 N = TypeVar("N", int, float)

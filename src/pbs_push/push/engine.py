@@ -102,7 +102,7 @@ class Push:
             found = all_estimates(run.source, groups, run.check_cancelled)
         round_trip_s = run.target.rest.round_trip_s
         parallel = run.options.parallel or chosen_parallel(round_trip_s, len(groups))
-        rate = run.options.rate_out
+        rate = run.rate_limits.rate()
         return Forecast(plan, found, max(1, min(parallel, len(groups))), round_trip_s, rate)
 
     def run(self, plan: Plan | None = None) -> Report:
@@ -115,7 +115,7 @@ class Push:
         run = self._run
         began = time.monotonic()
         try:
-            with run.only_one():
+            with run.only_one(), run.rate_limits.kept():
                 if plan is None:
                     # While it is found out whether there is anything to send.
                     run.supply.open_ahead()

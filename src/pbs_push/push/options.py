@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -26,6 +27,7 @@ from pbs_push.push import checks
 from pbs_push.push.checkpoint_rule import AUTO, CheckpointRule
 from pbs_push.push.checks import Check
 from pbs_push.push.removal_limit import MaxRemovals
+from pbs_push.push.timetable import Timetable
 
 MAX_PARALLEL: Final = MAX_WORKER_THREADS
 DEFAULT_READ_AHEAD: Final = 8
@@ -260,6 +262,21 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             job="burst-out",
             needs="rate_out",
         ),
+        "bwlimit": Option(
+            checks.optional(checks.timetable),
+            "--bwlimit",
+            "Limits by the time of the day, per second: '08:00-18:00 10MiB; else off', also with "
+            "weekdays (Mon-Fri).",
+            "SIZE|TIMETABLE",
+            Timetable.parse,
+        ),
+        "rate_file": Option(
+            checks.optional(checks.path),
+            "--rate-file",
+            "A limit that may change: a size or 'off' in FILE, looked at every second.",
+            "FILE",
+            Path,
+        ),
         "congestion_control": Option(
             checks.optional(checks.congestion_control),
             "--congestion-control",
@@ -322,7 +339,10 @@ class PushOptions:
     ``max_removals``: a number of snapshots, or ``"10%"`` of those at the target. ``sync_metadata``
     also brings notes, ``sync_protected`` the protected flag, of snapshots that were pushed before.
     ``rate_out`` limits all connections together, in bytes a second, with bursts of up to
-    ``burst_out`` bytes. ``congestion_control`` is the name of a TCP congestion control of this
+    ``burst_out`` bytes; ``bwlimit`` by a timetable in local time: a ``Timetable`` or its text, such
+    as ``"Mon-Fri 08:00-18:00 10MiB; else off"``; ``rate_file`` is a file with such a text, or just
+    a size or ``off``, which is looked at every second. Of several limits the smallest counts.
+    ``congestion_control`` is the name of a TCP congestion control of this
     system for the connections that carry backups (None: as the system has it).
 
     ``lock_wait_s``: for so many seconds a lock is waited for: of a group at the target, and the one
@@ -374,6 +394,8 @@ class PushOptions:
     checkpoint: CheckpointRule = AUTO
     rate_out: int | None = None
     burst_out: int | None = None
+    bwlimit: Timetable | None = None
+    rate_file: Path | None = None
     congestion_control: str | None = None
     parallel: int | None = None
     read_ahead: int = DEFAULT_READ_AHEAD

@@ -15,13 +15,13 @@ from pbs_push.push.document import Sides
 from pbs_push.push.encryption import Sealers
 from pbs_push.push.events import Note, Retrying, SnapshotEnded
 from pbs_push.push.outcome import Problem
+from pbs_push.push.rate_limits import RateLimits
 from pbs_push.push.report import Report
 from pbs_push.push.retries import PatientRest, Retries, is_passing
 from pbs_push.push.room import Room
 from pbs_push.push.run_lock import only_one
 from pbs_push.push.schedule import BUFFERS_TOGETHER, buffer_share
 from pbs_push.remote.api import TargetApi
-from pbs_push.remote.pacing import Pacer
 from pbs_push.remote.supply import ConnectionSupply
 
 if TYPE_CHECKING:
@@ -64,8 +64,6 @@ class Run:
         )
         self.cancelled: Final = threading.Event()
         self.supply: Final = ConnectionSupply(target, self.cancelled, options.congestion_control)
-        rate = options.rate_out
-        self.pacer: Final = None if rate is None else Pacer(rate, options.burst_out)
         self.buffer_bytes = options.buffer_bytes or buffer_share(1)
         """What each group may hold in memory."""
         self.room: Final = Room(BUFFERS_TOGETHER if options.buffer_bytes is None else sys.maxsize)
@@ -83,6 +81,8 @@ class Run:
         self._once_lock = threading.Lock()
         self._said: set[str] = set()
         self._identity: SourceIdentity | None = None
+        self.rate_limits: Final = RateLimits(options, self.note)
+        self.pacer: Final = self.rate_limits.pacer
 
     # -- the source stays what it was --
 

@@ -16,7 +16,7 @@ from pbs_push.errors import ConnectError, ProtocolError, RemoteError, drop_frame
 from pbs_push.remote.answers import raise_for_status
 from pbs_push.remote.gathering import Gathering
 from pbs_push.remote.limits import Limits, SessionWatch, Stall
-from pbs_push.remote.pacing import encrypted_size
+from pbs_push.remote.pacing import LONGEST_PAUSE_S, encrypted_size
 from pbs_push.remote.words import Words
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Connection:
         if self._lane is not None:
             budget, pause_s = self._lane.allowance(SEND_AT_ONCE)
             if budget == 0:
-                return _Wait(pause_s)
+                return _Wait(min(pause_s, LONGEST_PAUSE_S))  # the rate may change
         if self._encrypt(budget, bounded=self._lane is not None) == 0:
             return _Wait(LONG_WAIT_S, wake_fd if wake_fd >= 0 else self.transport.event_fd)
         flushed = stream.pending < ENCRYPT_AT_ONCE and stream.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,40 +28,81 @@ def encrypted_size(count: int) -> int:
     return count + -(-count // RECORD_BYTES) * RECORD_OVERHEAD
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What counts for a while: bytes a second (None: no limit), and in one burst after a pause."""
+
+    rate: int | None
+    burst: float
+    largest_share: int
+
+    @classmethod
+    def of(cls, rate: int | None, burst: int | None) -> Terms:
+        """Those of a rate; ``burst`` None is a second's worth."""
+        if rate is None:
+            return cls(None, 0.0, 0)
+        # Less than a share would cost each record's overhead for a few bytes.
+        most = max(float(burst if burst is not None else rate), rate / GRANTS_PER_SECOND)
+        return cls(rate, most, int(max(1.0, min(rate / GRANTS_PER_SECOND, most))))
+
+
 class Pacer:
     """Lets ``rate`` bytes a second through, in bursts of at most ``burst`` bytes after a pause.
 
-    The bucket is empty at first, and may go into debt. Safe for threads.
+    The bucket is empty at first, and may go into debt. With ``rate`` None everything goes through,
+    until ``set_rate`` says otherwise. Safe for threads.
     """
 
     def __init__(
         self,
-        rate: int,
+        rate: int | None,
         burst: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rate = rate
-        # Less than a share would cost each record's overhead for a few bytes.
-        self._burst = max(float(burst if burst is not None else rate), rate / GRANTS_PER_SECOND)
+        self._asked_burst: Final = burst
         self._clock = clock
         self._lock = threading.Lock()
         self._level = 0.0
         self._filled_at = clock()
-        self.largest_share: Final = int(max(1.0, min(rate / GRANTS_PER_SECOND, self._burst)))
+        self.terms = Terms.of(rate, burst)
+        """Those that count now; others are another object."""
+
+    @property
+    def rate(self) -> int | None:
+        """Bytes a second; None: no limit."""
+        return self.terms.rate
+
+    def set_rate(self, rate: int | None) -> None:
+        """From now on let so much through. What waits asks anew: shares that were reserved at the
+        old rate, and are not due, are void, and so is the debt that they made."""
+        with self._lock:
+            if rate == self.terms.rate:
+                return
+            self._fill()
+            self.terms = Terms.of(rate, self._asked_burst)
+            self._level = min(self.terms.burst, max(0.0, self._level))
 
     def lane(self) -> Lane:
         """The way to this bucket of one connection."""
         return Lane(self, self._clock)
 
-    def take(self, count: int) -> float:
+    def take(self, count: int, terms: Terms | None = None) -> float:
         """Take bytes out (or give back, where negative). Returns when they may be sent, by the
-        clock: who takes first goes first, as all that was taken before is waited for."""
+        clock: who takes first goes first, as all that was taken before is waited for. What was
+        counted by other ``terms`` than those of now is not taken."""
         with self._lock:
-            now = self._clock()
-            self._level += (now - self._filled_at) * self._rate
-            self._level = min(self._burst, self._level) - count
-            self._filled_at = now
-            return now + max(0.0, -self._level / self._rate)
+            now = self._fill()
+            if self.terms.rate is None or (terms is not None and terms is not self.terms):
+                return now
+            self._level = min(self.terms.burst, self._level) - count
+            return now + max(0.0, -self._level / self.terms.rate)
+
+    def _fill(self) -> float:
+        """Let in what has come since the last time. Returns the present time."""
+        now = self._clock()
+        self._level += (now - self._filled_at) * (self.terms.rate or 0)
+        self._filled_at = now
+        return now
 
 
 class Paced:
@@ -108,18 +150,33 @@ class Lane:
     def __init__(self, pacer: Pacer, clock: Callable[[], float]) -> None:
         self._pacer = pacer
         self._clock = clock
+        self._terms = pacer.terms
         self._reserved = 0
         self._due = 0.0
 
     def allowance(self, wanted: int) -> tuple[int, float]:
-        """How many bytes may be sent now, and if none, seconds after which to ask again."""
+        """How many bytes may be sent now, and if none, seconds after which to ask again.
+
+        Ask again after ``LONGEST_PAUSE_S`` at the latest: the rate may be another one then.
+        """
+        self._see_terms()
+        if self._terms.rate is None:
+            return wanted, 0.0
         if not self._reserved:
-            self._reserved = max(1, min(wanted, self._pacer.largest_share))
-            self._due = self._pacer.take(self._reserved)
+            self._reserved = max(1, min(wanted, self._terms.largest_share))
+            self._due = self._pacer.take(self._reserved, self._terms)
         pause_s = self._due - self._clock()
         return (0, pause_s) if pause_s > 0 else (self._reserved, 0.0)
 
     def sent(self, count: int) -> None:
         """Account for the bytes sent of the allowance: fewer (0 gives it back), or a few more."""
-        self._pacer.take(count - self._reserved)
+        self._see_terms()
+        if self._terms.rate is not None:
+            self._pacer.take(count - self._reserved, self._terms)
         self._reserved = 0
+
+    def _see_terms(self) -> None:
+        """Where the rate was changed, what was reserved is void."""
+        if self._terms is not self._pacer.terms:
+            self._terms = self._pacer.terms
+            self._reserved = 0
