@@ -96,7 +96,7 @@ def test_next_to_nothing_for_version_and_help(tmp_path: Path, option: str) -> No
     assert found.rooms == {"cli", "errors", "version"}
 
 
-@pytest.mark.parametrize("command", ["push", "verify", "list", "job", "serve", "bench"])
+@pytest.mark.parametrize("command", ["push", "run", "verify", "list", "job", "serve", "bench"])
 def test_nothing_of_its_work_for_the_help_of_a_command(tmp_path: Path, command: str) -> None:
     found = imported(tmp_path, command, "--help")
     assert found.watched == {"click"}

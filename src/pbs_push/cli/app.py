@@ -23,6 +23,7 @@ from pbs_push.version import VERSION
 
 _COMMANDS: Final = {
     "push": ("pbs_push.cli.push_command", "Push a datastore to a remote Proxmox Backup Server."),
+    "run": ("pbs_push.cli.run_command", "Run the pushes of a configuration file."),
     "plan": ("pbs_push.cli.push_command:plan", "Say what a push would do, and how much it sends."),
     "check": ("pbs_push.cli.check_command", "Look whether a push would go through, and how fast."),
     "status": ("pbs_push.cli.status_command", "Say how far a target is behind."),

@@ -12,8 +12,11 @@ from pbs_push.formats.keys import CryptKey, load_key_file
 from pbs_push.names import format_fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pbs_push.access.host import HostConfig
     from pbs_push.access.rights import Access
+    from pbs_push.remote.auth import Secret
 
 
 def _default_key_file() -> Path:
@@ -38,11 +41,11 @@ def configured_key(name: str, host: HostConfig, access: Access) -> CryptKey:
     return key
 
 
-def key_of_file(path: Path) -> CryptKey:
-    """The key in a key file of PBS's client; a password is asked for if it needs one.
+def key_of_file(path: Path, find: Callable[[Path], Secret] = find_key_password) -> CryptKey:
+    """The key in a key file of PBS's client; ``find`` has the password, if it needs one.
 
     ``default`` is the one that PBS's client takes by itself. Raises KeyFileError, ConfigError.
     """
     if str(path) == "default":
         path = _default_key_file()
-    return load_key_file(path, lambda: find_key_password(path).get_secret_value().encode())
+    return load_key_file(path, lambda: find(path).get_secret_value().encode())

@@ -125,7 +125,7 @@ class Output:
 
     ``pretty``: the document is indented. ``rate``: bytes a second for which a plan tells the time;
     ``measure``: find that out. ``log_json``: events are lines of JSON. ``finishing``: whom to tell
-    how it ended.
+    how it ended. ``name`` is that of the push, where it has one.
     """
 
     dry_run: bool = False
@@ -137,6 +137,7 @@ class Output:
     measure: bool = False
     log_json: bool = False
     finishing: Finishing = field(default_factory=Finishing)
+    name: str | None = None
 
 
 def output_options(command: F) -> F:

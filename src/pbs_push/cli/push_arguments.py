@@ -12,6 +12,7 @@ import click
 from pbs_push.access.host import HostConfig
 from pbs_push.access.rights import Access
 from pbs_push.cli import environment
+from pbs_push.cli.credentials import find_key_password, find_secret
 from pbs_push.cli.keys import configured_key, key_of_file
 from pbs_push.cli.options import Output, is_given, require_needed
 from pbs_push.cli.pushing import carry_out
@@ -23,6 +24,7 @@ from pbs_push.formats.keys import CryptKey
 from pbs_push.names import AuthId, Repository
 from pbs_push.push.document import Sides
 from pbs_push.push.options import PushOptions
+from pbs_push.remote.auth import Secret
 
 _NO_TARGET: Final = "no target: give REPOSITORY, or set PBS_REPOSITORY, or use --remote"
 
@@ -43,6 +45,9 @@ class Arguments:
     encryption_key: str | None = None
     keyfile: Path | None = None
     timeout_s: float | None = None
+    secret: Callable[[AuthId], Secret] = find_secret
+    """Where the target's secret comes from, if it is given by itself."""
+    key_password: Callable[[Path], Secret] = find_key_password
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Arguments:
@@ -51,9 +56,7 @@ class Arguments:
         What the environment says of the target counts where the command line says nothing.
         Raises UsageError for variables that cannot be understood.
         """
-        own = ({one.name for one in fields(cls)} - {"options"}) & set(values)
-        mine = {name: values[name] for name in own}
-        options = {name: value for name, value in values.items() if name not in own}
+        mine, options = cls._sorted(values)
         if mine["remote"] is None:
             try:
                 mine["repository"] = mine["repository"] or environment.repository()
@@ -64,6 +67,19 @@ class Arguments:
             if there is not None:
                 options["target_namespace"] = there
         return cls(**mine, options=options)
+
+    @classmethod
+    def said(cls, values: Mapping[str, Any]) -> Arguments:
+        """The same, whatever the environment says."""
+        mine, options = cls._sorted(values)
+        return cls(**mine, options=options)
+
+    @classmethod
+    def _sorted(cls, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What are fields of this class, and what are options of the table."""
+        own = ({one.name for one in fields(cls)} - {"options"}) & set(values)
+        options = {name: value for name, value in values.items() if name not in own}
+        return {name: values[name] for name in own}, options
 
     def carry_out(self, output: Output) -> int:
         """Push; the exit status is returned. Raises UsageError, PbsPushError."""
@@ -118,11 +134,13 @@ class Arguments:
     def _key(self, host: HostConfig, access: Access) -> CryptKey | None:
         if self.encryption_key is not None:
             return configured_key(self.encryption_key, host, access)
-        return None if self.keyfile is None else key_of_file(self.keyfile)
+        return None if self.keyfile is None else key_of_file(self.keyfile, self.key_password)
 
     def _target(self, host: HostConfig) -> TargetPlace:
         if self.remote is not None and self.remote_store is not None:
             return remote_target(host, self.remote, self.remote_store, self.timeout_s)
         if self.repository is None:
             raise click.UsageError(_NO_TARGET)
-        return repository_target(self.repository, self.fingerprint, self.timeout_s)
+        return repository_target(
+            self.repository, self.fingerprint, self.timeout_s, self.secret
+        )

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -33,14 +33,50 @@ _MEASURED_OVER: Final = 4
 """Connections: as many as a long push has, or more, on most links."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a push, or a dry run of it, ended: its exit status, and the error that ended all of it;
+    ``report`` has what explains the status, ``document`` makes the JSON document."""
+
+    report: Report
+    document: Callable[[], Json]
+    status: int
+    failure: PbsPushError | None
+
+    def said(self) -> int:
+        """Say what explains the status, and return it. Raises ``failure``."""
+        if self.failure is not None:
+            raise self.failure
+        if (line := self.closing_line) is not None:
+            say(error_line(line))
+        return self.status
+
+    @property
+    def closing_line(self) -> str | None:
+        """What explains the status, where no line before does."""
+        return _closing_line(self.report, self.status)
+
+
 def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     """Do what ``prepare`` gives, or say what it would do; show results, return the exit status.
 
     ``asked`` is what is known of both sides before. Raises PbsPushError for what ends all of it,
     after its JSON document, if that is asked for.
     """
-    if output.dry_run:
-        return _plan(asked, prepare, output)
+    ended = carried_out(asked, prepare, output)
+    if output.json:
+        print(safe_json(ended.document(), indent=2 if output.pretty else None))
+    if output.log_json and not output.dry_run:
+        return ended.status  # the summary has said all
+    return ended.said()
+
+
+def carried_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
+    """The same, without the document, and without raising what ends all of it."""
+    return (_planned if output.dry_run else _pushed)(asked, prepare, output)
+
+
+def _pushed(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
     report, failure = Report(asked), None
     try:
         with _pushing(prepare(), output) as push:
@@ -49,16 +85,14 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     except PbsPushError as error:
         report.error = failure = error
     output.finishing.tell(report)
-    if output.json:
-        print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
-    elif not output.quiet and not output.log_json and report.did_anything:
-        print("\n".join(map(printable, summary_lines(report))))
     if output.log_json:
         from pbs_push.cli.event_json import line  # noqa: PLC0415
 
-        say(line("summary", summed(report)))
-        return report.exit_status
-    return _ended(report, report.exit_status, failure)
+        named = {} if output.name is None else {"push": output.name}
+        say(line("summary", named | summed(report)))
+    elif not output.json and not output.quiet and report.did_anything:
+        print("\n".join(map(printable, summary_lines(report))))
+    return Ended(report, report.to_dict, report.exit_status, failure)
 
 
 def summed(report: Report) -> Json:
@@ -68,7 +102,7 @@ def summed(report: Report) -> Json:
     return document
 
 
-def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
+def _planned(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
     plan, failure = Plan((), sides=asked), None
     forecast = None
     try:
@@ -82,14 +116,12 @@ def _plan(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
                 forecast = forecast.at(rate)
     except PbsPushError as error:
         plan, failure = replace(plan, error=error), error
-    if output.json:
-        document = plan.to_dict() | (forecast.to_dict() if forecast is not None else {})
-        print(safe_json(document, indent=2 if output.pretty else None))
-    elif failure is None and forecast is not None:
+    if not output.json and failure is None and forecast is not None:
         quiet, verbose = output.quiet, output.verbose
         lines = plan_lines(plan, forecast, quiet=quiet, verbose=verbose)
         print("\n".join(map(printable, lines)))
-    return _ended(plan.settled(), plan.exit_status, failure)
+    costs = {} if forecast is None else forecast.to_dict()
+    return Ended(plan.settled(), lambda: plan.to_dict() | costs, plan.exit_status, failure)
 
 
 def _measured(work: Work) -> float:
@@ -108,14 +140,6 @@ def _pushing(work: Work, output: Output) -> Iterator[Push]:
     with work.target, _progress(output) as progress:
         options = replace(work.options, estimate=not output.quiet)
         yield Push(work.source, work.target, options, progress)
-
-
-def _ended(report: Report, status: int, failure: PbsPushError | None) -> int:
-    if failure is not None:
-        raise failure
-    if line := _closing_line(report, status):
-        say(error_line(line))
-    return status
 
 
 def _closing_line(report: Report, status: int) -> str | None:

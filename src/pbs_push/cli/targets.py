@@ -10,8 +10,11 @@ from pbs_push.errors import ConfigError
 from pbs_push.remote.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pbs_push.access.host import HostConfig
-    from pbs_push.names import Repository
+    from pbs_push.names import AuthId, Repository
+    from pbs_push.remote.auth import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,14 @@ class TargetPlace:
 
 
 def repository_target(
-    repository: Repository, fingerprint: bytes | None, timeout_s: float | None
+    repository: Repository,
+    fingerprint: bytes | None,
+    timeout_s: float | None,
+    find: Callable[[AuthId], Secret] = find_secret,
 ) -> TargetPlace:
-    """A target given on the command line, its secret from the environment. Raises ConfigError."""
-    secret = find_secret(repository.auth_id)
+    """A target given by itself, its secret from where ``find`` has it: the environment. Raises
+    ConfigError."""
+    secret = find(repository.auth_id)
     return TargetPlace(Target(repository, secret, fingerprint, timeout_s=timeout_s), None)
 
 

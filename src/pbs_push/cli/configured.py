@@ -1,0 +1,242 @@
+"""A table of the configuration file as a push: its keys are the options of ``pbs-push push``.
+
+They are given to the command's own parser, so that each means what it means there.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pbs_push.cli.config_file import ConfigFile, PushTable, unknown
+from pbs_push.cli.credentials import find_key_password, find_secret, referenced
+from pbs_push.cli.options import make_output, plan_output_options
+from pbs_push.cli.push_arguments import Arguments
+from pbs_push.cli.push_command import command as push_command
+from pbs_push.errors import ConfigError
+from pbs_push.push.document import Sides
+
+if TYPE_CHECKING:
+    from pbs_push.cli.finishing import Finishing
+    from pbs_push.cli.work import Work
+    from pbs_push.names import AuthId
+    from pbs_push.remote.auth import Secret
+
+_KINDS: Final = ("file", "command", "env")
+TARGET_SECRET: Final = "password-"  # noqa: S105  (names of keys, no secrets)
+KEY_SECRET: Final = "encryption-password-"  # noqa: S105
+_REFERENCES: Final = [f"{begin}{kind}" for begin in (TARGET_SECRET, KEY_SECRET) for kind in _KINDS]
+_SECRETS: Final = ("password", "secret", "token", "token-secret", "encryption-password")
+OF_EACH: Final = ("metrics-file", "html")
+"""Files that a push writes, in which ``{name}`` is its name."""
+
+
+def _options() -> dict[str, click.Parameter]:
+    """By their keys: what a push takes, but how the command line shows it."""
+
+    def none() -> None:
+        """Has the options that are left out."""
+
+    shown = click.command(plan_output_options(none)).params
+    left_out = {name for parameter in shown for name in parameter.opts} | {"--dry-run"}
+    return {
+        name.removeprefix("--"): parameter
+        for parameter in push_command.params
+        for name in parameter.opts
+        if name not in left_out | {"--log-json"} and len(name) > 2  # noqa: PLR2004
+    }
+
+
+OPTIONS: Final = _options()
+"""What a key means, as an argument or option of ``pbs-push push``."""
+KEYS: Final = (*OPTIONS, *_REFERENCES)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredPush:
+    """A push of the file: checked, and ready to begin. ``prepare`` opens both sides."""
+
+    name: str
+    sides: Sides
+    prepare: Callable[[], Work]
+    finishing: Finishing
+    repository: str
+    """The target, or the remote that it is on, as people read it."""
+
+
+def configured(file: ConfigFile) -> list[ConfiguredPush]:
+    """All pushes of a file. Raises ConfigError that names each mistake and its line."""
+    made, wrong = [], []
+    written: dict[str, str] = {}
+    for table in file.pushes():
+        try:
+            made.append(_configured(table))
+            _check_written(table, written)
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("; ".join(dict.fromkeys(wrong)))
+    return made
+
+
+def _configured(table: PushTable) -> ConfiguredPush:
+    """Raises ConfigError."""
+    _check_keys(table)
+    words = [word for key in table.values if key in OPTIONS for word in _words(table, key)]
+    try:
+        context = push_command.make_context("push", [*words, "--", *_sides(table)])
+        with context:
+            values = dict(context.params)
+            output = make_output(values)
+            arguments = replace(Arguments.said(values), **_secrets(table))
+            _check_target(table, arguments)
+            prepare = arguments.prepared
+    except click.UsageError as error:
+        raise ConfigError(_of_click(table, error)) from None
+    remote = arguments.remote
+    there = f"{remote}:{arguments.remote_store}" if remote else str(arguments.repository)
+    return ConfiguredPush(table.name, arguments.sides, prepare, output.finishing, there)
+
+
+def _check_keys(table: PushTable) -> None:
+    for key in table.values:
+        if key in _SECRETS:
+            raise ConfigError(
+                f"{table.place(key)}'{key}': a secret must not stand here: say where it is, with "
+                "password-file, password-command or password-env"
+            )
+        if key not in KEYS:
+            raise ConfigError(f"{table.place(key)}{unknown(key, KEYS)}")
+
+
+def _check_target(table: PushTable, arguments: Arguments) -> None:
+    if arguments.repository is None and arguments.remote is None:
+        raise ConfigError(f"{table.place()}[push.{table.name}] has no repository, and no remote")
+    if arguments.remote is not None:
+        for key in table.values:
+            if key.startswith(TARGET_SECRET):
+                raise ConfigError(
+                    f"{table.place(key)}{key} has no effect with remote: remote.cfg has the secret"
+                )
+    if arguments.keyfile is None:
+        for key in table.values:
+            if key.startswith(KEY_SECRET):
+                raise ConfigError(f"{table.place(key)}{key} has no effect without keyfile")
+
+
+def _check_written(table: PushTable, written: dict[str, str]) -> None:
+    """Raise ConfigError where two pushes would write the same file, each over the other's."""
+    for key in OF_EACH:
+        if key not in table.values:
+            continue
+        path = _text(table, key)
+        if path in written:
+            raise ConfigError(
+                f"{table.place(key)}{key} {path}: [push.{written[path]}] writes it, too; put "
+                "{name} into it"
+            )
+        written[path] = table.name
+
+
+def _sides(table: PushTable) -> list[str]:
+    """The arguments."""
+    if "source" not in table.values:
+        raise ConfigError(f"{table.place()}[push.{table.name}] has no source")
+    sides = [_text(table, "source")]
+    if "repository" in table.values:
+        sides.append(_text(table, "repository"))
+    for key, text in zip(("source", "repository"), sides, strict=False):
+        if text.startswith("-") or not text:
+            raise ConfigError(f"{table.place(key)}'{text}' cannot be a {key}")
+    return sides
+
+
+def _words(table: PushTable, key: str) -> Iterator[str]:
+    """What stands for a key on a command line."""
+    option, value = OPTIONS[key], table.values[key]
+    if not isinstance(option, click.Option):
+        return
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{table.place(key)}{key}: must be true or false")
+        if value:
+            yield f"--{key}"
+    elif option.multiple and isinstance(value, list):
+        for one in value:
+            if not isinstance(one, str):
+                raise ConfigError(f"{table.place(key)}{key}: must be a list of texts")
+            yield f"--{key}={one}"
+    else:
+        yield f"--{key}={_text(table, key)}"
+
+
+def _text(table: PushTable, key: str) -> str:
+    value = table.values[key]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"{table.place(key)}{key}: must be a text or a number")
+    return str(value).replace("{name}", table.name) if key in OF_EACH else str(value)
+
+
+def _of_click(table: PushTable, error: click.UsageError) -> str:
+    """What the parser says, with the line of the key that it speaks of."""
+    parameter = getattr(error, "param", None)
+    names = [] if parameter is None else [key for key, one in OPTIONS.items() if one is parameter]
+    if names:
+        return f"{table.place(names[0])}{names[0]}: {error.message}"
+    spoken = {word.rstrip(":") for word in error.message.split()}
+    named = [key for key in table.values if f"--{key}" in spoken]
+    return f"{table.place(named[0] if named else None)}{error.message}"
+
+
+# -- secrets --
+
+
+def _secrets(table: PushTable) -> Mapping[str, Any]:
+    """Where secrets come from, by the fields of ``Arguments``. Raises ConfigError."""
+    target = _reference(table, TARGET_SECRET)
+    key = _reference(table, KEY_SECRET)
+
+    def secret(auth_id: AuthId) -> Secret:
+        return find_secret(auth_id) if target is None else target(f"the secret for {auth_id}")
+
+    def key_password(path: Path) -> Secret:
+        what = f"the password of encryption key {path}"
+        return find_key_password(path) if key is None else key(what)
+
+    return {"secret": secret, "key_password": key_password}
+
+
+def _reference(table: PushTable, begin: str) -> Callable[[str], Secret] | None:
+    """What follows the reference that a table has, given what the secret is; None without one."""
+    given = [kind for kind in _KINDS if f"{begin}{kind}" in table.values]
+    if len(given) > 1:
+        keys = " and ".join(f"{begin}{kind}" for kind in given)
+        raise ConfigError(f"{table.place(f'{begin}{given[1]}')}give one of {keys}")
+    if not given:
+        return None
+    kind, key = given[0], f"{begin}{given[0]}"
+    where = f"{table.place(key)}{key}"
+    text = _followed(kind, table.values[key], where)
+    return lambda what: referenced(kind, text, where, what)
+
+
+def _followed(kind: str, value: object, where: str) -> str:
+    """A reference as text, looked at as far as that runs nothing."""
+    if kind == "command":
+        if not isinstance(value, list) or not value or not all(isinstance(w, str) for w in value):
+            raise ConfigError(f'{where}: must be a list of texts: ["pass", "show", "offsite"]')
+        return shlex.join(value)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: must be a text")
+    if kind == "env" and value not in os.environ:
+        raise ConfigError(f"{where}: the variable {value} is not set")
+    if kind == "file" and not os.access(value, os.R_OK):
+        reason = "it cannot be read" if Path(value).exists() else "there is no such file"
+        raise ConfigError(f"{where}: {value}: {reason}")
+    return value

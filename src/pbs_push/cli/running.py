@@ -1,0 +1,146 @@
+"""Running the pushes of a configuration file one after another, and telling how they ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from pbs_push.cli.config_file import ConfigFile, default_path, unknown
+from pbs_push.cli.configured import ConfiguredPush, configured
+from pbs_push.cli.exit_status import EXIT_INTERRUPTED, EXIT_OK
+from pbs_push.cli.lines import PROGRAM, error_line, safe_json, say, warning_line
+from pbs_push.cli.options import Output
+from pbs_push.cli.pushing import Ended, carried_out
+from pbs_push.errors import Cancelled, ConfigError, PbsPushError
+from pbs_push.names import Namespace
+from pbs_push.push.document import Json, Span, head
+
+_FROM_WORST: Final = (EXIT_INTERRUPTED, 4, 2, 1, 5, 3, EXIT_OK)
+"""Exit statuses: first what goes on until somebody does something."""
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """The one that counts of several pushes."""
+    return min(statuses, key=_FROM_WORST.index, default=EXIT_OK)
+
+
+def list_pushes(path: Path | None, output: Output) -> int:
+    """Show the pushes of a file; the exit status is returned. Raises ConfigError."""
+    pushes = _loaded(path)
+    if output.json:
+        print(safe_json([_listed(push) for push in pushes], indent=2 if output.pretty else None))
+        return EXIT_OK
+    width = max(len(push.name) for push in pushes)
+    for push in pushes:
+        print(f"{push.name:<{width}}  {_route(push)}")
+    return EXIT_OK
+
+
+def run_pushes(path: Path | None, names: Sequence[str] | None, output: Output) -> int:
+    """Run those of these names (None: all); the exit status is returned.
+
+    Raises ConfigError before anything is done, Cancelled.
+    """
+    began = time.time()
+    try:
+        pushes = _chosen(path, names)
+    except ConfigError as error:
+        if output.json:
+            _print(_document(path, began, error.exit_status, error, [], ()), output)
+        raise
+    ended: list[tuple[str, Ended]] = []
+    for push in pushes:
+        ended.append((push.name, _carried_out(push, output)))
+        if isinstance(ended[-1][1].failure, Cancelled):
+            break
+    status = worst(one.status for _, one in ended)
+    left = [push.name for push in pushes[len(ended) :]]
+    if output.json:
+        _print(_document(path, began, status, None, ended, left), output)
+    if output.log_json and not output.dry_run:
+        statuses = {name: one.status for name, one in ended}
+        _event("run-ended", {"exit-status": status, "pushes": statuses, "not-begun": left})
+    return status
+
+
+def _carried_out(push: ConfiguredPush, output: Output) -> Ended:
+    """Run one, and say how it ended."""
+    events = output.log_json and not output.dry_run
+    if events:
+        _event("push-begun", {"push": push.name})
+    elif not output.quiet:
+        say(f"{PROGRAM}: {push.name}: {_route(push)}")
+    shown = replace(output, finishing=push.finishing, name=push.name)
+    ended = carried_out(push.sides, push.prepare, shown)
+    if events:
+        return ended  # the summary has said all
+    if isinstance(ended.failure, Cancelled):
+        say(f"{PROGRAM}: {push.name}: interrupted: {ended.failure}")
+    elif ended.failure is not None:
+        say(error_line(f"{push.name}: {ended.failure}"))
+    elif (line := ended.closing_line) is not None:
+        say(error_line(f"{push.name}: {line}"))
+    return ended
+
+
+def _loaded(path: Path | None) -> list[ConfiguredPush]:
+    file = ConfigFile.load(path)
+    for text in file.warnings:
+        say(warning_line(text))
+    return configured(file)
+
+
+def _chosen(path: Path | None, names: Sequence[str] | None) -> list[ConfiguredPush]:
+    pushes = {push.name: push for push in _loaded(path)}
+    if names is None:
+        return list(pushes.values())
+    for name in names:
+        if name not in pushes:
+            raise ConfigError(f"{path or default_path()}: push {unknown(name, pushes)}")
+    return [pushes[name] for name in dict.fromkeys(names)]
+
+
+def _route(push: ConfiguredPush) -> str:
+    here = _place(push.sides.source, push.sides.source_namespace)
+    return f"{here} -> {_place(push.repository, push.sides.target_namespace)}"
+
+
+def _place(store: str, namespace: Namespace) -> str:
+    return store if namespace.is_root else f"{store}/{namespace}"
+
+
+def _listed(push: ConfiguredPush) -> Json:
+    sides = push.sides.to_dict()
+    sides["target"]["repository"] = push.repository
+    return {"push": push.name, **sides}
+
+
+def _document(
+    path: Path | None,
+    began: float,
+    status: int,
+    error: PbsPushError | None,
+    ended: Sequence[tuple[str, Ended]],
+    left: Sequence[str],
+) -> Json:
+    made = head("run", None, status, error, Span(began, time.time()))
+    del made["source"], made["target"]
+    return {
+        **made,
+        "config": str(path or default_path()),
+        "reports": [{"push": name, **one.document()} for name, one in ended],
+        "not-begun": list(left),
+    }
+
+
+def _print(document: Json, output: Output) -> None:
+    print(safe_json(document, indent=2 if output.pretty else None))
+
+
+def _event(name: str, content: Json) -> None:
+    from pbs_push.cli.event_json import line  # noqa: PLC0415  (for who asks for it)
+
+    say(line(name, content))
