@@ -25,7 +25,8 @@ _MAY_IMPORT = {
     "push": {"source", "access", "remote", "formats", "_native"},
     "verify": {"push", "source", "access", "remote", "formats", "_native"},
     "target": {"formats", "access"},
-    "bench": {"push", "source", "access", "remote", "formats", "_native", "demo"},
+    "pages": set(),
+    "bench": {"pages", "push", "source", "access", "remote", "formats", "_native", "demo"},
     "demo": {"push", "source", "access", "remote", "formats", "target"},
     "cli": {
         "push",
@@ -35,6 +36,7 @@ _MAY_IMPORT = {
         "remote",
         "formats",
         "target",
+        "pages",
         "bench",
         "demo",
     },

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from tests.bench.figures import SSD, link, machine, store
+from tests.browser import needs_browser, shown
 
 from pbs_push.bench.html import html_page
 from pbs_push.bench.report import BenchReport, bench_document
@@ -116,6 +118,15 @@ def test_page_needs_nothing_from_elsewhere() -> None:
     page = page.replace('xmlns="http://www.w3.org/1999/xhtml"', "")
     assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|src=|href=|https?:", page)
     assert "prefers-color-scheme: dark" in page
+
+
+@needs_browser
+def test_page_in_a_browser(tmp_path: Path) -> None:
+    report = full_report()
+    found = shown(html_page(report), tmp_path)
+    assert len(found["charts"]) == len(list(tables(report))) + 1
+    assert all(width > 300 and height > 20 for _, width, height in found["charts"])
+    assert (found["outside"], found["wide"]) == ([], False)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbs_push.bench.words import millions_text, number_text, time_text
+from pbs_push.pages.bars import Row, Table
 from pbs_push.units import counted, rate_text, size_text
 
 if TYPE_CHECKING:
@@ -13,25 +13,6 @@ if TYPE_CHECKING:
 
     from pbs_push.bench.figures import LinkFigures, MachineFigures, ReadRate, StoreFigures
     from pbs_push.bench.report import BenchReport
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure; ``kind`` is the colour of its bar: ``plain``, ``warm`` or ``limit``."""
-
-    label: str
-    value: float
-    text: str
-    kind: str = "plain"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Figures of one unit under a ``title``; ``note`` says how they were made."""
-
-    title: str
-    note: str
-    rows: tuple[Row, ...]
 
 
 def tables(report: BenchReport) -> Iterator[Table]:

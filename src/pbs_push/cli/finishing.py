@@ -1,4 +1,4 @@
-"""What is done when a push has ended: metrics, a command, a webhook (docs/monitoring.md).
+"""What is done when a push has ended: metrics, a page, a command, a webhook (docs/monitoring.md).
 
 Nothing of it changes the exit status: a report that cannot be delivered is a warning.
 """
@@ -21,6 +21,7 @@ from pbs_push.cli.lines import safe_json, say, warning_line
 from pbs_push.errors import ConfigError, PbsPushError, os_reason
 
 if TYPE_CHECKING:
+    from pbs_push.cli.sampling import Sampling
     from pbs_push.push.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,9 +38,20 @@ class Finishing:
     webhook: str | None = None
     template: Path | None = None
     failures: bool = False
+    html: Path | None = None
 
-    def tell(self, report: Report) -> None:
-        """Tell them; what cannot be told is a warning."""
+    def sampling(self) -> Sampling | None:
+        """What is to hear the events for the page, if there is to be one."""
+        if self.html is None:
+            return None
+        from pbs_push.cli.sampling import Sampling  # noqa: PLC0415  (for who asks for it)
+
+        return Sampling()
+
+    def tell(self, report: Report, sampling: Sampling | None = None) -> None:
+        """Tell them; what cannot be told is a warning. The page needs what ``sampling`` heard."""
+        if self.html is not None and sampling is not None:
+            _or_warn(lambda: _write_page(self.html or Path(), report, sampling))
         if self.metrics_file is not None:
             from pbs_push.cli.metrics import write_metrics  # noqa: PLC0415  (for who asks for it)
 
@@ -122,6 +134,7 @@ def make_finishing(values: dict[str, Any]) -> Finishing:
         values.pop("webhook"),
         values.pop("webhook_template"),
         values.pop("notify") == "failure",
+        values.pop("html"),
     )
     if made.template is not None and made.webhook is None:
         raise click.UsageError("--webhook-template has no effect without --webhook")
@@ -141,6 +154,12 @@ _OPTIONS: Final = (
         metavar="FILE",
         type=_PATH,
         help="Write what became of it for Prometheus (node_exporter's textfile collector).",
+    ),
+    click.option(
+        "--html",
+        metavar="FILE",
+        type=_PATH,
+        help="Write what became of it as one page: rate, groups, what was left out, problems.",
     ),
     click.option(
         "--on-finish",
@@ -163,6 +182,14 @@ _OPTIONS: Final = (
         help="When --on-finish and --webhook are for.  [default: always]",
     ),
 )
+
+
+def _write_page(path: Path, report: Report, sampling: Sampling) -> None:
+    from pbs_push.cli.private_file import write_private  # noqa: PLC0415  (for who asks for it)
+    from pbs_push.cli.push_page import push_page  # noqa: PLC0415
+
+    sampling.end()
+    write_private(path, push_page(report, sampling), "--html")
 
 
 def _or_warn(work: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ from pbs_push.cli.work import Work
 from pbs_push.errors import PbsPushError
 from pbs_push.push.document import Json, Sides
 from pbs_push.push.engine import Push
+from pbs_push.push.events import Event
 from pbs_push.push.outcome import Skip
 from pbs_push.push.plan import Plan
 from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Report
@@ -78,13 +79,14 @@ def carried_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> En
 
 def _pushed(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
     report, failure = Report(asked), None
+    sampling = output.finishing.sampling()
     try:
-        with _pushing(prepare(), output) as push:
+        with _pushing(prepare(), output, sampling) as push:
             report = push.report
             run_interruptibly(push.run, push.cancel)
     except PbsPushError as error:
         report.error = failure = error
-    output.finishing.tell(report)
+    output.finishing.tell(report, sampling)
     if output.log_json:
         from pbs_push.cli.event_json import line  # noqa: PLC0415
 
@@ -135,11 +137,25 @@ def _measured(work: Work) -> float:
 
 
 @contextmanager
-def _pushing(work: Work, output: Output) -> Iterator[Push]:
+def _pushing(
+    work: Work, output: Output, sampling: Callable[[Event], None] | None = None
+) -> Iterator[Push]:
     spare_threads()
     with work.target, _progress(output) as progress:
         options = replace(work.options, estimate=not output.quiet)
-        yield Push(work.source, work.target, options, progress)
+        yield Push(work.source, work.target, options, _both(progress, sampling))
+
+
+def _both(progress: Progress, sampling: Callable[[Event], None] | None) -> Callable[[Event], None]:
+    """A listener that gives each event to both."""
+    if sampling is None:
+        return progress
+
+    def take(event: Event) -> None:
+        sampling(event)
+        progress(event)
+
+    return take
 
 
 def _closing_line(report: Report, status: int) -> str | None:
