@@ -126,6 +126,7 @@ TEXTS: dict[str, Callable[[str, Path], object]] = {
     "Repository.parse": lambda text, _folder: pbs_push.Repository.parse(text),
     "GroupFilter.parse": lambda text, _folder: pbs_push.GroupFilter.parse(text),
     "MaxRemovals.parse": lambda text, _folder: pbs_push.MaxRemovals.parse(text),
+    "Timetable.parse": lambda text, _folder: pbs_push.Timetable.parse(text),
     "Target": lambda text, _folder: pbs_push.Target(text, text, text),
     "Datastore": lambda text, folder: pbs_push.Datastore(folder / text).identity(),
     "PushOptions": lambda text, _folder: pbs_push.PushOptions(

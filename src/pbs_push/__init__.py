@@ -92,6 +92,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "push.plan": ("GroupPlan", "NamespacePlan", "Plan"),
     "push.removal_limit": ("MaxRemovals",),
     "push.report": ("Report",),
+    "push.timetable": ("Timetable",),
     "remote.target": ("Target",),
     "source.datastore": ("Datastore",),
     "source.items": ("SnapshotList", "SourceGroup", "SourceSnapshot"),

@@ -74,6 +74,7 @@ from pbs_push.push.plan import NamespacePlan as NamespacePlan
 from pbs_push.push.plan import Plan as Plan
 from pbs_push.push.removal_limit import MaxRemovals as MaxRemovals
 from pbs_push.push.report import Report as Report
+from pbs_push.push.timetable import Timetable as Timetable
 from pbs_push.remote.target import Target as Target
 from pbs_push.source.datastore import Datastore as Datastore
 from pbs_push.source.items import SnapshotList as SnapshotList

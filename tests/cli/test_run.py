@@ -94,10 +94,33 @@ def test_dry_runs_change_nothing(
     add(config, "a", source=str(small_source), password_env="THE_SECRET")
     ran = cli("run", "a", "--config", config, "--dry-run").succeeded()
     assert "26 snapshots" in ran.out
+    monkeypatch.setenv("THE_SECRET", SECRET)
     document = json.loads(cli("run", "a", "--config", config, "--dry-run", "--json").out)
     assert document["reports"][0]["format"] == "pbs-push-plan"
     assert document["reports"][0]["to-push"] == 26
     assert place.snapshots() == set()
+
+
+def test_programs_do_not_inherit_a_secret(
+    cli: Cli, config: Path, small_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_SECRET", f"{SECRET}\nmore")
+    monkeypatch.setenv("ANOTHER", "seen")
+    told = tmp_path / "told"
+    command = f"sh -c 'env > {told}'"
+    for name in ("a", "b"):
+        ns = {"ns": "lab"} if name == "a" else {}
+        add(
+            config,
+            name,
+            source=str(small_source),
+            password_env="THE_SECRET",
+            on_finish=command,
+            **ns,
+        )
+    cli("run", "--all", "--config", config).succeeded()
+    assert "ANOTHER=seen" in told.read_text()
+    assert "THE_SECRET" not in told.read_text()
 
 
 def test_a_list(cli: Cli, config: Path, place: Place) -> None:
@@ -111,6 +134,8 @@ def test_a_list(cli: Cli, config: Path, place: Place) -> None:
     listed = json.loads(cli("run", "--list", "--json", "--config", config).out)
     assert [one["push"] for one in listed] == ["one", "elsewhere"]
     assert listed[1]["target"]["repository"] == "r:there"
+    add(config, "odd", source="/a\x1b[31mb")
+    assert "\x1b" not in cli("run", "--list", "--config", config).out
 
 
 def test_nothing_is_pushed_where_the_file_has_a_mistake(

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pbs_push.cli.config_file import ConfigFile, PushTable, unknown
-from pbs_push.cli.credentials import find_key_password, find_secret, referenced
+from pbs_push.cli.credentials import find_key_password, find_secret, first_line, referenced
 from pbs_push.cli.options import make_output, plan_output_options
 from pbs_push.cli.push_arguments import Arguments
 from pbs_push.cli.push_command import command as push_command
 from pbs_push.errors import ConfigError
 from pbs_push.push.document import Sides
+from pbs_push.remote.auth import Secret
 
 if TYPE_CHECKING:
     from pbs_push.cli.finishing import Finishing
     from pbs_push.cli.work import Work
     from pbs_push.names import AuthId
-    from pbs_push.remote.auth import Secret
 
 _KINDS: Final = ("file", "command", "env")
 TARGET_SECRET: Final = "password-"  # noqa: S105  (names of keys, no secrets)
@@ -71,10 +71,15 @@ class ConfiguredPush:
 
 
 def configured(file: ConfigFile) -> list[ConfiguredPush]:
-    """All pushes of a file. Raises ConfigError that names each mistake and its line."""
+    """All pushes of a file. Raises ConfigError that names each mistake and its line.
+
+    Variables that hold a secret are taken out of this process's environment then: no program that
+    a push runs is to inherit them.
+    """
     made, wrong = [], []
     written: dict[str, str] = {}
-    for table in file.pushes():
+    tables = file.pushes()
+    for table in tables:
         try:
             made.append(_configured(table))
             _check_written(table, written)
@@ -82,6 +87,9 @@ def configured(file: ConfigFile) -> list[ConfiguredPush]:
             wrong.append(str(error))
     if wrong:
         raise ConfigError("; ".join(dict.fromkeys(wrong)))
+    for table in tables:
+        for begin in (TARGET_SECRET, KEY_SECRET):
+            os.environ.pop(str(table.values.get(f"{begin}env")), None)
     return made
 
 
@@ -223,6 +231,9 @@ def _reference(table: PushTable, begin: str) -> Callable[[str], Secret] | None:
     kind, key = given[0], f"{begin}{given[0]}"
     where = f"{table.place(key)}{key}"
     text = _followed(kind, table.values[key], where)
+    if kind == "env":
+        value = Secret(os.environ[text])
+        return lambda what: first_line(value.get_secret_value(), where, what)
     return lambda what: referenced(kind, text, where, what)
 
 

@@ -59,16 +59,17 @@ def find_key_password(key_file: Path, environment: Mapping[str, str] | None = No
 
 
 def referenced(kind: str, text: str, where: str, what: str) -> Secret:
-    """The secret that a reference leads to: a ``file``, a ``command`` or a variable (``env``).
+    """The secret that a reference leads to: a ``file`` or a ``command``.
 
     ``where`` it stands and ``what`` it is are for messages. Raises ConfigError.
     """
-    if kind == "env":
-        if text not in os.environ:
-            raise ConfigError(f"{where}: the variable {text} is not set")
-        return _secret(_first_line(os.environ[text]), where, what)
     read = _from_file if kind == "file" else _from_command
-    return _secret(_first_line(read(where, text)), where, what)
+    return first_line(read(where, text), where, what)
+
+
+def first_line(text: str, where: str, what: str) -> Secret:
+    """The first line as a secret. Raises ConfigError for one that is empty."""
+    return _secret(_first_line(text), where, what)
 
 
 def _from_environment(

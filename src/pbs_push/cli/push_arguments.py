@@ -141,6 +141,4 @@ class Arguments:
             return remote_target(host, self.remote, self.remote_store, self.timeout_s)
         if self.repository is None:
             raise click.UsageError(_NO_TARGET)
-        return repository_target(
-            self.repository, self.fingerprint, self.timeout_s, self.secret
-        )
+        return repository_target(self.repository, self.fingerprint, self.timeout_s, self.secret)

@@ -11,7 +11,15 @@ from typing import Final
 from pbs_push.cli.config_file import ConfigFile, default_path, unknown
 from pbs_push.cli.configured import ConfiguredPush, configured
 from pbs_push.cli.exit_status import EXIT_INTERRUPTED, EXIT_OK
-from pbs_push.cli.lines import PROGRAM, error_line, safe_json, say, warning_line
+from pbs_push.cli.lines import (
+    PROGRAM,
+    error_line,
+    one_line,
+    printable,
+    safe_json,
+    say,
+    warning_line,
+)
 from pbs_push.cli.options import Output
 from pbs_push.cli.pushing import Ended, carried_out
 from pbs_push.errors import Cancelled, ConfigError, PbsPushError
@@ -35,7 +43,7 @@ def list_pushes(path: Path | None, output: Output) -> int:
         return EXIT_OK
     width = max(len(push.name) for push in pushes)
     for push in pushes:
-        print(f"{push.name:<{width}}  {_route(push)}")
+        print(printable(f"{push.name:<{width}}  {_route(push)}"))
     return EXIT_OK
 
 
@@ -72,13 +80,13 @@ def _carried_out(push: ConfiguredPush, output: Output) -> Ended:
     if events:
         _event("push-begun", {"push": push.name})
     elif not output.quiet:
-        say(f"{PROGRAM}: {push.name}: {_route(push)}")
+        say(f"{PROGRAM}: {push.name}: {one_line(_route(push))}")
     shown = replace(output, finishing=push.finishing, name=push.name)
     ended = carried_out(push.sides, push.prepare, shown)
     if events:
         return ended  # the summary has said all
     if isinstance(ended.failure, Cancelled):
-        say(f"{PROGRAM}: {push.name}: interrupted: {ended.failure}")
+        say(f"{PROGRAM}: {push.name}: interrupted: {one_line(str(ended.failure))}")
     elif ended.failure is not None:
         say(error_line(f"{push.name}: {ended.failure}"))
     elif (line := ended.closing_line) is not None:
