@@ -9,7 +9,7 @@ import click
 import pytest
 
 from pbs_push.cli.config_file import ConfigFile, default_path
-from pbs_push.cli.configured import KEYS, OPTIONS, ConfiguredPush, configured
+from pbs_push.cli.configured import KEYS, OPTIONS, ConfiguredPush, _secrets, configured
 from pbs_push.cli.push_command import command as push_command
 from pbs_push.errors import ConfigError
 from pbs_push.push.options import OPTIONS as TABLE
@@ -216,3 +216,15 @@ def test_which_file_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     own = tmp_path / "pbs-push-of-a-test.toml"
     own.touch()
     assert default_path() == own
+    monkeypatch.setattr("pbs_push.cli.config_file.NAME", "passwd")  # that one is in /etc
+    assert default_path() == Path("/etc/passwd")
+
+
+def test_the_password_of_a_key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p").write_text("pass word\n")
+    text = ONE + f"keyfile = '/k'\nencryption-password-file = '{tmp_path}/p'\n"
+    monkeypatch.setenv("PBS_ENCRYPTION_PASSWORD", "another")
+    for more, expected in ((text, "pass word"), (ONE + "keyfile = '/k'\n", "another")):
+        (table,) = ConfigFile(Path("c.toml"), more).pushes()
+        found = _secrets(table)["key_password"](Path("/k"))
+        assert found.get_secret_value() == expected

@@ -142,6 +142,15 @@ def test_a_page_tells_all_of_it() -> None:
         assert words in text, words
 
 
+def test_a_page_of_what_is_left() -> None:
+    report = Report(SIDES)
+    report.remains = 3
+    report.counts[Result.PUSHED] = 2
+    page = push_page(report, sampling())
+    assert "2 snapshots pushed, 3 snapshots still to push" in page
+    assert 'class="verdict good"' in page
+
+
 def test_a_page_of_much_says_that_there_is_more() -> None:
     text = " ".join(parsed(push_page(large_report(), sampling())).itertext())
     assert "the first 20 of 300" in text

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbs_push import PushOptions
+from pbs_push import Event, Note, Push, PushOptions, SnapshotStarted
+from pbs_push.demo.pieces import Piece
 from pbs_push.errors import ConfigError
 from pbs_push.push import rate_limits
 from pbs_push.push.rate_limits import RateLimits
 from pbs_push.push.timetable import Timetable
+
+from .world import World as Sides
 
 MIB = 1 << 20
 MONDAY = datetime(2026, 11, 23)  # noqa: DTZ001  (what the clock on the wall shows)
@@ -194,6 +197,42 @@ def test_a_thread_looks_while_a_push_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert limits.pacer.rate == 2 * MIB
     os.close(seen)
     os.close(write)
+
+
+def test_a_push_that_crawls_goes_on_at_another_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first it would take over an hour."""
+    monkeypatch.setattr(rate_limits, "LOOK_EVERY_S", 0.01)
+    path = tmp_path / "rate"
+    path.write_text("100")
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, SnapshotStarted):
+            path.write_text("off")
+
+    with Sides(tmp_path) as sides:
+        pieces = [Piece(label, 100_000, 100_000) for label in "abcd"]
+        sides.source.add("vm/1", 0, archives={"root.pxar.didx": pieces})
+        options = PushOptions(rate_file=path)
+        with sides.target() as target:
+            report = Push(sides.datastore(), target, options, listen).run()
+        sides.settle()
+    assert report.exit_status == 0
+    assert report.stats.sent_bytes > 400_000
+    assert Note("info", "no rate limit") in events
+
+
+def test_a_forecast_goes_by_the_smallest_limit(tmp_path: Path) -> None:
+    with Sides(tmp_path) as sides:
+        sides.source.add("vm/1", 0)
+        options = PushOptions(rate_out=2 * MIB, bwlimit=Timetable.parse("1MiB"))
+        with sides.target() as target:
+            run = Push(sides.datastore(), target, options)
+            assert run.forecast(run.plan()).rate == MIB
+        sides.settle()
 
 
 def void(_: object) -> None:
