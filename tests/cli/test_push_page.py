@@ -81,6 +81,14 @@ def test_samples_and_times_of_groups() -> None:
     }
 
 
+def test_nothing_is_heard_after_the_end() -> None:
+    made = sampling()
+    before = list(made.samples), dict(made.seconds)
+    made(started(A))
+    made(pushed(A, 10 * MIB))
+    assert (made.samples, made.seconds) == before
+
+
 def test_long_pushes_have_samples_of_all_their_time() -> None:
     clock = Clock()
     made = Sampling(clock)

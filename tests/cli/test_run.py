@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pbs_push.cli.running import worst
+from pbs_push.cli.exit_status import EXIT_STATUSES
+from pbs_push.cli.running import _FROM_WORST, worst
 from pbs_push.demo.sample import sample_enc_key
 from pbs_push.errors import Cancelled
 
@@ -191,6 +192,41 @@ def test_no_other_begins_after_an_interruption(
     assert [one["push"] for one in document["reports"]] == ["a"]
     assert document["not-begun"] == ["b"]
     assert "pbs-push: a: interrupted: stopped as asked" in ran.err
+
+
+def test_what_the_system_says_ends_one_push_alone(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error", "/disk")
+
+    monkeypatch.setattr("pbs_push.cli.pushing.spare_threads", broken)
+    source = config.parent / "source"
+    (source / ".chunks").mkdir(parents=True)
+    add(config, "a", source=str(source))
+    add(config, "b", source=str(source))
+    ran = cli("run", "--all", "--config", config)
+    assert ran.status == 1
+    assert [line.partition("error: ")[2] for line in ran.errors] == [
+        "a: /disk: Input/output error",
+        "b: /disk: Input/output error",
+    ]
+    events = [
+        json.loads(line)
+        for line in cli("run", "a", "--config", config, "--log-json").err.splitlines()
+    ]
+    assert [event["event"] for event in events] == ["push-begun", "summary", "run-ended"]
+    assert events[1]["error"]["message"] == "/disk: Input/output error"
+
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("pbs_push.cli.pushing.spare_threads", closed)
+    assert cli("run", "--all", "--config", config).errors == []
+
+
+def test_every_status_has_a_place() -> None:
+    assert set(_FROM_WORST) == set(EXIT_STATUSES)
 
 
 @pytest.mark.parametrize(

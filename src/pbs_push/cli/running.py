@@ -21,10 +21,11 @@ from pbs_push.cli.lines import (
     warning_line,
 )
 from pbs_push.cli.options import Output
-from pbs_push.cli.pushing import Ended, carried_out
-from pbs_push.errors import Cancelled, ConfigError, PbsPushError
+from pbs_push.cli.pushing import Ended, carried_out, summed
+from pbs_push.errors import Cancelled, ConfigError, PbsPushError, os_reason
 from pbs_push.names import Namespace
 from pbs_push.push.document import Json, Span, head
+from pbs_push.push.report import Report
 
 _FROM_WORST: Final = (EXIT_INTERRUPTED, 4, 2, 1, 5, 3, EXIT_OK)
 """Exit statuses: first what goes on until somebody does something."""
@@ -82,7 +83,7 @@ def _carried_out(push: ConfiguredPush, output: Output) -> Ended:
     elif not output.quiet:
         say(f"{PROGRAM}: {push.name}: {one_line(_route(push))}")
     shown = replace(output, finishing=push.finishing, name=push.name)
-    ended = carried_out(push.sides, push.prepare, shown)
+    ended = _ended(push, shown)
     if events:
         return ended  # the summary has said all
     if isinstance(ended.failure, Cancelled):
@@ -92,6 +93,21 @@ def _carried_out(push: ConfiguredPush, output: Output) -> Ended:
     elif (line := ended.closing_line) is not None:
         say(error_line(f"{push.name}: {line}"))
     return ended
+
+
+def _ended(push: ConfiguredPush, output: Output) -> Ended:
+    """How one ended, whatever the system said: the next one is to begin all the same."""
+    try:
+        return carried_out(push.sides, push.prepare, output)
+    except BrokenPipeError:  # nobody reads what we print
+        raise
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        report = Report(push.sides)
+        report.error = PbsPushError(f"{where}{os_reason(error)}")
+        if output.log_json:
+            _event("summary", {"push": push.name} | summed(report))
+        return Ended(report, report.to_dict, report.exit_status, report.error)
 
 
 def _loaded(path: Path | None) -> list[ConfiguredPush]:

@@ -27,6 +27,7 @@ class Sampling:
         self._began = clock()
         self._state = PushState(clock)
         self._every_s = _FIRST_EVERY_S
+        self._over = False
         self._started: dict[Key, float] = {}
         self.seconds: Final[defaultdict[Key, float]] = defaultdict(float)
         """How long snapshots of each group were pushed."""
@@ -34,6 +35,8 @@ class Sampling:
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
+        if self._over:  # what was interrupted may still be on its way
+            return
         self._state.take(event)
         now = self._clock()
         match event:
@@ -46,7 +49,8 @@ class Sampling:
             self._sample(now)
 
     def end(self) -> None:
-        """Take the last sample."""
+        """Take the last sample; nothing is heard after it."""
+        self._over = True
         self._sample(self._clock())
 
     def _sample(self, now: float) -> None:
