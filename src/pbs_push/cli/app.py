@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
 from pbs_push.cli.lines import PROGRAM, drop_output, error_line, one_line, safe_json, say
@@ -47,6 +48,11 @@ class LazyGroup(click.Group):
         super().__init__(**attributes)
         self._lazy = lazy
 
+    @property
+    def summaries(self) -> dict[str, str]:
+        """What each command does in one line, by name."""
+        return {name: text for name, (_, text) in self._lazy.items()}
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The names, in the order of the help."""
         return list(self._lazy)
@@ -59,10 +65,19 @@ class LazyGroup(click.Group):
         found = getattr(import_module(module), attribute or "command")
         return found if isinstance(found, click.Command) else None
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands and options that begin so, without importing a command."""
+        commands = [
+            CompletionItem(name, help=text)
+            for name, text in self.summaries.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The commands' part of the help."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self._lazy.items()])
+            formatter.write_dl(list(self.summaries.items()))
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -107,6 +122,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):  # it has no descriptor, or is closed
             drop_output(sys.stdout.fileno())
         return EXIT_FAILED
+    except SystemExit as ended:  # click's, when it has answered a shell
+        return ended.code if isinstance(ended.code, int) else EXIT_FAILED
     except (click.ClickException, PbsPushError, OSError) as error:
         message, status = _explained(error)
         if isinstance(error, click.ClickException) and _wants_json(arguments):

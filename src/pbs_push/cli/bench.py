@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pbs_push.bench.timing import DEFAULT_SECONDS, MOST_SECONDS
+from pbs_push.cli.completion import DATASTORES, REMOTES
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading
 from pbs_push.cli.options import config_dir, json_flag, timeout
@@ -37,7 +38,12 @@ from pbs_push.names import Namespace
     envvar="PBS_FINGERPRINT",
     help="SHA-256 of the target's certificate: trust that one alone.  [env: PBS_FINGERPRINT]",
 )
-@click.option("--remote", metavar="NAME", help="A remote of remote.cfg, instead of --repository.")
+@click.option(
+    "--remote",
+    metavar="NAME",
+    shell_complete=REMOTES,
+    help="A remote of remote.cfg, instead of --repository.",
+)
 @click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there.")
 @click.option(
     "--remote-ns",
@@ -45,7 +51,12 @@ from pbs_push.names import Namespace
     default=Namespace(),
     help="Namespace there to measure in.  [default: root]",
 )
-@click.option("--datastore", metavar="SOURCE", help="A directory, or a datastore of this host.")
+@click.option(
+    "--datastore",
+    metavar="SOURCE",
+    shell_complete=DATASTORES,
+    help="A directory, or a datastore of this host.",
+)
 @config_dir
 @json_flag
 @click.option(

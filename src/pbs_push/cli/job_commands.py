@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pbs_push.cli.completion import JOBS
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.lines import printable, safe_json
 from pbs_push.cli.loading import loading
@@ -50,7 +51,7 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
     help="""Run the push job ID of sync.cfg with all its settings, as its owner. Options add what a
     job's file cannot say.""",
 )
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=JOBS)
 @config_dir
 @job_options
 @timeout

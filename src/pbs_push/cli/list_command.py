@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pbs_push.cli.completion import DATASTORES
 from pbs_push.cli.loading import loading
 from pbs_push.cli.options import config_dir, json_flag
 from pbs_push.cli.values import NAMESPACE
@@ -17,7 +18,7 @@ from pbs_push.names import MAX_NAMESPACE_DEPTH, Namespace
     help="""Show namespaces, groups, snapshots and archives of the datastore SOURCE, a directory or
     the name of a datastore of this host.""",
 )
-@click.argument("source")
+@click.argument("source", shell_complete=DATASTORES)
 @click.option("--ns", type=NAMESPACE, default=Namespace(), help="Where to begin.  [default: root]")
 @click.option(
     "--max-depth",

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from pbs_push.cli.completion import DATASTORES, KEYS, REMOTES
 from pbs_push.cli.options import config_dir, timeout
 from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY
 from pbs_push.names import ROOT
@@ -36,14 +37,19 @@ def target_sides(command: F) -> F:
 
 
 _SIDES: Final = (
-    click.argument("source"),
+    click.argument("source", shell_complete=DATASTORES),
     click.argument("repository", required=False, type=REPOSITORY),
     click.option(
         "--fingerprint",
         type=FINGERPRINT,
         help="SHA-256 of the target's certificate: trust that one alone.  [env: PBS_FINGERPRINT]",
     ),
-    click.option("--remote", metavar="NAME", help="A remote of remote.cfg, instead of REPOSITORY."),
+    click.option(
+        "--remote",
+        metavar="NAME",
+        shell_complete=REMOTES,
+        help="A remote of remote.cfg, instead of REPOSITORY.",
+    ),
     click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there."),
     timeout,
     config_dir,
@@ -59,6 +65,7 @@ _KEYS: Final = (
     click.option(
         "--encryption-key",
         metavar="NAME",
+        shell_complete=KEYS,
         help="Encrypt what is not, with this key of encryption-keys.cfg.",
     ),
     click.option(

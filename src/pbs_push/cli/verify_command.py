@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from pbs_push.access.values import parse_duration
+from pbs_push.cli.completion import DATASTORES, KEYS, REMOTES
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading, spare_threads
 from pbs_push.cli.options import (
@@ -46,7 +47,7 @@ _OF_A_TARGET: Final = {
     has. It is read back, and nothing that a push said is trusted. The password or token secret
     comes from the environment, as for a push.""",
 )
-@click.argument("source")
+@click.argument("source", shell_complete=DATASTORES)
 @scope_options
 @click.option(
     "--target",
@@ -60,7 +61,12 @@ _OF_A_TARGET: Final = {
     type=FINGERPRINT,
     help="SHA-256 of the target's certificate: trust that one alone.  [env: PBS_FINGERPRINT]",
 )
-@click.option("--remote", metavar="NAME", help="A remote of remote.cfg, instead of --target.")
+@click.option(
+    "--remote",
+    metavar="NAME",
+    shell_complete=REMOTES,
+    help="A remote of remote.cfg, instead of --target.",
+)
 @click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there.")
 @click.option(
     "--remote-ns",
@@ -92,6 +98,7 @@ _OF_A_TARGET: Final = {
 @click.option(
     "--encryption-key",
     metavar="NAME",
+    shell_complete=KEYS,
     help="With --target: decrypt with this key of encryption-keys.cfg.",
 )
 @click.option(
