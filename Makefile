@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 STAMP := $(VENV)/.installed-dev
+SITE := $(VENV)/.installed-docs
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
-.PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check audit bench \
-    faults worlds load clean
+.PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check \
+    package-check-all audit site man completions bench faults worlds load clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
@@ -81,6 +82,20 @@ package-check: $(STAMP)
 audit: $(STAMP)
 	$(BIN)/python .ci/audit.py
 
+# And is the same when it is built again, under each Python from 3.11 on that is here, with a push.
+package-check-all: $(STAMP)
+	$(BIN)/python .ci/check_package.py --all
+
+# docs/ as a site in build/site; a dead link or a page that the navigation lacks ends it.
+site: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+man: $(INSTALLED)
+	$(BIN)/python docs/make_man.py
+
+completions: $(INSTALLED)
+	$(BIN)/python docs/make_completions.py
+
 bench: $(STAMP)
 	$(BIN)/pytest benchmarks --benchmark-only -q
 
@@ -109,6 +124,13 @@ $(STAMP): $(INSTALLED)
 	$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	    print(*project["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/dev.txt
 	$(PIP) --requirement $(VENV)/dev.txt
+	touch $@
+
+# What the site needs is large, and of no use to anything else.
+$(SITE): $(INSTALLED)
+	$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*project["optional-dependencies"]["docs"], sep="\n")' > $(VENV)/docs.txt
+	$(PIP) --requirement $(VENV)/docs.txt
 	touch $@
 
 clean:

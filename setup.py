@@ -1,9 +1,15 @@
 """The extension modules; everything else about the package is in pyproject.toml."""
 
+import gzip
 import os
+import runpy
+import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
+from setuptools.command.sdist import sdist
 
 # Any module may use any of these: a change of one rebuilds all, and an sdist holds them all.
 HEADERS = [
@@ -47,7 +53,53 @@ def native(name: str, *modules: str) -> Extension:
     )
 
 
+def shared_files() -> list[tuple[str, list[str]]]:
+    """What goes into ``share`` of where this is installed: man pages, made here, and completion."""
+    maker = Path("docs/make_man.py")
+    if not maker.exists():  # the part of the sources that `make test-sanitized` takes
+        return []
+    sys.path.insert(0, "src")  # the commands are imported, which takes nothing but click
+    pages = runpy.run_path(str(maker))["write"]()
+    completions = Path("contrib/completions")
+    return [
+        ("share/man/man1", sorted(os.path.relpath(page) for page in pages)),
+        ("share/bash-completion/completions", [str(completions / "pbs-push")]),
+        ("share/zsh/site-functions", [str(completions / "_pbs-push")]),
+        ("share/fish/vendor_completions.d", [str(completions / "pbs-push.fish")]),
+    ]
+
+
+class Sdist(sdist):
+    """An archive that is the same for the same SOURCE_DATE_EPOCH, which setuptools' is not."""
+
+    def make_archive(self, base_name: str, format: str, *args: Any, **kwargs: Any) -> str:  # noqa: A002
+        """Write it; the name is returned."""
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch is None or format != "gztar":
+            return str(super().make_archive(base_name, format, *args, **kwargs))
+        name = f"{base_name}.tar.gz"
+        with (
+            Path(name).open("wb") as raw,
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=int(epoch)) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for path in sorted(Path(kwargs["base_dir"]).rglob("*")):
+                archive.add(path, recursive=False, filter=lambda one: _plain(one, int(epoch)))
+        return name
+
+
+def _plain(entry: tarfile.TarInfo, epoch: int) -> tarfile.TarInfo:
+    """An entry without what differs from one machine to the next."""
+    entry.mtime = epoch
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+    return entry
+
+
 setup(
+    cmdclass={"sdist": Sdist},
+    data_files=shared_files(),
     ext_modules=[
         native("blob", "blob"),
         native("chunks", "blob", "chunks"),
