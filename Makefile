@@ -86,9 +86,11 @@ audit: $(STAMP)
 package-check-all: $(STAMP)
 	$(BIN)/python .ci/check_package.py --all
 
-# docs/ as a site in build/site; a dead link or a page that the navigation lacks ends it.
+# docs/ as a site in build/site; a dead link, a page that the navigation lacks, or something that a
+# reader's browser would fetch from elsewhere ends it.
 site: $(SITE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	! grep -rnE '(src|href)="(https?:)?//[^"]+\.(js|css|woff2?)"|src="(https?:)?//' build/site --include='*.html'
 
 man: $(INSTALLED)
 	$(BIN)/python docs/make_man.py
