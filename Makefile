@@ -78,13 +78,13 @@ lint: $(STAMP)
 package-check: $(STAMP)
 	$(BIN)/python .ci/check_package.py
 
-# Known vulnerabilities of what is installed; says so where they cannot be looked up.
-audit: $(STAMP)
-	$(BIN)/python .ci/audit.py
-
 # And is the same when it is built again, under each Python from 3.11 on that is here, with a push.
 package-check-all: $(STAMP)
 	$(BIN)/python .ci/check_package.py --all
+
+# Known vulnerabilities of what is installed; says so where they cannot be looked up.
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
 
 # docs/ as a site in build/site; a dead link, a page that the navigation lacks, or something that a
 # reader's browser would fetch from elsewhere ends it.

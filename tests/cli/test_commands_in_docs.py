@@ -91,7 +91,10 @@ def real(line: CommandLine, source: Path, place: Place, etc: Path) -> list[str]:
     """With what there is in place of what the page takes as an example."""
     there = {_SOURCE: str(source), _REPOSITORY: place.repository, "backup": "offsite"}
     words = [there.get(word, word) for word in line.words]
-    return words if words[0] == "--version" else [*words, "--config-dir", str(etc)]
+    if words[0] == "--version":
+        return words
+    quick = ["--no-rates"] if words[0] == "check" else []
+    return [*words, *quick, "--config-dir", str(etc)]
 
 
 @pytest.mark.parametrize("page", NEW_TO_PUSHING)
