@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -64,10 +65,13 @@ def build(source: Path, out: Path) -> tuple[Path, Path]:
 
 
 def unpacked(sdist: Path, place: Path) -> Path:
-    """The folder with its content."""
+    """The folder with its content, without what setuptools adds to that of the repository."""
     with tarfile.open(sdist) as archive:
         archive.extractall(place / "source", filter="data")
     (found,) = (place / "source").iterdir()
+    for name in ("PKG-INFO", "setup.cfg", "src/pbs_push.egg-info"):
+        added = found / name
+        shutil.rmtree(added) if added.is_dir() else added.unlink()
     return found
 
 
