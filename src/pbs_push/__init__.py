@@ -47,6 +47,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "NotOwnerError",
         "PbsPushError",
         "ProtocolError",
+        "ProxyError",
         "ResetError",
         "RemoteError",
         "SnapshotVanished",

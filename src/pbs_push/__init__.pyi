@@ -21,6 +21,7 @@ from pbs_push.errors import NoSpaceError as NoSpaceError
 from pbs_push.errors import NotOwnerError as NotOwnerError
 from pbs_push.errors import PbsPushError as PbsPushError
 from pbs_push.errors import ProtocolError as ProtocolError
+from pbs_push.errors import ProxyError as ProxyError
 from pbs_push.errors import RemoteError as RemoteError
 from pbs_push.errors import ResetError as ResetError
 from pbs_push.errors import SnapshotVanished as SnapshotVanished

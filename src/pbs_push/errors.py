@@ -284,6 +284,12 @@ class TlsError(RemoteError):
     may_pass = False
 
 
+class ProxyError(RemoteError):
+    """The proxy on the way to the target refuses our login, or the way to this target."""
+
+    exit_status = 4
+
+
 class AuthError(RemoteError):
     """The target refuses the credentials; ``renewable``: new ones may be had, and work."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pbs_push.access.datastores import DatastoreConfig
     from pbs_push.access.jobs import SyncJob
     from pbs_push.access.keys_config import SyncKey
+    from pbs_push.access.node import NodeConfig
     from pbs_push.access.remotes import Remote
 
 DEFAULT_CONFIG_DIR: Final = Path("/etc/proxmox-backup")
@@ -96,6 +97,13 @@ class HostConfig:
         from pbs_push.access.keys_config import SyncKey  # noqa: PLC0415
 
         return SyncKey.from_section(self._keys.require("sync-key", name))
+
+    @cached_property
+    def node(self) -> NodeConfig:
+        """What the host says of itself. Raises ConfigError."""
+        from pbs_push.access.node import NodeConfig  # noqa: PLC0415
+
+        return NodeConfig.load(self.directory / "node.cfg")
 
     @cached_property
     def _datastores(self) -> SectionConfig:

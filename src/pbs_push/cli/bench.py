@@ -11,7 +11,7 @@ from pbs_push.bench.timing import DEFAULT_SECONDS, MOST_SECONDS
 from pbs_push.cli.completion import DATASTORES, REMOTES
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading
-from pbs_push.cli.options import config_dir, json_flag, timeout
+from pbs_push.cli.options import config_dir, json_flag, proxy, timeout
 from pbs_push.cli.values import FINGERPRINT, NAMESPACE, REPOSITORY
 from pbs_push.names import Namespace
 
@@ -70,6 +70,7 @@ from pbs_push.names import Namespace
     help="For each measurement, about.",
 )
 @timeout
+@proxy
 def command(**arguments: Any) -> int:
     """Measure; the exit status is returned."""
     with loading(rest=True):

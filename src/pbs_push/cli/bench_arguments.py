@@ -17,9 +17,9 @@ from pbs_push.bench.suite import Bench
 from pbs_push.bench.tables import tables
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import one_line, printable, safe_json, say
-from pbs_push.cli.options import is_given
+from pbs_push.cli.options import GivenProxy, is_given
 from pbs_push.cli.sources import find_source
-from pbs_push.cli.targets import remote_target, repository_target
+from pbs_push.cli.targets import Reach, remote_target, repository_target
 from pbs_push.errors import Cancelled, ConfigError, PbsPushError, os_reason
 from pbs_push.names import Namespace, Repository
 from pbs_push.remote.target import Target
@@ -42,6 +42,7 @@ class Arguments:
     html: Path | None
     seconds: float
     timeout_s: float | None
+    proxy: GivenProxy | None = None
 
     def carry_out(self) -> int:
         """Measure; the exit status is returned. Raises UsageError, PbsPushError."""
@@ -71,7 +72,7 @@ class Arguments:
         if self.remote is not None and is_given("fingerprint"):
             raise click.UsageError("--fingerprint has no effect with --remote")
         if self.remote is None and self.repository is None:
-            for name in ("fingerprint", "remote_ns", "timeout_s"):
+            for name in ("fingerprint", "remote_ns", "timeout_s", "proxy"):
                 if is_given(name):
                     option = name.removesuffix("_s").replace("_", "-")
                     raise click.UsageError(f"--{option} has no effect without a target")
@@ -94,11 +95,12 @@ class Arguments:
         )
 
     def _target(self, host: HostConfig) -> Target | None:
+        reach = Reach(self.timeout_s, self.proxy)
         if self.remote is not None and self.remote_store is not None:
-            return remote_target(host, self.remote, self.remote_store, self.timeout_s).target
+            return remote_target(host, self.remote, self.remote_store, reach).target
         if self.repository is None:
             return None
-        return repository_target(self.repository, self.fingerprint, self.timeout_s).target
+        return repository_target(self.repository, self.fingerprint, reach).target
 
 
 def _write_page(report: BenchReport, path: Path) -> PbsPushError | None:

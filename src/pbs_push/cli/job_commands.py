@@ -12,11 +12,13 @@ from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.lines import printable, safe_json
 from pbs_push.cli.loading import loading
 from pbs_push.cli.options import (
+    GivenProxy,
     config_dir,
     job_options,
     json_flag,
     make_output,
     output_options,
+    proxy,
     timeout,
 )
 
@@ -55,11 +57,20 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
 @config_dir
 @job_options
 @timeout
+@proxy
 @output_options
-def run_job(*, job_id: str, config_dir: Path | None, timeout_s: float | None, **more: Any) -> int:
+def run_job(
+    *,
+    job_id: str,
+    config_dir: Path | None,
+    timeout_s: float | None,
+    proxy: GivenProxy | None,
+    **more: Any,
+) -> int:
     """Run a job; the exit status is returned."""
     with loading(rest=True):
         from pbs_push.cli.jobs import run  # noqa: PLC0415
+        from pbs_push.cli.targets import Reach  # noqa: PLC0415
 
     output = make_output(more)
-    return run(job_id, config_dir, more, timeout_s, output)
+    return run(job_id, config_dir, more, Reach(timeout_s, proxy), output)

@@ -12,7 +12,7 @@ from pbs_push.cli.job_push import options_of
 from pbs_push.cli.keys import configured_key
 from pbs_push.cli.lines import say, warning_line
 from pbs_push.cli.sources import configured_source
-from pbs_push.cli.targets import remote_target
+from pbs_push.cli.targets import Reach, remote_target
 from pbs_push.cli.work import Work
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace
@@ -34,12 +34,12 @@ def run(
     job_id: str,
     config_dir: Path | None,
     more: Mapping[str, Any],
-    timeout_s: float | None,
+    reach: Reach,
     output: Output,
 ) -> int:
     """Run a job; the exit status is returned. Raises PbsPushError.
 
-    ``more`` are options that the job's file cannot say; ``timeout_s`` is the target's.
+    ``more`` are options that the job's file cannot say; ``reach`` is how to get to the target.
     """
     from pbs_push.cli.pushing import carry_out  # noqa: PLC0415  (not for the list)
 
@@ -48,14 +48,12 @@ def run(
         job = host.job(job_id)
         for line in job.ignored:
             say(warning_line(line))
-        return _prepare(job, host, more, timeout_s)
+        return _prepare(job, host, more, reach)
 
     return carry_out(Sides(f"job {job_id}", Namespace(), None, Namespace()), prepare, output)
 
 
-def _prepare(
-    job: SyncJob, host: HostConfig, more: Mapping[str, Any], timeout_s: float | None
-) -> Work:
+def _prepare(job: SyncJob, host: HostConfig, more: Mapping[str, Any], reach: Reach) -> Work:
     """Open both sides of a job, without asking the target for anything. Raises PbsPushError."""
     access = host.access(job.owner)
     remote = job.require_push()
@@ -64,7 +62,7 @@ def _prepare(
     options = options_of(job, access, key, more)
     check_depths(job.ns, job.remote_ns, job.max_depth, [job.ns])
     source = configured_source(job.store, host)
-    place = remote_target(host, remote, job.remote_store, timeout_s)
+    place = remote_target(host, remote, job.remote_store, reach)
     return Work(source.datastore, place.target, options)
 
 
@@ -84,7 +82,7 @@ class ListedJob:
         job = None
         try:
             job = host.job(name)
-            _prepare(job, host, {}, None).target.close()
+            _prepare(job, host, {}, Reach()).target.close()
         except PbsPushError as error:
             return cls(name, job, str(error))
         return cls(name, job, None)

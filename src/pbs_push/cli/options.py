@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -13,6 +13,9 @@ from pbs_push.access.values import parse_duration
 from pbs_push.cli.finishing import Finishing, finish_options, make_finishing
 from pbs_push.cli.values import Value
 from pbs_push.push.options import OPTIONS, Option, PushOptions
+
+if TYPE_CHECKING:
+    from pbs_push.remote.proxy import Proxy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +41,28 @@ timeout: Final = click.option(
     metavar="TIME",
     help="Give a connection or a request up when the target has not got on for so long: 90, 5m."
     "  [default: by what is waited for, up to 15m]",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenProxy:
+    """What ``--proxy`` says: None for ``none``, which is not the same as not to say anything."""
+
+    proxy: Proxy | None
+
+
+def _proxy(text: str) -> GivenProxy:
+    from pbs_push.remote.proxy import Proxy  # noqa: PLC0415  (not for a list)
+
+    return GivenProxy(None if text == "none" else Proxy.parse(text, "--proxy"))
+
+
+proxy: Final = click.option(
+    "--proxy",
+    type=Value("url", _proxy),
+    metavar="URL|none",
+    help="Reach the target through this HTTP proxy, or directly.  [env: ALL_PROXY, HTTPS_PROXY, "
+    "NO_PROXY]",
 )
 
 json_flag: Final = click.option(

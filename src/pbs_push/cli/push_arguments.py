@@ -14,10 +14,10 @@ from pbs_push.access.rights import Access
 from pbs_push.cli import environment
 from pbs_push.cli.credentials import find_key_password, find_secret
 from pbs_push.cli.keys import configured_key, key_of_file
-from pbs_push.cli.options import Output, is_given, require_needed
+from pbs_push.cli.options import GivenProxy, Output, is_given, require_needed
 from pbs_push.cli.pushing import carry_out
 from pbs_push.cli.sources import find_source
-from pbs_push.cli.targets import TargetPlace, remote_target, repository_target
+from pbs_push.cli.targets import Reach, TargetPlace, remote_target, repository_target
 from pbs_push.cli.work import Work
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
@@ -45,6 +45,7 @@ class Arguments:
     encryption_key: str | None = None
     keyfile: Path | None = None
     timeout_s: float | None = None
+    proxy: GivenProxy | None = None
     secret: Callable[[AuthId], Secret] = find_secret
     """Where the target's secret comes from, if it is given by itself."""
     key_password: Callable[[Path], Secret] = find_key_password
@@ -137,8 +138,9 @@ class Arguments:
         return None if self.keyfile is None else key_of_file(self.keyfile, self.key_password)
 
     def _target(self, host: HostConfig) -> TargetPlace:
+        reach = Reach(self.timeout_s, self.proxy)
         if self.remote is not None and self.remote_store is not None:
-            return remote_target(host, self.remote, self.remote_store, self.timeout_s)
+            return remote_target(host, self.remote, self.remote_store, reach)
         if self.repository is None:
             raise click.UsageError(_NO_TARGET)
-        return repository_target(self.repository, self.fingerprint, self.timeout_s, self.secret)
+        return repository_target(self.repository, self.fingerprint, reach, self.secret)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from pbs_push.cli.completion import DATASTORES, KEYS, REMOTES
-from pbs_push.cli.options import config_dir, timeout
+from pbs_push.cli.options import config_dir, proxy, timeout
 from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY
 from pbs_push.names import ROOT
 
@@ -52,6 +52,7 @@ _SIDES: Final = (
     ),
     click.option("--remote-store", metavar="STORE", help="With --remote: the datastore there."),
     timeout,
+    proxy,
     config_dir,
     click.option(
         "--local-user",

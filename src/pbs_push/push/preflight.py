@@ -85,10 +85,11 @@ def _source(run: Run) -> Iterator[Finding]:
 
 def _target(run: Run) -> Iterator[Finding]:
     features = run.target.features
+    way = "" if run.target.proxy is None else f" through proxy {run.target.proxy.label}"
     yield Finding(
         Grade.OK,
         "target",
-        f"{run.target.repository.netloc} answers: the certificate is trusted, version "
+        f"{run.target.repository.netloc} answers{way}: the certificate is trusted, version "
         f"{features.version}",
     )
     run.api.namespaces(Namespace())  # some versions tell what they are without a login

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import httpcore
 import httpx
 
+from pbs_push.errors import os_reason
 from pbs_push.remote.tls_stream import unacknowledged
+from pbs_push.remote.tunnel import ANSWER_BYTES, Tunnel, pass_through
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator
 
     from pbs_push.remote.limits import Stall
+    from pbs_push.remote.proxy import Proxy
     from pbs_push.remote.tls import TrustContext
 
 CONNECTIONS: Final = 8
@@ -47,7 +50,7 @@ class _Asked(threading.local):
 class RestTransport(httpx.HTTPTransport):
     """What httpx sends requests over, each within the ``Stall`` that ``watching`` was given."""
 
-    def __init__(self, context: TrustContext, connect_s: float) -> None:
+    def __init__(self, context: TrustContext, connect_s: float, proxy: Proxy | None = None) -> None:
         super().__init__(verify=context, trust_env=False)
         self._asked = _Asked()
         self._pool = httpcore.ConnectionPool(
@@ -55,7 +58,7 @@ class RestTransport(httpx.HTTPTransport):
             max_connections=CONNECTIONS,
             max_keepalive_connections=CONNECTIONS,
             keepalive_expiry=5.0,
-            network_backend=_Backend(self._asked, connect_s),
+            network_backend=_Backend(self._asked, connect_s, proxy),
         )
 
     @contextmanager
@@ -74,9 +77,13 @@ class RestTransport(httpx.HTTPTransport):
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens connections, all addresses of a host and the handshake within one limit."""
+    """Opens connections, all addresses of a host and the handshake within one limit.
 
-    def __init__(self, asked: _Asked, connect_s: float) -> None:
+    With a proxy, what httpx takes for a connection to the target is the way through it.
+    """
+
+    def __init__(self, asked: _Asked, connect_s: float, proxy: Proxy | None) -> None:
+        self._proxy = proxy
         self._asked = asked
         self._connect_s = connect_s
         self._plain = httpcore.SyncBackend()
@@ -90,6 +97,46 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         self._asked.connected_by = time.monotonic() + self._connect_s
+        if self._proxy is None:
+            return _Line(self._connected(host, port, local_address, socket_options), self._asked)
+        tunnel = Tunnel(self._proxy, host, port)
+        try:
+            line = self._connected(
+                self._proxy.host, self._proxy.port, local_address, socket_options
+            )
+        except httpcore.ConnectTimeout:
+            raise tunnel.unreachable(f"not within {self._connect_s:g} s") from None
+        except httpcore.ConnectError as error:
+            cause = error.__cause__ or error.__context__
+            reason = os_reason(cause) if isinstance(cause, OSError) else error
+            raise tunnel.unreachable(reason) from error
+        try:
+            pass_through(
+                tunnel,
+                lambda data: line.write(data, self._left_s),
+                lambda: line.read(ANSWER_BYTES, self._left_s),
+            )
+        except BaseException as error:
+            line.close()
+            if isinstance(error, httpcore.TimeoutException):
+                raise tunnel.late(self._connect_s) from None
+            if isinstance(error, httpcore.NetworkError):
+                raise tunnel.failed(f"the connection to it broke: {error}") from error
+            raise
+        return _Line(line, self._asked)
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.001, self._asked.connected_by - time.monotonic())
+
+    def _connected(
+        self,
+        host: str,
+        port: int,
+        local_address: str | None,
+        socket_options: Iterable[Any] | None,
+    ) -> httpcore.NetworkStream:
+        """A connection to one of the host's addresses. Raises httpcore's errors."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, ValueError) as error:
@@ -98,7 +145,7 @@ class _Backend(httpcore.NetworkBackend):
         for number, (_family, _kind, _protocol, _name, address) in enumerate(found):
             left_s = self._asked.connected_by - time.monotonic()
             try:
-                line = self._plain.connect_tcp(
+                return self._plain.connect_tcp(
                     str(address[0]),
                     port,
                     max(0.001, left_s / (len(found) - number)),
@@ -107,8 +154,6 @@ class _Backend(httpcore.NetworkBackend):
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
-            else:
-                return _Line(line, self._asked)
         raise failure
 
 

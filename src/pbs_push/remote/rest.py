@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pbs_push.names import Repository
     from pbs_push.remote.auth import Auth
     from pbs_push.remote.pacing import Paced
+    from pbs_push.remote.proxy import Proxy
     from pbs_push.remote.tls import TrustContext
 
 MAX_ANSWER_BYTES: Final = 16 << 20
@@ -162,7 +163,8 @@ class Rest:
     """REST requests to one server. Safe for threads; close it, or use it in ``with``.
 
     ``limits`` say how long an answer is waited for; ``words`` learns what is sent that is secret,
-    and shows what comes back. Raises InvalidName for a host whose name cannot be sent.
+    and shows what comes back; ``proxy`` is what all connections go through. Raises InvalidName for
+    a host whose name cannot be sent.
     """
 
     def __init__(
@@ -171,15 +173,17 @@ class Rest:
         context: TrustContext,
         limits: Limits | None = None,
         words: Words | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self.repository = repository
         self.words: Final = Words() if words is None else words
         self._limits = Limits() if limits is None else limits
         self._netloc = repository.netloc
+        self._way = "" if proxy is None else f" through proxy {proxy.label}"
         url = _base_url(repository)
         self.host: Final = url.raw_host.decode("ascii")
         """The host as it is written in requests: in ASCII."""
-        self._transport = RestTransport(context, self._limits.connect_s)
+        self._transport = RestTransport(context, self._limits.connect_s, proxy)
         self._client = httpx.Client(
             base_url=url,
             transport=self._transport,
@@ -188,7 +192,7 @@ class Rest:
             headers={"Accept": "application/json", "Accept-Encoding": "deflate"},
             # None is kept: a ticket goes into a header of our own making.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=False,  # the backup protocol's connections use no proxy either
+            trust_env=False,  # the proxy is the one that all connections go through
         )
         self._auth: Auth | None = None
         self._lock = threading.Lock()
@@ -397,7 +401,7 @@ class Rest:
         cause: BaseException | None = error
         while cause is not None and isinstance(error, httpx.ConnectError):
             if isinstance(cause, ssl.SSLError):
-                return explain_tls_error(cause, self._netloc)
+                return explain_tls_error(cause, self._netloc + self._way)
             if isinstance(cause, OSError):
                 reason = os_reason(cause)
             cause = cause.__cause__ or cause.__context__

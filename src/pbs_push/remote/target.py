@@ -17,6 +17,7 @@ from pbs_push.remote.auth import Secret, TicketAuth, TokenAuth
 from pbs_push.remote.connection import Connection
 from pbs_push.remote.limits import Limits
 from pbs_push.remote.preface import Preface, PrefaceHabit
+from pbs_push.remote.proxy import Proxy
 from pbs_push.remote.query import query_text
 from pbs_push.remote.reader import READER_PROTOCOL, ReaderSession
 from pbs_push.remote.rest import Rest
@@ -59,13 +60,16 @@ class Target:
     password, ``fingerprint`` the SHA-256 of the certificate to trust (``ab:cd:…``), or None to
     trust the system's CAs. ``timeout_s``: a connection or a request is given up when nothing that
     matters has moved for so many seconds (None: 30 for a connection, 2 minutes for the begin of a
-    session, 5 for a request, 15 for one that removes, and for the requests of a session). Nothing
-    is sent before it is needed. Safe for threads; close it, or use it in ``with``.
+    session, 5 for a request, 15 for one that removes, and for the requests of a session).
+    ``proxy`` is an HTTP proxy that all connections go through, or its URL
+    (``http://user:password@host:port``); None: none, whatever the environment says.
+    Nothing is sent before it is needed. Safe for threads; close it, or use it in ``with``.
 
     ``preface`` knows when backup sessions may begin with HTTP/2, and ``plain_only`` says that
     shortcuts are of no use: what a push found out about this server.
 
-    Raises InvalidName for a repository or fingerprint that is none, ConfigError for a timeout.
+    Raises InvalidName for a repository or fingerprint that is none, ConfigError for a timeout or
+    a proxy.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Target:
         fingerprint: str | bytes | None = None,
         *,
         timeout_s: float | None = None,
+        proxy: Proxy | str | None = None,
     ) -> None:
         if isinstance(repository, str):
             repository = Repository.parse(repository)
@@ -82,15 +87,19 @@ class Target:
             fingerprint = parse_fingerprint(fingerprint)
         if isinstance(secret, str):
             secret = Secret(secret)
+        if isinstance(proxy, str):
+            proxy = Proxy.parse(proxy)
         self.repository: Final = repository
+        self.proxy: Final = proxy
         self.limits: Final = Limits.of(timeout_s)
         self.words: Final = Words(secret.get_secret_value())
         self._context: Final = TrustContext(
             fingerprint,
             (repository.host, repository.port),
             min(VOUCH_TIMEOUT_S, self.limits.connect_s),
+            proxy,
         )
-        self.rest: Final = Rest(repository, self._context, self.limits, self.words)
+        self.rest: Final = Rest(repository, self._context, self.limits, self.words, proxy)
         self.api: Final = TargetApi(self.rest, repository.datastore, self.words)
         self._auth: Final[Auth] = (
             TokenAuth(repository.auth_id, secret)
@@ -143,7 +152,7 @@ class Target:
         """A TLS connection, trusted, for ``begin_backup``; keys are resumed where possible.
 
         ``congestion_control`` is TCP's (None: as the system has it). Raises ConnectError,
-        TlsError, Cancelled, ConfigError once the target is closed.
+        TlsError, ProxyError, Cancelled, ConfigError once the target is closed.
         """
         self.rest.check_open()
         with self._tls_lock:
@@ -156,6 +165,7 @@ class Target:
             session,
             congestion_control,
             self.limits.connect_s,
+            self.proxy,
         )
 
     def begin_backup(

@@ -9,14 +9,19 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from pbs_push.errors import ConnectError, RemoteError, TlsError
 from pbs_push.names import format_fingerprint
+from pbs_push.remote.tunnel import ANSWER_BYTES, Tunnel, pass_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
+
+    from pbs_push.remote.proxy import Proxy
 
 
 VOUCH_TIMEOUT_S: Final = 10.0
@@ -32,17 +37,19 @@ class TrustContext(ssl.SSLContext):
     fingerprint: bytes | None
     address: tuple[str, int] | None
     vouch_s: float
+    proxy: Proxy | None
 
     def __new__(
         cls,
         fingerprint: bytes | None = None,
         address: tuple[str, int] | None = None,
         vouch_s: float = VOUCH_TIMEOUT_S,
+        proxy: Proxy | None = None,
     ) -> Self:
         """Make a client context; ``fingerprint`` is the SHA-256 of the DER certificate.
 
         ``address`` is the host and port that it is for, so that an error can tell more, for which
-        the server is asked ``vouch_s`` seconds at most.
+        the server is asked ``vouch_s`` seconds at most, through ``proxy`` if there is one.
         """
         context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -58,6 +65,7 @@ class TrustContext(ssl.SSLContext):
         context.fingerprint = fingerprint
         context.address = address
         context.vouch_s = vouch_s
+        context.proxy = proxy
         return context
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
@@ -77,12 +85,16 @@ class TrustContext(ssl.SSLContext):
             raise TlsError("the target showed no certificate")
         seen = hashlib.sha256(certificate).digest()
         if seen != self.fingerprint:
+            asked = "" if self.address is None else self._vouched(*self.address)
             raise TlsError(
                 f"the target's certificate has fingerprint {format_fingerprint(seen)}, "
                 f"not {format_fingerprint(self.fingerprint)}; no credentials were sent. If it was "
                 "renewed, 'proxmox-backup-manager cert info' on the server shows the new one"
-                + ("" if self.address is None else vouched_for(*self.address, self.vouch_s))
+                + asked
             )
+
+    def _vouched(self, host: str, port: int) -> str:
+        return vouched_for(host, port, self.vouch_s, self.proxy)
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         """As the base class, and check the peer; the socket is closed if it is not trusted."""
@@ -95,7 +107,9 @@ class TrustContext(ssl.SSLContext):
         return wrapped
 
 
-def vouched_for(host: str, port: int, timeout_s: float = VOUCH_TIMEOUT_S) -> str:
+def vouched_for(
+    host: str, port: int, timeout_s: float = VOUCH_TIMEOUT_S, proxy: Proxy | None = None
+) -> str:
     """Whether a CA of this system vouches for a server, as the end of a sentence about it.
 
     It is asked over a connection of its own, on which nothing is sent.
@@ -103,15 +117,32 @@ def vouched_for(host: str, port: int, timeout_s: float = VOUCH_TIMEOUT_S) -> str
     context = ssl.create_default_context()
     try:
         with (
-            socket.create_connection((host, port), timeout=timeout_s) as connection,
+            _connection(host, port, timeout_s, proxy) as connection,
             context.wrap_socket(connection, server_hostname=host),
         ):
             pass
     except ssl.SSLCertVerificationError as error:
         return f"; no CA of this system vouches for it ({error.verify_message})"
-    except (OSError, ValueError):
+    except (OSError, ValueError, RemoteError):
         return ""
     return "; a CA of this system vouches for it: without a fingerprint it would be trusted"
+
+
+def _connection(host: str, port: int, timeout_s: float, proxy: Proxy | None) -> socket.socket:
+    if proxy is None:
+        return socket.create_connection((host, port), timeout=timeout_s)
+    until = time.monotonic() + timeout_s
+    connection = socket.create_connection((proxy.host, proxy.port), timeout=timeout_s)
+    with ExitStack() as undo:
+        undo.enter_context(connection)
+
+        def read() -> bytes:
+            connection.settimeout(max(0.001, until - time.monotonic()))
+            return connection.recv(ANSWER_BYTES)
+
+        pass_through(Tunnel(proxy, host, port), connection.sendall, read)
+        undo.pop_all()
+    return connection
 
 
 def explain_tls_error(error: ssl.SSLError, netloc: str) -> RemoteError:

@@ -24,12 +24,14 @@ from pbs_push.errors import Cancelled, ConnectError, os_reason
 from pbs_push.remote.congestion import set_congestion_control
 from pbs_push.remote.limits import CONNECT_TIMEOUT_S
 from pbs_push.remote.tls import explain_tls_error
+from pbs_push.remote.tunnel import ANSWER_BYTES, Tunnel
 
 if TYPE_CHECKING:
     import threading
 
     from typing_extensions import Buffer
 
+    from pbs_push.remote.proxy import Proxy
     from pbs_push.remote.tls import TrustContext
 
 RECEIVE_BYTES: Final = 256 << 10
@@ -100,9 +102,10 @@ class TlsStream:
     """A TLS connection to ``host`` and ``port``, open and trusted once constructed.
 
     ``cancelled`` ends every wait with Cancelled. ``session`` may be one of an earlier connection.
-    ``connect_s``: all addresses and the handshake together get no more seconds.
+    ``connect_s``: all addresses and the handshake together get no more seconds, and so does the
+    way through ``proxy``, if there is one.
 
-    Raises ConnectError, TlsError.
+    Raises ConnectError, TlsError, and with a proxy ProxyError, ProtocolError.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class TlsStream:
         session: ssl.SSLSession | None = None,
         congestion_control: str | None = None,
         connect_s: float = CONNECT_TIMEOUT_S,
+        proxy: Proxy | None = None,
     ) -> None:
         self.netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._cancelled = cancelled
@@ -133,20 +137,30 @@ class TlsStream:
         self.most_in_flight: int | None = None
         """Bytes that the system lets the connection have on the way at once, None if unknown."""
         self._poll = select.poll()
-        self._socket = self._connected(host, port)
+        if proxy is None:
+            self._socket = self._connected(host, port)
+        else:
+            tunnel = Tunnel(proxy, host, port)
+            try:
+                self._socket = self._connected(proxy.host, proxy.port)
+            except ConnectError as error:
+                raise tunnel.unreachable(error) from error
         try:
-            self._handshake(context)
+            if proxy is not None:
+                self._dig(tunnel, connect_s)
+            self._handshake(context, "" if proxy is None else f" through proxy {proxy.label}")
         except BaseException:
             self.close()
             raise
 
     def _connected(self, host: str, port: int) -> socket.socket:
-        """A socket that is connected to one of the host's addresses."""
+        """A socket that is connected to one of the host's addresses: the target, or its proxy."""
+        netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ConnectError(f"cannot find {self.netloc}: {reason}") from error
+            raise ConnectError(f"cannot find {netloc}: {reason}") from error
         failure: OSError | None = None
         for number, (family, kind, protocol, _name, address) in enumerate(addresses):
             left_s = self._connected_by - time.monotonic()
@@ -156,7 +170,7 @@ class TlsStream:
             except OSError as error:
                 failure = error
         reason = os_reason(failure) if failure else "it has no address"
-        raise ConnectError(f"cannot connect to {self.netloc}: {reason}") from failure
+        raise ConnectError(f"cannot connect to {netloc}: {reason}") from failure
 
     def _connect(self, connection: socket.socket, address: Any, deadline: float) -> socket.socket:
         """Connect, ready to be cancelled all the while. Raises OSError, Cancelled."""
@@ -183,7 +197,27 @@ class TlsStream:
             undo.pop_all()
         return connection
 
-    def _handshake(self, context: TrustContext) -> None:
+    def _dig(self, tunnel: Tunnel, connect_s: float) -> None:
+        """Let the proxy, which is connected, lead on to the target."""
+        deadline = self._connected_by
+        self._unsent = memoryview(tunnel.request)
+        is_open = False
+        while not is_open:
+            try:
+                self.flush()
+                came = self.wait(deadline - time.monotonic())
+                data = self._socket.recv(ANSWER_BYTES) if came else None
+            except BlockingIOError:
+                continue
+            except (ConnectError, OSError) as error:
+                reason = os_reason(error) if isinstance(error, OSError) else error
+                raise tunnel.failed(f"the connection to it broke: {reason}") from error
+            if data is not None:
+                is_open = tunnel.take(data)
+            if not is_open and time.monotonic() > deadline:
+                raise tunnel.late(connect_s)
+
+    def _handshake(self, context: TrustContext, way: str) -> None:
         deadline = self._connected_by
         while True:
             try:
@@ -193,7 +227,7 @@ class TlsStream:
                 self._flush_before(deadline)
                 self._wait_readable(deadline)
             except ssl.SSLError as error:
-                raise explain_tls_error(error, self.netloc) from error
+                raise explain_tls_error(error, self.netloc + way) from error
         context.check_peer(self._tls)
         self._flush_before(deadline)
 
