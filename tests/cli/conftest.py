@@ -52,7 +52,7 @@ Cli = Callable[..., Ran]
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("PBS_"):
+        if name.startswith("PBS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
 

@@ -129,7 +129,7 @@ def config_dir(tmp_path: Path, place: Place, small_source: Path) -> Path:
     secret = base64.b64encode(SECRET.encode()).decode()
     (folder / "remote.cfg").write_text(
         f"remote: there\n\thost {host}\n\tport {port}\n\tauth-id root@pam!push\n"
-        f"\tpassword {secret}\n\tfingerprint {place.fingerprint}\n"
+        f"\tpassword {secret}\n\tfingerprint {place.fingerprint}\n\tuse-node-proxy on\n"
     )
     base = "\tsync-direction push\n\tstore here\n\tremote there\n\tremote-store offsite\n"
     (folder / "sync.cfg").write_text(
@@ -141,7 +141,7 @@ def config_dir(tmp_path: Path, place: Place, small_source: Path) -> Path:
 
 
 PROBLEMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "proxy": ("remote.cfg", "\tuse-node-proxy true\n", ("remote.cfg:7: ", "node's proxy")),
+    "proxy": ("node.cfg", "http-proxy: socks5://p\n", ("node.cfg:1: ", "'socks5' is not")),
     "maintenance": (
         "datastore.cfg",
         "\tmaintenance-mode offline\n",
