@@ -246,7 +246,7 @@ def test_names_of_the_configuration(cli: Cli, place: Place, config_dir: Path) ->
     cli("push", "away", *remote).failed(2, "away", "gone")
     cli("push", "nowhere", *remote).failed(1, "nowhere", "datastore.cfg")
     remote[3] = "proxied"
-    cli("push", "here", *remote).succeeded()  # the node has no proxy
+    cli("push", "here", *remote, "--ns", "prod", "--max-depth", 0).succeeded()  # it has no proxy
     remote[3] = "nobody"
     cli("push", "here", *remote).failed(2, "nobody", "there: proxied, there")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pbs_push.remote.proxy import Proxy
 from pbs_push.remote.target import Target
 from pbs_push.remote.tls import vouched_for
 from pbs_push.remote.tunnel import Tunnel
+from pbs_push.remote.webhook import post
 from pbs_push.target import Identities, TargetServer, create_datastore
 
 PASSWORD = "hunter2"
@@ -266,6 +268,18 @@ def test_one_that_hangs(
         use(target)
 
 
+@LINES
+def test_silence_behind_a_yes(server: TargetServer, use: Use) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        ConnectProxy(mute.getsockname()[:2]) as proxy,
+        target_at(server, proxy.url, 0.2) as target,
+        pytest.raises(ConnectError, match=rf"{THERE} through proxy 127\.0\.0\.1:\d+ "),
+    ):
+        use(target)
+    assert proxy.tunnels == 1
+
+
 def test_waiting_for_it_can_be_stopped(server: TargetServer, proxy: ConnectProxy) -> None:
     proxy.answer, proxy.hang = lambda _number: b"", True
     cancelled = threading.Event()
@@ -378,3 +392,16 @@ def test_without_a_proxy_the_environment_does_not_count(
         target.api.status()
         by_stream(target)
     assert not proxy.asked
+
+
+@pytest.mark.parametrize("url", [f"socks5://joe:{PASSWORD}@p", f"ftp://joe:{PASSWORD}@p"])
+def test_a_webhook_where_the_environments_proxy_is_of_another_kind(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(ConfigError, match=r"--webhook at 'hook\.invalid': .*ALL_PROXY") as caught:
+        post("http://hook.invalid/", "{}", "application/json")
+    assert PASSWORD not in str(caught.value)

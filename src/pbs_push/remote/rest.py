@@ -361,7 +361,9 @@ class Rest:
             raise ConnectError(f"{request}: {stall.text(self._netloc)}") from None
         except httpx.ConnectTimeout:
             within = f"within {self._limits.connect_s:g} s"
-            raise ConnectError(f"{request}: no connection to {self._netloc} {within}") from None
+            raise ConnectError(
+                f"{request}: no connection to {self._netloc}{self._way} {within}"
+            ) from None
         except (httpx.RemoteProtocolError, httpx.DecodingError) as error:
             # Not from the error: a traceback would show the target's text as it is.
             reason = self.words.shown(str(error)) or type(error).__name__

@@ -120,6 +120,7 @@ class TlsStream:
         proxy: Proxy | None = None,
     ) -> None:
         self.netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._way = "" if proxy is None else f" through proxy {proxy.label}"
         self._cancelled = cancelled
         self._connected_by = time.monotonic() + connect_s
         self._congestion_control = congestion_control
@@ -148,7 +149,7 @@ class TlsStream:
         try:
             if proxy is not None:
                 self._dig(tunnel, connect_s)
-            self._handshake(context, "" if proxy is None else f" through proxy {proxy.label}")
+            self._handshake(context)
         except BaseException:
             self.close()
             raise
@@ -217,7 +218,7 @@ class TlsStream:
             if not is_open and time.monotonic() > deadline:
                 raise tunnel.late(connect_s)
 
-    def _handshake(self, context: TrustContext, way: str) -> None:
+    def _handshake(self, context: TrustContext) -> None:
         deadline = self._connected_by
         while True:
             try:
@@ -227,7 +228,7 @@ class TlsStream:
                 self._flush_before(deadline)
                 self._wait_readable(deadline)
             except ssl.SSLError as error:
-                raise explain_tls_error(error, self.netloc + way) from error
+                raise explain_tls_error(error, self.netloc + self._way) from error
         context.check_peer(self._tls)
         self._flush_before(deadline)
 
@@ -244,7 +245,9 @@ class TlsStream:
 
     def _check(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise ConnectError(f"{self.netloc} does not answer: no TLS connection in time")
+            raise ConnectError(
+                f"{self.netloc}{self._way} does not answer: no TLS connection in time"
+            )
 
     @property
     def session(self) -> ssl.SSLSession | None:

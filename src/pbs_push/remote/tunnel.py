@@ -63,9 +63,7 @@ class Tunnel:
                 event = self._http.next_event()
         except h11.RemoteProtocolError:
             raise self._not_http() from None
-        if event is h11.NEED_DATA:
-            if self._taken > _MOST:
-                raise self._not_http()
+        if event is h11.NEED_DATA and self._taken <= _MOST:
             return False
         if not isinstance(event, h11.Response):
             raise self._not_http()

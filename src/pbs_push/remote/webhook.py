@@ -25,5 +25,10 @@ def post(url: str, body: str, content_type: str) -> None:
             status, took_it = answer.status_code, answer.is_success
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"--webhook at '{host}': {type(error).__name__}") from None
+    except (ImportError, ValueError):  # httpx about SOCKS, or what it does not know at all
+        raise ConfigError(
+            f"--webhook at '{host}': the environment's proxy (ALL_PROXY, HTTPS_PROXY) cannot be "
+            "used; NO_PROXY with this host goes without"
+        ) from None
     if not took_it:
         raise ConfigError(f"--webhook at '{host}': it answered {status}")
