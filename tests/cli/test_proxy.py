@@ -67,6 +67,7 @@ def test_every_command_goes_through_it(
         ("push", *sides, "--json"),
         ("push", *sides, "--log-json"),
         ("status", *sides),
+        ("verify", small_source, "--target", THERE, "--sample", "all", "--proxy", proxy.url),
         ("bench", "--repository", THERE, "--proxy", proxy.url, "--seconds", "0.01", "--json"),
     ):
         unseen(cli(*command)).succeeded()
@@ -125,6 +126,8 @@ def test_what_is_no_proxy(cli: Cli, small_source: Path, url: str) -> None:
         ran = unseen(cli(*command, "--proxy", "" if url == "None" else url))
         ran.failed(2, "--proxy")
     cli("bench", "--proxy", "none").failed(2, "--proxy has no effect without a target")
+    words = "--proxy has no effect without --target"
+    cli("verify", small_source, "--proxy", "none").failed(2, words)
 
 
 @pytest.mark.parametrize("url", ["joe:hunter2@127.0.0.1:{port}", "127.0.0.1:{port}"])

@@ -17,6 +17,7 @@ from pbs_push.cli.options import (
     is_given,
     make_output,
     plan_output_options,
+    proxy,
     scope_options,
     timeout,
 )
@@ -34,6 +35,7 @@ _OF_A_TARGET: Final = {
     "server_wait_s": "--server-wait",
     "heal": "--heal",
     "timeout_s": "--timeout",
+    "proxy": "--proxy",
 }
 
 
@@ -120,6 +122,7 @@ _OF_A_TARGET: Final = {
     help="Keep here what was checked, and go on with it after an end before the time.",
 )
 @timeout
+@proxy
 @config_dir
 @plan_output_options
 def command(

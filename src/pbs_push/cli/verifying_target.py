@@ -17,9 +17,9 @@ from pbs_push.cli import environment
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, safe_json, say
-from pbs_push.cli.options import Output
+from pbs_push.cli.options import GivenProxy, Output
 from pbs_push.cli.sources import find_source
-from pbs_push.cli.targets import remote_target, repository_target
+from pbs_push.cli.targets import Reach, remote_target, repository_target
 from pbs_push.cli.verify_target_lines import (
     TargetVerifyLines,
     TargetVerifyShown,
@@ -52,6 +52,7 @@ class TargetArguments:
     remote_store: str | None
     encryption_key: str | None
     timeout_s: float | None
+    proxy: GivenProxy | None
     options: Mapping[str, Any]
     """All others, by the names of TargetVerifyOptions."""
 
@@ -69,7 +70,10 @@ class TargetArguments:
 
         Raises UsageError for variables that cannot be understood.
         """
-        own = ("repository", "fingerprint", "remote", "remote_store", "encryption_key", "timeout_s")
+        own = (
+            *("repository", "fingerprint", "remote", "remote_store", "encryption_key"),
+            *("timeout_s", "proxy"),
+        )
         mine = {name: others.pop(name) for name in own}
         try:
             if mine["remote"] is None:
@@ -116,11 +120,12 @@ class TargetArguments:
         return Sides(self.source, here, self.repository, there)  # a remote is known once opened
 
     def _target(self, host: HostConfig) -> Target:
+        reach = Reach(self.timeout_s, self.proxy)
         if self.remote is not None and self.remote_store is not None:
-            return remote_target(host, self.remote, self.remote_store, self.timeout_s).target
+            return remote_target(host, self.remote, self.remote_store, reach).target
         if self.repository is None:
             raise click.UsageError("give --target, or --remote")
-        return repository_target(self.repository, self.fingerprint, self.timeout_s).target
+        return repository_target(self.repository, self.fingerprint, reach).target
 
     def _key(self, host: HostConfig) -> CryptKey | None:
         if self.keyfile is None and self.encryption_key is None:
