@@ -108,7 +108,9 @@ class Tunnel:
                 "there, or go without it (--proxy none, NO_PROXY)",
             )
         if status in _PASSING:
-            return self.failed(f"the proxy does not reach it {said}; does it run, is it right?")
+            return self.failed(
+                f"the proxy does not reach the target {said}; does that run, is its address right?"
+            )
         return self._error(
             ProtocolError, f"it does not do CONNECT {said}; is it an HTTP proxy, for any port?"
         )
