@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.options import Output
-from pbs_push.cli.verify_lines import PROGRESS_EVERY_S
+from pbs_push.cli.timed_lines import PROGRESS_EVERY_S
 from pbs_push.cli.verify_target_display import TargetVerifyDisplay
 from pbs_push.cli.verify_target_lines import (
     TargetVerifyLines,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pbs_push.cli.event_lines import Importance, describe
+from pbs_push.cli.event_lines import Importance, Line, describe
+from pbs_push.cli.live import LiveDisplay
 from pbs_push.cli.progress import PushState, Row, summary
 from pbs_push.push.events import Event
 from pbs_push.units import size_text
@@ -23,7 +23,7 @@ _BAR_WIDTH: Final = 20
 _SIZE_WIDTH: Final = len("1023.9 MiB")
 
 
-class DisplayProgress:
+class DisplayProgress(LiveDisplay[Event]):
     """Shows a push on ``console``, below the lines that matter; only these stay behind."""
 
     def __init__(
@@ -32,30 +32,12 @@ class DisplayProgress:
         shown: Importance = Importance.INFO,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console
-        self._shown = shown
         self._state = PushState(clock)
-        self._live = Live(
-            console=console,
-            get_renderable=self.render,
-            refresh_per_second=5,
-            transient=True,
-            redirect_stdout=False,  # results are not for this console
-            redirect_stderr=False,
-        )
+        super().__init__(console, shown)
 
-    def __call__(self, event: Event) -> None:
-        """Take an event."""
-        line = describe(event, self._state.take(event))
-        if line is not None and _is_shown(line.importance, self._shown):
-            self._console.print(Text(line.text), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        self._live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
+    def line_of(self, event: Event) -> Line | None:
+        """Learn from an event; the line that it is worth."""
+        return describe(event, self._state.take(event))
 
     def render(self) -> RenderableType:
         """The display at this moment."""
@@ -66,13 +48,6 @@ class DisplayProgress:
         head.add_row(Text(summary(view), no_wrap=True, overflow="ellipsis"))
         head.add_row(_bar(view.share, None))
         return Group(head, _table(view.rows))
-
-
-def _is_shown(importance: Importance, shown: Importance) -> bool:
-    """Steady progress is for --verbose only: the display tells it."""
-    if importance is Importance.LOG:
-        return shown is Importance.DETAIL
-    return importance <= shown
 
 
 def _table(rows: tuple[Row, ...]) -> Table:

@@ -8,6 +8,7 @@ from typing import Final, Protocol, Self
 
 from pbs_push.cli.event_lines import Importance, Line
 from pbs_push.cli.lines import error_line, one_line, say, warning_line
+from pbs_push.cli.timed_lines import TimedLines
 from pbs_push.push.events import Note
 from pbs_push.units import counted, duration_text, rate_text, size_text
 from pbs_push.verify.events import (
@@ -19,7 +20,6 @@ from pbs_push.verify.events import (
 )
 from pbs_push.verify.report import Verdict, VerifyReport
 
-PROGRESS_EVERY_S: Final = 60.0
 _WORDS: Final = {
     Verdict.OK: "ok",
     Verdict.NOT_CHECKED: "encrypted, and not all of it could be checked",
@@ -83,7 +83,7 @@ class VerifyState:
         return " · ".join(words)
 
 
-class VerifyLines:
+class VerifyLines(TimedLines[VerifyEvent]):
     """Tells it line by line, as far as ``shown`` goes; and once a minute how far it is."""
 
     def __init__(
@@ -92,27 +92,7 @@ class VerifyLines:
         write: Callable[[str], None] = say,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shown = shown
-        self._write = write
-        self._clock = clock
-        self._state = VerifyState(clock)
-        self._next = clock() + PROGRESS_EVERY_S
-
-    def __call__(self, event: VerifyEvent) -> None:
-        """Take an event."""
-        self._state.take(event)
-        line = describe(event)
-        if isinstance(event, VerifyProgress) and self._clock() >= self._next:
-            self._next = self._clock() + PROGRESS_EVERY_S
-            line = Line(Importance.LOG, self._state.text)
-        if line is not None and line.importance <= self._shown:
-            self._write(line.text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+        super().__init__(VerifyState(clock), describe, VerifyProgress, shown, write, clock)
 
 
 def describe(event: VerifyEvent) -> Line | None:

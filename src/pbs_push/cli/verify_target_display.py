@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Self
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.text import Text
 
-from pbs_push.cli.event_lines import Importance
+from pbs_push.cli.event_lines import Importance, Line
+from pbs_push.cli.live import LiveDisplay
 from pbs_push.cli.verify_target_lines import TargetVerifyState, describe
 from pbs_push.verify.target_events import TargetVerifyEvent
 
 
-class TargetVerifyDisplay:
+class TargetVerifyDisplay(LiveDisplay[TargetVerifyEvent]):
     """Shows it on ``console``, below the lines that matter; only these stay behind."""
 
     def __init__(
@@ -24,31 +23,13 @@ class TargetVerifyDisplay:
         shown: Importance = Importance.INFO,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console
-        self._shown = shown
         self._state = TargetVerifyState(clock)
-        self._live = Live(
-            console=console,
-            get_renderable=self.render,
-            refresh_per_second=5,
-            transient=True,
-            redirect_stdout=False,  # results are not for this console
-            redirect_stderr=False,
-        )
+        super().__init__(console, shown)
 
-    def __call__(self, event: TargetVerifyEvent) -> None:
-        """Take an event."""
+    def line_of(self, event: TargetVerifyEvent) -> Line | None:
+        """Learn from an event; the line that it is worth."""
         self._state.take(event)
-        line = describe(event)
-        if line is not None and line.importance <= self._shown:
-            self._console.print(Text(line.text), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        self._live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        return describe(event)
 
     def render(self) -> RenderableType:
         """The display at this moment."""

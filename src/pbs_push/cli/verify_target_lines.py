@@ -9,7 +9,7 @@ from typing import Final, Protocol, Self
 from pbs_push.cli.event_lines import Importance, Line
 from pbs_push.cli.event_lines import describe as describe_push_event
 from pbs_push.cli.lines import error_line, one_line, say
-from pbs_push.cli.verify_lines import PROGRESS_EVERY_S
+from pbs_push.cli.timed_lines import TimedLines
 from pbs_push.push.events import Note, Retrying
 from pbs_push.units import counted, duration_text, rate_text, size_text
 from pbs_push.verify.target_events import (
@@ -114,7 +114,7 @@ class TargetVerifyState:
         return one_line(" · ".join(words))
 
 
-class TargetVerifyLines:
+class TargetVerifyLines(TimedLines[TargetVerifyEvent]):
     """Tells it line by line, as far as ``shown`` goes; and once a minute how far it is."""
 
     def __init__(
@@ -123,27 +123,7 @@ class TargetVerifyLines:
         write: Callable[[str], None] = say,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shown = shown
-        self._write = write
-        self._clock = clock
-        self._state = TargetVerifyState(clock)
-        self._next = clock() + PROGRESS_EVERY_S
-
-    def __call__(self, event: TargetVerifyEvent) -> None:
-        """Take an event."""
-        self._state.take(event)
-        line = describe(event)
-        if isinstance(event, CopyProgress) and self._clock() >= self._next:
-            self._next = self._clock() + PROGRESS_EVERY_S
-            line = Line(Importance.LOG, self._state.text)
-        if line is not None and line.importance <= self._shown:
-            self._write(line.text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+        super().__init__(TargetVerifyState(clock), describe, CopyProgress, shown, write, clock)
 
 
 def describe(event: TargetVerifyEvent) -> Line | None:
