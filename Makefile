@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
 
 test: $(STAMP) native-test
-	$(BIN)/pytest -q --cov --cov-report=
+	$(BIN)/pytest -q -n 3 --dist loadfile --cov --cov-report=
 
 # Which lines and branches the last `make test` did not reach.
 coverage: $(STAMP)

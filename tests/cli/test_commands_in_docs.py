@@ -93,8 +93,19 @@ def real(line: CommandLine, source: Path, place: Place, etc: Path) -> list[str]:
     words = [there.get(word, word) for word in line.words]
     if words[0] == "--version":
         return words
+    if words[0] == "run":
+        return [*words, "--config", str(_configuration(etc, source, place))]
     quick = ["--no-rates"] if words[0] == "check" else []
     return [*words, *quick, "--config-dir", str(etc)]
+
+
+def _configuration(etc: Path, source: Path, place: Place) -> Path:
+    """A file that names one push."""
+    path = etc.parent / "pbs-push.toml"
+    lines = ("[push.main]", f'source = "{source}"', f'repository = "{place.repository}"')
+    more = (f'fingerprint = "{place.fingerprint}"', 'password-env = "PBS_PASSWORD"')
+    path.write_text("\n".join((*lines, *more)) + "\n")
+    return path
 
 
 @pytest.mark.parametrize("page", NEW_TO_PUSHING)

@@ -11,7 +11,7 @@ import pytest
 from pbs_push import Result, Skip, Target
 from pbs_push.errors import AccessError, ConfigError, DeniedError, RemoteError
 from pbs_push.names import AuthId
-from pbs_push.push import run as run_module
+from pbs_push.push import rate_limits
 from pbs_push.push.events import NamespaceCreated
 from pbs_push.remote.pacing import Pacer
 from pbs_push.target import Identities, TargetOptions
@@ -505,7 +505,7 @@ def test_one_rate_limit_for_all_connections(world: World, monkeypatch: pytest.Mo
     used: set[int] = set()
 
     class Watched(Pacer):
-        def __init__(self, rate: int, burst: int | None = None) -> None:
+        def __init__(self, rate: int | None, burst: int | None = None) -> None:
             assert (rate, burst) == (50 << 20, 4 << 20)
             super().__init__(rate, burst)
             made.append(self)
@@ -516,7 +516,7 @@ def test_one_rate_limit_for_all_connections(world: World, monkeypatch: pytest.Mo
         used.add(id(more["pacer"]))
         return begin(self, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run_module, "Pacer", Watched)
+    monkeypatch.setattr(rate_limits, "Pacer", Watched)
     monkeypatch.setattr(Target, "start_backup", watch)
     for number in range(4):
         world.source.add(f"vm/{number}", 0)

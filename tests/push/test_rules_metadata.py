@@ -14,7 +14,7 @@ from pbs_push.formats.blob import encode_blob
 from pbs_push.formats.keys import CryptKey
 from pbs_push.formats.manifest import Manifest
 from pbs_push.remote.api import TargetApi
-from pbs_push.remote.pacing import Pacer
+from pbs_push.remote.pacing import Pacer, Terms
 
 from .world import World, only, time
 
@@ -181,9 +181,9 @@ def test_a_late_log_counts_for_the_rate_limit(
     taken: list[int] = []
     real = Pacer.take
 
-    def take(self: Pacer, count: int) -> float:
+    def take(self: Pacer, count: int, terms: Terms | None = None) -> float:
         taken.append(count)
-        return real(self, count)
+        return real(self, count, terms)
 
     monkeypatch.setattr(Pacer, "take", take)
     blob = encode_blob(os.urandom(300_000))

@@ -218,7 +218,7 @@ def test_a_target_that_cannot_open_its_previous_index_says_so(
     def full(_path: object) -> Index:
         raise PbsPushError("a table is full")
 
-    monkeypatch.setattr("pbs_push.target.session.open_index", full)
+    monkeypatch.setattr("pbs_push.target.stored_files.open_index", full)
     done = world.push()
     assert done.errors == []
     assert done.report.stats.fallbacks > 0

@@ -28,7 +28,7 @@ _COMMANDS: Final = {
     "plan": ("pbs_push.cli.push_command:plan", "Say what a push would do, and how much it sends."),
     "check": ("pbs_push.cli.check_command", "Look whether a push would go through, and how fast."),
     "status": ("pbs_push.cli.status_command", "Say how far a target is behind."),
-    "verify": ("pbs_push.cli.verify_command", "Verify what a source datastore holds."),
+    "verify": ("pbs_push.cli.verify_command", "Verify a source, or a target against it."),
     "list": ("pbs_push.cli.list_command", "Show what a source datastore holds."),
     "job": ("pbs_push.cli.job_commands", "List and run the push jobs of this host."),
     "serve": ("pbs_push.cli.serve_command", "Serve a directory as a target, for tests."),
