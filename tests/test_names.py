@@ -483,3 +483,10 @@ def test_any_text_is_a_name_or_an_invalid_name(text: str) -> None:
             parse(text)
         except InvalidName as error:
             assert isinstance(error, ConfigError)  # noqa: PT017
+
+
+def test_a_secret_behind_a_token_name_is_not_shown() -> None:
+    with pytest.raises(InvalidName) as caught:
+        AuthId.parse("root@pam!push:hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert "push" in str(caught.value)

@@ -285,7 +285,10 @@ class AuthId:
         if not at or not _USER.fullmatch(name) or not _REALM.fullmatch(realm):
             raise InvalidName(f"'{self.user}' is not a user: expected NAME@REALM")
         if self.token is not None and not is_safe_id(self.token):
-            raise InvalidName(f"'{self.token}' is not a valid token name")
+            # What follows a colon may be the token's secret, given in a wrong place.
+            shown = self.token.partition(":")[0]
+            hint = "…', with something behind a colon," if shown != self.token else "'"
+            raise InvalidName(f"'{shown}{hint} is not a valid token name")
 
     @classmethod
     def parse(cls, text: str) -> Self:

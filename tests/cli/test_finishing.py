@@ -30,6 +30,7 @@ def samples(path: Path) -> dict[str, float]:
     found = {}
     for family in text_string_to_metric_families(path.read_text()):
         for sample in family.samples:
+            assert {"source", "source_ns", "target", "target_ns"} <= set(sample.labels)
             more = [sample.labels.get(name, "") for name in ("result", "ns", "group")]
             found[" ".join((sample.name, *filter(None, more)))] = sample.value
     return found
@@ -110,6 +111,11 @@ def test_a_command_that_fails_is_a_warning(capsys: pytest.CaptureFixture[str]) -
     for command, text in (("false", "status 1"), ("/no/such/thing", "No such file")):
         Finishing(command=command).tell(Report())
         assert text in capsys.readouterr().err
+
+
+def test_what_has_no_effect_in_a_dry_run_is_an_error(cli: Cli) -> None:
+    for option in ("--metrics-file", "--html", "--on-finish", "--webhook"):
+        cli("push", "x", "h:store", "--dry-run", option, "y").failed(2, option)
 
 
 def test_wrong_options(cli: Cli) -> None:

@@ -152,6 +152,23 @@ def test_nothing_is_pushed_where_the_file_has_a_mistake(
     assert place.snapshots() == set()
 
 
+def test_a_key_file_that_lacks_is_told_before_anything_is_pushed(
+    cli: Cli, config: Path, small_source: Path, place: Place, tmp_path: Path
+) -> None:
+    add(config, "good", source=str(small_source))
+    add(config, "bad", source=str(small_source), keyfile=str(tmp_path / "none"))
+    done = cli("run", "--all", "--config", config).failed(2, "none: there is no such file")
+    assert "pbs-push.toml:" in done.err
+    assert not list(place.path.glob("vm/*"))
+    cli("run", "good", "--config", config).succeeded()
+
+
+@pytest.mark.parametrize("key", ["html", "metrics_file", "on_finish", "rate_file", "keyfile"])
+def test_a_null_character_is_a_mistake_of_its_line(cli: Cli, config: Path, key: str) -> None:
+    add(config, "bad", source="x", **{key: "a\0b"})
+    cli("run", "--all", "--config", config).failed(2, "null character")
+
+
 def test_a_wrong_command_line(cli: Cli, config: Path) -> None:
     add(config, "nightly", source="/s")
     cli("run", "--config", config).failed(2, "give the NAME of a push, or --all, or --list")

@@ -58,6 +58,17 @@ def test_what_is_behind_and_what_is_missing(world: World) -> None:
     assert new.exact
 
 
+def test_a_checkpoint_at_the_source_is_not_behind(world: World) -> None:
+    with world:
+        world.source.add("vm/1", 0)
+        world.push()
+        folder = world.source.add("vm/1", 1)
+        of = Snapshot(Group("vm", "1"), time(9))
+        world.source.rewrite_manifest(folder, notes=Mark(of, 3, time(0)).notes)
+        (one,) = statuses(world).values()
+        assert (one.behind, one.newest_here) == ((), time(0))
+
+
 def test_only_what_is_asked_for(world: World) -> None:
     with world:
         for name in ("vm/1", "ct/2"):

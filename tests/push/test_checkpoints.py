@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbs_push import (
+    Cancelled,
     Checkpointed,
     CheckpointRule,
     ConfigError,
@@ -196,6 +197,31 @@ def test_a_checkpoint_whose_last_answer_was_lost_counts(world: World, number: in
     assert checkpoints_there(world) == []
     assert world.there.times("vm/100") == [0]
     verify(world)
+
+
+def test_what_was_sent_and_lost_counts_as_sent(world: World) -> None:
+    """Of a push that fails, and of one that is stopped, with its committed parts."""
+    world.source.add("vm/100", 0, archives=DYNAMIC)
+    served(world, after=20)
+    failed = world.push(checkpoint="800kB").report.stats
+    assert failed.checkpoints in {3, 4}
+    assert failed.sent_chunks == 4 * failed.checkpoints
+    assert failed.sent_bytes > 0
+    assert failed.requests > failed.sent_chunks
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Checkpointed):
+            push.cancel()
+
+    with World(world.folder / "stopped") as other, other.target() as target:
+        other.source.add("vm/100", 0, archives=DYNAMIC)
+        options = PushOptions(checkpoint=CheckpointRule.parse("800kB"))
+        push = Push(other.datastore(), target, options, stop)
+        with pytest.raises(Cancelled):
+            push.run()
+        assert push.report.stats.sent_chunks == 4
+        assert push.report.stats.sent_bytes > 0
+        assert push.report.remains == 1
 
 
 def test_without_the_right_to_remove_it_there_is_none(world: World) -> None:

@@ -15,13 +15,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from http import HTTPStatus
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.bench.figures import LinkFigures, UploadRate
 from pbs_push.bench.timing import check_cancelled
 from pbs_push.bench.upload import Meter, Upload
-from pbs_push.errors import InvalidName
+from pbs_push.errors import InvalidName, StatusError
 from pbs_push.names import Group, Namespace, Snapshot
 from pbs_push.remote.congestion import used_congestion_control
 
@@ -112,8 +113,17 @@ class LinkBench:
         )
 
     def rate(self, connections: int) -> float:
-        """Bytes a second that so many connections carry together. Raises RemoteError."""
-        return self._upload(connections, self._target.rest.round_trip_s).bytes_per_s
+        """Bytes a second that so many connections carry together. Raises RemoteError.
+
+        Where the namespace is not there yet, they go into the nearest one above it.
+        """
+        while True:
+            try:
+                return self._upload(connections, self._target.rest.round_trip_s).bytes_per_s
+            except StatusError as error:
+                if error.status != HTTPStatus.NOT_FOUND or self._namespace.is_root:
+                    raise
+                self._namespace = self._namespace.parent
 
     def left_behind(self) -> list[Group]:
         """Groups of ours that the target still shows, after it had time to remove them.

@@ -68,6 +68,8 @@ class ConfiguredPush:
     finishing: Finishing
     repository: str
     """The target, or the remote that it is on, as people read it."""
+    lacks: str | None = None
+    """A file that it reads when it begins, and that is not there, with its line."""
 
 
 def configured(file: ConfigFile) -> list[ConfiguredPush]:
@@ -109,11 +111,14 @@ def _configured(table: PushTable) -> ConfiguredPush:
         raise ConfigError(_of_click(table, error)) from None
     remote = arguments.remote
     there = f"{remote}:{arguments.remote_store}" if remote else str(arguments.repository)
-    return ConfiguredPush(table.name, arguments.sides, prepare, output.finishing, there)
+    lacks = _missing_file(table, arguments)
+    return ConfiguredPush(table.name, arguments.sides, prepare, output.finishing, there, lacks)
 
 
 def _check_keys(table: PushTable) -> None:
-    for key in table.values:
+    for key, value in table.values.items():
+        if "\0" in (value if isinstance(value, str) else "".join(map(str, _listed(value)))):
+            raise ConfigError(f"{table.place(key)}{key}: a null character can stand nowhere")
         if key in _SECRETS:
             raise ConfigError(
                 f"{table.place(key)}'{key}': a secret must not stand here: say where it is, with "
@@ -121,6 +126,18 @@ def _check_keys(table: PushTable) -> None:
             )
         if key not in KEYS:
             raise ConfigError(f"{table.place(key)}{unknown(key, KEYS)}")
+
+
+def _missing_file(table: PushTable, arguments: Arguments) -> str | None:
+    files = {"keyfile": arguments.keyfile, "config-dir": arguments.config_dir}
+    for key, path in files.items():
+        if path is not None and str(path) != "default" and not path.exists():
+            return f"{table.place(key)}{key}: {path}: there is no such file"
+    return None
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _check_target(table: PushTable, arguments: Arguments) -> None:

@@ -10,6 +10,7 @@ import os
 import shlex
 import string
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_WEBHOOK_S: Final = 60.0
+"""For all of the request: a server could send a line now and then for ever."""
 WEBHOOK_VARIABLE: Final = "PBS_PUSH_WEBHOOK"
 
 
@@ -80,7 +83,7 @@ class Finishing:
 
         body = self._body(report)
         kind = "application/json" if _is_json(body) else "text/plain; charset=utf-8"
-        post(url, body, kind)
+        _within(_WEBHOOK_S, lambda: post(url, body, kind))
 
     def _body(self, report: Report) -> str:
         """The report as JSON, or the template with its values filled in."""
@@ -93,6 +96,28 @@ class Finishing:
             raise ConfigError(f"--webhook-template {self.template}: {os_reason(error)}") from None
         except (KeyError, ValueError) as error:
             raise ConfigError(f"--webhook-template {self.template}: {error}") from None
+
+
+def _within(limit_s: float, work: Callable[[], None]) -> None:
+    """Do it in a thread, and wait for so long.
+
+    Raises what it raises, ConfigError when it is late.
+    """
+    wrong: list[PbsPushError] = []
+
+    def run() -> None:
+        try:
+            work()
+        except PbsPushError as error:
+            wrong.append(error)
+
+    thread = threading.Thread(target=run, name="webhook", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if thread.is_alive():
+        raise ConfigError(f"--webhook: it has not answered for {limit_s:g} s")
+    if wrong:
+        raise wrong[0]
 
 
 def values_of(report: Report) -> dict[str, str]:
@@ -126,6 +151,16 @@ def finish_options(command: F) -> F:
     return command
 
 
+def given_for_an_end() -> str | None:
+    """An option of these that stands on the command line itself, None if there is none."""
+    context = click.get_current_context()
+    for flag in _FLAGS:
+        source = context.get_parameter_source(flag.removeprefix("--").replace("-", "_"))
+        if source is click.core.ParameterSource.COMMANDLINE:
+            return flag
+    return None
+
+
 def make_finishing(values: dict[str, Any]) -> Finishing:
     """Take what belongs to ``finish_options`` out of a command's ``values``. Raises UsageError."""
     made = Finishing(
@@ -147,6 +182,14 @@ def make_finishing(values: dict[str, Any]) -> Finishing:
     return made
 
 
+_FLAGS: Final = (
+    "--metrics-file",
+    "--html",
+    "--on-finish",
+    "--webhook",
+    "--webhook-template",
+    "--notify",
+)
 _PATH: Final = click.Path(path_type=Path, dir_okay=False)
 _OPTIONS: Final = (
     click.option(

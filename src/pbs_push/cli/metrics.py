@@ -91,8 +91,13 @@ def _single(report: Report, last_success: float) -> dict[str, tuple[str, float]]
 def _labels(report: Report) -> dict[str, str]:
     sides = report.sides
     if sides is None:
-        return {"source": "", "target": ""}
-    return {"source": sides.source, "target": "" if sides.target is None else str(sides.target)}
+        return dict.fromkeys(("source", "source_ns", "target", "target_ns"), "")
+    return {
+        "source": sides.source,
+        "source_ns": str(sides.source_namespace),
+        "target": "" if sides.target is None else str(sides.target),
+        "target_ns": str(sides.target_namespace),
+    }
 
 
 def _last_success(path: Path, labels: Mapping[str, str]) -> float:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pbs_push.access.values import parse_duration
-from pbs_push.cli.finishing import Finishing, finish_options, make_finishing
+from pbs_push.cli.finishing import (
+    Finishing,
+    finish_options,
+    given_for_an_end,
+    make_finishing,
+)
 from pbs_push.cli.values import Value
 from pbs_push.push.options import OPTIONS, Option, PushOptions
 
@@ -213,5 +218,7 @@ def make_output(values: dict[str, Any]) -> Output:
     log_json = values.pop("log_json", False)
     if log_json and (quiet or verbose):
         raise click.UsageError("--log-json has all events: --quiet and --verbose have no effect")
+    if dry_run and (without := given_for_an_end()):
+        raise click.UsageError(f"{without} has no effect with --dry-run")
     finishing = make_finishing(values) if "metrics_file" in values else Finishing()
     return Output(dry_run, is_json, quiet, verbose, pretty, rate, measure, log_json, finishing)

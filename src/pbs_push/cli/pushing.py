@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -106,7 +107,7 @@ def summed(report: Report) -> Json:
 
 def _planned(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
     plan, failure = Plan((), sides=asked), None
-    forecast = None
+    forecast, began = None, time.time()
     try:
         work = prepare()
         with _pushing(work, output) as push:
@@ -123,6 +124,7 @@ def _planned(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended
         lines = plan_lines(plan, forecast, quiet=quiet, verbose=verbose)
         print("\n".join(map(printable, lines)))
     costs = {} if forecast is None else forecast.to_dict()
+    costs |= {"began": round(began, 3), "ended": round(time.time(), 3)}
     return Ended(plan.settled(), lambda: plan.to_dict() | costs, plan.exit_status, failure)
 
 

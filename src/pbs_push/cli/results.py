@@ -31,6 +31,7 @@ def summary_lines(report: Report) -> Iterator[str]:
             for skip, count in sorted(report.skips.items(), key=lambda item: item[0].name)
         ),
         ("failed", counted(counts[Result.FAILED], "snapshot")),
+        ("remains", _unless_zero(report.remains, "snapshot")),
         ("other problems", str(len(report.problems)) if report.problems else ""),
         ("created", _unless_zero(len(report.created_namespaces), "namespace")),
         ("removed", _removed(report)),

@@ -119,12 +119,13 @@ def _loaded(path: Path | None) -> list[ConfiguredPush]:
 
 def _chosen(path: Path | None, names: Sequence[str] | None) -> list[ConfiguredPush]:
     pushes = {push.name: push for push in _loaded(path)}
-    if names is None:
-        return list(pushes.values())
-    for name in names:
+    for name in names or ():
         if name not in pushes:
             raise ConfigError(f"{path or default_path()}: push {unknown(name, pushes)}")
-    return [pushes[name] for name in dict.fromkeys(names)]
+    chosen = [pushes[name] for name in dict.fromkeys(pushes if names is None else names)]
+    if lacking := [push.lacks for push in chosen if push.lacks is not None]:
+        raise ConfigError("; ".join(lacking))
+    return chosen
 
 
 def _route(push: ConfiguredPush) -> str:

@@ -94,6 +94,14 @@ class Attempt:
         self._newest = newest
         self._witness = witness
         self.answered = False
+        self._dropped = TransferStats()
+
+    def spent(self) -> TransferStats:
+        """What was sent of the snapshot that was tried last and did not get there: parts that were
+        committed, and what was lost with a session. It is given once."""
+        spent = self._checkpoints.sent + self._dropped
+        self._checkpoints.sent = self._dropped = TransferStats()
+        return spent
 
     def push(self, item: SourceSnapshot, label: str, *, again: bool = False) -> Pushed:
         """Push one snapshot, which messages call ``label``.
@@ -109,7 +117,8 @@ class Attempt:
             if source.unchecked_blobs:
                 stats += TransferStats(unchecked_blobs=source.unchecked_blobs)
         self._newest.is_now(item.snapshot.backup_time, source.archives)
-        stats = _together(self._checkpoints.sent, stats)
+        stats = _together(self._checkpoints.sent, stats) + self._dropped
+        self._checkpoints.sent = self._dropped = TransferStats()
         self._checkpoints.forget()
         return Pushed(stats, source.log_error, source.log_left)
 
@@ -169,8 +178,9 @@ class Attempt:
         self.answered = False
         session, transfer, preface = self._beginning.begin(source, start, again=again)
         with closing(session), closing(transfer):
+            stats = None
             try:
-                return transfer.run()
+                stats = transfer.run()
             except (ConnectError, ProtocolError) as error:
                 if session.answered or not self._target.preface.lost(preface):
                     raise
@@ -179,6 +189,12 @@ class Attempt:
                 self._run.note("info", text)
             finally:
                 self.answered = session.answered
+                if stats is None:
+                    state = session.state
+                    lost = TransferStats(sent_bytes=state.uploads_bytes, requests=state.requests)
+                    self._dropped += lost
+        if stats is not None:
+            return stats
         return self._transferred(source, way, label, again=True)
 
     def _started(self, session: BackupSession, source: Opened, way: _Way) -> Transfer:

@@ -50,7 +50,8 @@ class TransferStats:
 
     Chunks are distinct ones; ``sent_bytes`` are encoded, as on the wire, ``sent_plain_bytes`` and
     ``reused_bytes`` plain. ``reused_entries`` are index entries whose chunk did not have to be
-    sent. ``entry_lists`` counts PUTs, ``fallbacks`` refusals that were answered by doing it
+    sent. ``sent_bytes`` and ``requests`` also count what was lost with a session that broke.
+    ``entry_lists`` counts PUTs, ``fallbacks`` refusals that were answered by doing it
     the plain way, ``checkpoints`` the parts that were committed by themselves.
     Under ``verify_source`` ``unchecked_chunks`` were sent though nobody can tell whether they are
     what they should be, since they are encrypted and the key for them is not here; and so were

@@ -146,6 +146,10 @@ def _rights(run: Run, item: NamespacePlan) -> Iterator[Finding]:
             )
     if all(held & privileges for privileges, _what in needed):
         yield Finding(Grade.OK, "rights", f"{where}: all that this push needs")
+    if "Datastore.Audit" not in held and not item.create:
+        text = f"{where}: groups of others are not shown to {run.target.auth_id}"
+        advice = "one that has the name of a group here would be refused as not owned"
+        yield Finding(Grade.NOTE, "owner", text, advice)
     if item.create:
         created = ", ".join(namespace.label for namespace in item.create)
         yield Finding(Grade.NOTE, "namespaces", f"would be created at the target: {created}")

@@ -113,6 +113,11 @@ class Report:
             self.logs_added += logs_added
             self.metadata_updates += metadata_updates
 
+    def count_spent(self, stats: TransferStats) -> None:
+        """Count what was sent of a snapshot that the push was stopped in."""
+        with self._lock:
+            self.stats += stats
+
     def count_retry(self) -> None:
         """Count a try that failed and is made again."""
         with self._lock:

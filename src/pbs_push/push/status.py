@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pbs_push.errors import PbsPushError, SourceError
 from pbs_push.names import Group, Namespace, placed
-from pbs_push.push.checkpoint_mark import without_checkpoints
+from pbs_push.push.checkpoint_mark import Mark, without_checkpoints
 from pbs_push.push.estimate import estimates
 from pbs_push.push.plan import GroupPlan
 from pbs_push.push.vanished import is_gone
@@ -99,7 +99,9 @@ def status(
         for group, found in source.contents(namespace, []):
             check()
             if options.group_filters.accepts(group.group):
-                compared = _compared(target, group, found, there, listed.get(group.group, []))
+                compared = _compared(
+                    source, target, group, found, there, listed.get(group.group, [])
+                )
                 yield _with_bytes(source, group, found, compared) if bytes_too else compared
 
 
@@ -119,7 +121,30 @@ def _listed(target: Target, namespace: Namespace) -> dict[Group, list[SnapshotIt
     return found
 
 
+def _checkpoints(
+    source: Datastore, found: SnapshotList, here: Sequence[int], there: set[int]
+) -> set[int]:
+    """Times of checkpoints at the source, where it is the target of another push.
+
+    Only what the target has not is looked at.
+    """
+    wanted = set(here) - there
+    times = set()
+    for item in found.snapshots:
+        if item.snapshot.backup_time not in wanted:
+            continue
+        try:
+            with source.open_snapshot(item, lock=False) as opened:
+                notes = opened.manifest.notes
+        except PbsPushError:
+            continue  # a push will say what is wrong with it
+        if Mark.read(notes, item.snapshot) is not None:
+            times.add(item.snapshot.backup_time)
+    return times
+
+
 def _compared(
+    source: Datastore,
     target: Target,
     group: SourceGroup,
     found: SnapshotList | SourceError,
@@ -130,6 +155,8 @@ def _compared(
     if isinstance(found, SourceError):
         return replace(name, error=found)
     here = sorted(one.snapshot.backup_time for one in found.snapshots if one.finished)
+    marked = _checkpoints(source, found, here, {one.backup_time for one in listed})
+    here = [time for time in here if time not in marked]
     item = _as_group(group.group, listed)
     seen = without_checkpoints(item, listed, target.auth_id, set(here))
     times = {one.backup_time for one in seen.listed or () if one.finished}

@@ -121,6 +121,7 @@ class GroupWorker:
             self._ended(item, Result.SKIPPED, skip=Skip.VANISHED)
             return None
         except Cancelled:
+            self._run.report.count_spent(self._attempt.spent())
             raise
         except PbsPushError as error:
             return self._fail(item, error)
@@ -189,7 +190,7 @@ class GroupWorker:
         pushing a newer snapshot would make this one impossible to push.
         """
         self._result.failed = True
-        self._ended(item, Result.FAILED, error=error)
+        self._ended(item, Result.FAILED, error=error, stats=self._attempt.spent())
         label = self._plan.name_of(str(item.snapshot))
         skips = self._run.options.skip_damaged
         if isinstance(error, ManifestError) or (error.damage and skips):
