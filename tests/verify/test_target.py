@@ -10,7 +10,8 @@ import pytest
 from tests.push.world import DAY, ME, STRANGER, World, only, time, whole
 
 from pbs_push.errors import AuthError, Cancelled, ConfigError, ConnectError, TlsError
-from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
+from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME, Group, Snapshot
+from pbs_push.push.checkpoint_mark import Mark
 from pbs_push.push.events import Retrying
 from pbs_push.remote.target import Target
 from pbs_push.target import Identities, TargetOptions
@@ -138,6 +139,16 @@ def test_a_namespace_that_was_not_pushed(world: World) -> None:
     report = verify(world, target_namespace="elsewhere")
     assert counts(report) == {"not-pushed": 4}
     assert report.exit_status == 3
+
+
+def test_a_checkpoint_at_the_source_is_none_that_the_target_lacks(world: World) -> None:
+    number = max(world.source.times(VM)) + 1
+    folder = world.source.add(VM, number)
+    of = Snapshot(Group.parse(VM), time(number + 9))
+    world.source.rewrite_manifest(folder, notes=Mark(of, 1, None).notes)
+    report = verify(world)
+    assert counts(report)["left"] == 1
+    assert report.exit_status == 0
 
 
 def test_what_the_target_lacks_is_told_apart(world: World) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pbs_push.errors import InvalidName
+from pbs_push.errors import InvalidName, PbsPushError
 from pbs_push.names import AuthId, Snapshot, format_backup_time, parse_backup_time
 from pbs_push.remote.models import GroupItem, SnapshotItem
+from pbs_push.source.datastore import Datastore
+from pbs_push.source.items import SourceSnapshot
 
 _NOTHING: Final = "nothing"
 _MARK: Final = re.compile(
@@ -62,6 +64,15 @@ class Mark:
             if of.group == snapshot.group and is_before
             else None
         )
+
+
+def is_checkpoint(source: Datastore, item: SourceSnapshot) -> bool:
+    """Whether a snapshot of the source, the target of another push, is a checkpoint of that."""
+    try:
+        with source.open_snapshot(item, lock=False) as opened:
+            return Mark.read(opened.manifest.notes, item.snapshot) is not None
+    except PbsPushError:
+        return False  # whoever pushes it will say what is wrong with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pbs_push.errors import PbsPushError, SourceError
 from pbs_push.names import Group, Namespace, placed
-from pbs_push.push.checkpoint_mark import Mark, without_checkpoints
+from pbs_push.push.checkpoint_mark import is_checkpoint, without_checkpoints
 from pbs_push.push.estimate import estimates
 from pbs_push.push.plan import GroupPlan
 from pbs_push.push.vanished import is_gone
@@ -129,18 +129,8 @@ def _checkpoints(
     Only what the target has not is looked at.
     """
     wanted = set(here) - there
-    times = set()
-    for item in found.snapshots:
-        if item.snapshot.backup_time not in wanted:
-            continue
-        try:
-            with source.open_snapshot(item, lock=False) as opened:
-                notes = opened.manifest.notes
-        except PbsPushError:
-            continue  # a push will say what is wrong with it
-        if Mark.read(notes, item.snapshot) is not None:
-            times.add(item.snapshot.backup_time)
-    return times
+    missing = (one for one in found.snapshots if one.snapshot.backup_time in wanted)
+    return {one.snapshot.backup_time for one in missing if is_checkpoint(source, one)}
 
 
 def _compared(

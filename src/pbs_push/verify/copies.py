@@ -20,6 +20,7 @@ from pbs_push.errors import (
     TlsError,
 )
 from pbs_push.names import Group, Snapshot, placed, route_label
+from pbs_push.push.checkpoint_mark import is_checkpoint
 from pbs_push.push.mapping import check_depths
 from pbs_push.push.outcome import Problem
 from pbs_push.push.vanished import is_gone
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pbs_push.names import Namespace
     from pbs_push.push.run import Run
     from pbs_push.remote.models import SnapshotItem
+    from pbs_push.source.datastore import Datastore
     from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
     from pbs_push.verify.target_report import TargetReport
 
@@ -166,7 +168,7 @@ class BothSides:
             copy = there.pop(time, None)
             if not item.finished:
                 self._report.add(CopyResult(place, CopyVerdict.LEFT))
-            elif copy is None and (why := _never_pushed(group, time)):
+            elif copy is None and (why := _never_pushed(self._run.source, group, item)):
                 self._report.add(CopyResult(place, CopyVerdict.LEFT, (Difference(None, why),)))
             elif copy is None:
                 self._report.add(CopyResult(place, _lacking(time, whole)))
@@ -214,13 +216,16 @@ class BothSides:
         self._run.note("error", f"{what}: {error}")
 
 
-def _never_pushed(group: SourceGroup, time: int) -> str | None:
+def _never_pushed(source: Datastore, group: SourceGroup, item: SourceSnapshot) -> str | None:
     """Why no push ever takes a snapshot (push/group_rules.py); None: one does."""
     if group.owner is None:
         return "its group has no readable owner: a push skips it"
     if str(group.group) == "host/benchmark":
         return "a server keeps this group for its benchmarks"
-    return "a server takes no snapshot from before 1970" if time < 1 else None
+    if is_checkpoint(source, item):
+        return "it is a checkpoint of a push, and no backup"
+    early = item.snapshot.backup_time < 1
+    return "a server takes no snapshot from before 1970" if early else None
 
 
 def _lacking(time: int, there: list[int]) -> CopyVerdict:
