@@ -26,7 +26,10 @@ def be_without_pbs() -> None:
     assert not nowhere.exists()
     host.DEFAULT_CONFIG_DIR = nowhere  # type: ignore[misc]
     datastore.RUN_FOLDER = nowhere  # type: ignore[misc]
-    sys.addaudithook(_refuse_places_of_pbs)
+    # Where lines are counted, each thread that begins tells the hook of it: another one that begins
+    # while that runs cannot be traced then (CPython before 3.12), and dies.
+    if sys.gettrace() is None:
+        sys.addaudithook(_refuse_places_of_pbs)
 
 
 def _refuse_places_of_pbs(event: str, arguments: tuple[Any, ...]) -> None:

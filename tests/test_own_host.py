@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,27 @@ def test_no_pbs_is_found() -> None:
     assert not datastore.RUN_FOLDER.exists()
 
 
+_LOOKING = """
+import sys
+from pathlib import Path
+from tests.own_host import be_without_pbs
+be_without_pbs()
+for look in (lambda place: Path(place, "acl.cfg").read_text(), lambda place: list(place.iterdir())):
+    try:
+        look(Path(sys.argv[1]))
+    except AssertionError as error:
+        print(error)
+"""
+
+
 @pytest.mark.parametrize("place", PLACES_OF_PBS)
 def test_looking_at_the_hosts_fails(place: str) -> None:
-    with pytest.raises(AssertionError, match=place):
-        Path(place, "acl.cfg").read_text()
-    with pytest.raises(AssertionError, match=place):
-        list(Path(place).iterdir())
+    root = Path(__file__).parents[1]
+    looked = [sys.executable, "-c", _LOOKING, place]
+    done = subprocess.run(looked, capture_output=True, text=True, check=True, cwd=root)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"a test looks at the host's {place}") for line in lines)
 
 
 def test_nor_does_a_command_in_a_process_of_its_own() -> None:

@@ -45,6 +45,15 @@ def test_what_is_read_is_what_json_reads(
     assert list(items_of(cut(text.encode(), size))) == objects
 
 
+@pytest.mark.parametrize("blank", ["\x0b", "\x0c", "\u00a0", "\u2003"])
+@pytest.mark.parametrize("at", range(5))
+def test_what_is_blank_elsewhere_is_not_in_json(blank: str, at: int) -> None:
+    parts = ["", "{", '"data"', ":", "[", "{}]}"]
+    text = "".join((*parts[: at + 1], blank, *parts[at + 1 :])).encode()
+    with pytest.raises((ValueError, NotAList)):
+        list(items_of([text]))
+
+
 @settings(max_examples=60)
 @given(OBJECTS, st.data())
 def test_whatever_is_cut_or_changed_gives_a_value_or_a_value_error(
