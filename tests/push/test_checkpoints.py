@@ -29,6 +29,7 @@ from pbs_push.names import Group, Snapshot
 from pbs_push.push import checkpointing
 from pbs_push.push.checkpoint_mark import Mark
 from pbs_push.push.outcome import Skip
+from pbs_push.push.status import status
 from pbs_push.target import Faults
 
 from .world import CHUNK, FIRST, World, content_of, only, time, verify, whole
@@ -303,6 +304,10 @@ def test_a_left_checkpoint_hides_nothing(world: World) -> None:
     assert group.vanished == ()
     assert plan.no_removals is None
     assert [one.mark.of.backup_time for one in group.checkpoints] == [time(1)]
+    with world.target() as target:
+        (one,) = status(world.datastore(), target, PushOptions())
+    assert (one.behind, one.checkpoints, one.exact) == ((time(1),), 1, True)
+    assert one.plain_bytes == (len(IMAGE) - 16) * CHUNK, "what the checkpoint has need not go again"
     assert group.to_dict()["checkpoints"] == [group.checkpoints[0].snapshot.backup_time]
     assert group.alerts == ()
 

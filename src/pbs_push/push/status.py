@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pbs_push.errors import PbsPushError, SourceError
 from pbs_push.names import Group, Namespace, placed
-from pbs_push.push.checkpoint_mark import is_checkpoint, without_checkpoints
+from pbs_push.push.checkpoint_mark import Seen, is_checkpoint, without_checkpoints
 from pbs_push.push.estimate import estimates
 from pbs_push.push.plan import GroupPlan
 from pbs_push.push.vanished import is_gone
@@ -98,11 +98,14 @@ def status(
         listed = _listed(target, there)
         for group, found in source.contents(namespace, []):
             check()
-            if options.group_filters.accepts(group.group):
-                compared = _compared(
-                    source, target, group, found, there, listed.get(group.group, [])
-                )
-                yield _with_bytes(source, group, found, compared) if bytes_too else compared
+            if not options.group_filters.accepts(group.group):
+                continue
+            if isinstance(found, SourceError):
+                yield GroupStatus(group.namespace, there, group.group, error=found)
+                continue
+            items = listed.get(group.group, [])
+            compared, seen = _compared(source, target, group, found, there, items)
+            yield _with_bytes(source, group, found, compared, seen) if bytes_too else compared
 
 
 def _listed(target: Target, namespace: Namespace) -> dict[Group, list[SnapshotItem]]:
@@ -137,13 +140,10 @@ def _compared(
     source: Datastore,
     target: Target,
     group: SourceGroup,
-    found: SnapshotList | SourceError,
+    found: SnapshotList,
     there: Namespace,
     listed: Sequence[SnapshotItem],
-) -> GroupStatus:
-    name = GroupStatus(group.namespace, there, group.group)
-    if isinstance(found, SourceError):
-        return replace(name, error=found)
+) -> tuple[GroupStatus, Seen]:
     here = sorted(one.snapshot.backup_time for one in found.snapshots if one.finished)
     marked = _checkpoints(source, found, here, {one.backup_time for one in listed})
     here = [time for time in here if time not in marked]
@@ -152,8 +152,10 @@ def _compared(
     times = {one.backup_time for one in seen.listed or () if one.finished}
     newest = max(times, default=None)
     owner = item.owner if item is not None else None
-    return replace(
-        name,
+    compared = GroupStatus(
+        group.namespace,
+        there,
+        group.group,
         newest_here=here[-1] if here else None,
         newest_there=newest,
         behind=tuple(time for time in here if newest is None or time > newest),
@@ -161,6 +163,7 @@ def _compared(
         checkpoints=len(seen.checkpoints),
         owner=None if owner is None else str(owner),
     )
+    return compared, seen
 
 
 def _as_group(group: Group, listed: Sequence[SnapshotItem]) -> GroupItem | None:
@@ -176,16 +179,17 @@ def _as_group(group: Group, listed: Sequence[SnapshotItem]) -> GroupItem | None:
 def _with_bytes(
     source: Datastore,
     group: SourceGroup,
-    found: SnapshotList | SourceError,
+    found: SnapshotList,
     compared: GroupStatus,
+    seen: Seen,
 ) -> GroupStatus:
-    if isinstance(found, SourceError) or not compared.behind:
+    if not compared.behind:
         return replace(compared, plain_bytes=0)
     behind = set(compared.behind)
     items = tuple(
         one for one in found.snapshots if one.finished and one.snapshot.backup_time in behind
     )
-    plan = GroupPlan(group, compared.target, compared.newest_there, items)
+    plan = GroupPlan(group, compared.target, seen.newest, items, checkpoints=seen.checkpoints)
     parts = list(estimates(source, plan))
     exact = len(parts) == len(items) and all(one.exact for one in parts)
     return replace(compared, plain_bytes=sum(one.plain_bytes for one in parts), exact=exact)
