@@ -121,6 +121,12 @@ def test_what_has_no_effect_in_a_dry_run_is_an_error(cli: Cli) -> None:
 def test_wrong_options(cli: Cli) -> None:
     cli("push", "x", "h:store", "--on-finish", "'").failed(2, "--on-finish")
     cli("push", "x", "h:store", "--on-finish", " ").failed(2, "names no command")
+    cli("push", "x", "h:store", "--on-finish", "/no/such").failed(2, "no such command")
+    cli("push", "x", "h:store", "--html", "/no/such/x.html").failed(2, "no such folder")
+    cli("push", "x", "h:store", "--metrics-file", "/no/such/x").failed(2, "no such folder")
+    hook = ("push", "x", "h:store", "--webhook")
+    cli(*hook, "file:///etc/passwd").failed(2, "must begin with http")
+    cli(*hook, "http://h/", "--webhook-template", "/no/such").failed(2, "No such file")
     cli("push", "x", "h:store", "--webhook-template", "f").failed(2, "without --webhook")
 
 

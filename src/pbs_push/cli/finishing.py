@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import string
 import subprocess
 import threading
@@ -65,6 +66,27 @@ class Finishing:
             _or_warn(lambda: self._run(self.command or "", report))
         if self.webhook is not None:
             _or_warn(lambda: self._post(self.webhook or "", report))
+
+    def check(self) -> None:
+        """Raise ConfigError for what cannot work: it is known before the push, not after hours."""
+        for flag, path in (("--metrics-file", self.metrics_file), ("--html", self.html)):
+            if path is not None and not path.parent.is_dir():
+                raise ConfigError(f"{flag} {path}: there is no such folder")
+        if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
+            raise ConfigError("--webhook: it must begin with http:// or https://")
+        if self.template is not None:
+            from pbs_push.push.report import Report  # noqa: PLC0415  (for who asks for it)
+
+            self._body(Report())
+        if self.command is not None:
+            try:
+                words = shlex.split(self.command)
+            except ValueError as error:
+                raise ConfigError(f"--on-finish: {error}") from None
+            if not words:
+                raise ConfigError("--on-finish: it names no command")
+            if shutil.which(words[0]) is None:
+                raise ConfigError(f"--on-finish: '{words[0]}': there is no such command")
 
     def _run(self, command: str, report: Report) -> None:
         words = shlex.split(command)
@@ -174,11 +196,9 @@ def make_finishing(values: dict[str, Any]) -> Finishing:
     if made.template is not None and made.webhook is None:
         raise click.UsageError("--webhook-template has no effect without --webhook")
     try:
-        empty = made.command is not None and not shlex.split(made.command)
-    except ValueError as error:
-        raise click.UsageError(f"--on-finish: {error}") from None
-    if empty:
-        raise click.UsageError("--on-finish: it names no command")
+        made.check()
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     return made
 
 
