@@ -97,11 +97,11 @@ class TrustContext(ssl.SSLContext):
         return vouched_for(host, port, self.vouch_s, self.proxy)
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        """As the base class, and check the peer; the socket is closed if it is not trusted."""
+        """As the base class, and check the peer; the socket is closed where that fails."""
         wrapped = super().wrap_socket(*args, **kwargs)
         try:
             self.check_peer(wrapped)
-        except TlsError:
+        except BaseException:  # also an OSError, where the connection was reset meanwhile
             wrapped.close()
             raise
         return wrapped
