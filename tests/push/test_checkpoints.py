@@ -225,6 +225,26 @@ def test_what_was_sent_and_lost_counts_as_sent(world: World) -> None:
         assert push.report.remains == 1
 
 
+def test_what_was_sent_counts_for_its_own_snapshot(world: World) -> None:
+    """The first one is there, though its last answer was lost; the second has nothing to send."""
+    world.source.add("vm/100", 0, 1, archives=DYNAMIC)
+    finishes = 0
+
+    def lose(kind: str, handled: bool) -> None:
+        nonlocal finishes
+        if kind == "POST finish" and handled:
+            finishes += 1
+            if finishes == 1:
+                raise ConnectionResetError
+
+    world.serve(faults=Faults(on_request=lose))
+    done = world.push(checkpoint="off", retries=3)
+    assert done.report.exit_status == 0
+    assert done.report.stats.sent_bytes > 0
+    (second,) = [one for one in done.report.outcomes if one.newest == time(1)]
+    assert second.stats.sent_bytes == 0
+
+
 def test_without_the_right_to_remove_it_there_is_none(world: World) -> None:
     world.serve(identities=only("Backup"))
     world.source.add("vm/100", 0, archives=FIXED)

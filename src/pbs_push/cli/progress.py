@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from pbs_push.cli.event_lines import Importance, describe, snapshot_label
 from pbs_push.cli.lines import say
+from pbs_push.cli.timed_lines import Shown
 from pbs_push.names import Namespace, Snapshot
 from pbs_push.push.events import (
     Estimated,
@@ -289,17 +290,7 @@ def _key(item: SourceSnapshot) -> _Key:
     return item.namespace, item.snapshot
 
 
-class Progress(Protocol):
-    """Shows a push while it runs: a listener, and a context that ends the display."""
-
-    def __call__(self, event: Event) -> None:
-        """Take an event."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(self, *_: object) -> None:
-        """End the display."""
+Progress = Shown[Event]
 
 
 class LineProgress:

@@ -15,6 +15,19 @@ E = TypeVar("E")
 E_contra = TypeVar("E_contra", contravariant=True)
 
 
+class Shown(Protocol[E_contra]):
+    """Shows work while it goes on: a listener, and a context that ends the display."""
+
+    def __call__(self, event: E_contra) -> None:
+        """Take an event."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(self, *_: object) -> None:
+        """End the display."""
+
+
 class State(Protocol[E_contra]):
     """What is known of the work while it goes on."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol, Self
+from typing import Final
 
 from pbs_push.cli.event_lines import Importance, Line
 from pbs_push.cli.lines import error_line, one_line, say, warning_line
-from pbs_push.cli.timed_lines import TimedLines
+from pbs_push.cli.timed_lines import Shown, TimedLines
 from pbs_push.push.events import Note
 from pbs_push.units import counted, duration_text, rate_text, size_text
 from pbs_push.verify.events import (
@@ -30,17 +30,7 @@ _WORDS: Final = {
 }
 
 
-class VerifyShown(Protocol):
-    """Shows a verification while it runs: a listener, and a context that ends the display."""
-
-    def __call__(self, event: VerifyEvent) -> None:
-        """Take an event."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(self, *_: object) -> None:
-        """End the display."""
+VerifyShown = Shown[VerifyEvent]
 
 
 class VerifyState:

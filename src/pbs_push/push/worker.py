@@ -118,7 +118,8 @@ class GroupWorker:
                 self._run.check_source()
             except SourceError as error:
                 return self._fail(item, error)
-            self._ended(item, Result.SKIPPED, skip=Skip.VANISHED)
+            spent = self._attempt.spent()
+            self._ended(item, Result.SKIPPED, skip=Skip.VANISHED, stats=spent)
             return None
         except Cancelled:
             self._run.report.count_spent(self._attempt.spent())
@@ -168,7 +169,8 @@ class GroupWorker:
         if settled.newest is not None:
             self._newest.is_now(settled.newest)
         result = Result.ALREADY_THERE if settled.skip is None else Result.SKIPPED
-        self._ended(item, result, skip=settled.skip, detail=settled.detail)
+        spent = self._attempt.spent()
+        self._ended(item, result, skip=settled.skip, detail=settled.detail, stats=spent)
         if settled.skip is None:
             # Ours, as a rule, whose last answer was lost: what follows a push is still to be done.
             self._result.pushed.append(item)
