@@ -41,7 +41,7 @@ _MAY_IMPORT = {
         "demo",
     },
 }
-_FOR_ALL = {"names", "errors", "units", "version"}
+_FOR_ALL = {"names", "errors", "units", "version", "tls_socket"}
 
 _ONLY_IN = {
     "httpx": {"remote"},

@@ -16,6 +16,7 @@ import pytest
 from pbs_push.formats.index import open_index
 from pbs_push.target import Faults, TargetOptions, TargetServer
 from pbs_push.target.certificate import server_context
+from pbs_push.tls_socket import TlsSocket
 
 from .conftest import SECRET, Cli, Place, identities
 
@@ -176,6 +177,7 @@ def other_backup(place: Place, group: str) -> Iterator[None]:
     """Someone else's backup of this group, under way as long as this lasts."""
     backup_type, backup_id = group.split("/")
     context = ssl.create_default_context()
+    context.sslsocket_class = TlsSocket
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     query = f"store=offsite&backup-type={backup_type}&backup-id={backup_id}&backup-time=1000"
     with (

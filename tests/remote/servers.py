@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pbs_push.tls_socket import TlsSocket
+
 PATIENCE_S = 30.0
 
 
@@ -53,6 +55,7 @@ def new_identity() -> Identity:
         serialization.NoEncryption(),
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = TlsSocket
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "identity.pem"
         path.write_bytes(pem)

@@ -19,6 +19,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
+from pbs_push.tls_socket import TlsSocket
+
 BIG = (1 << 31) - 2
 UPGRADE = {"Upgrade": "proxmox-backup-protocol-v1", "Connection": "Upgrade"}
 
@@ -44,6 +46,7 @@ class Reply:
 
 def connect(address: tuple[str, int], session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = TlsSocket
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     raw = socket.create_connection(address, timeout=30)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pbs_push.errors import PbsPushError
 from pbs_push.remote.connection import SEND_AT_ONCE
 from pbs_push.remote.tls import TrustContext
+from pbs_push.tls_socket import TlsSocket
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -87,6 +88,7 @@ def _server_context() -> ssl.SSLContext:
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = TlsSocket
     with tempfile.TemporaryDirectory(prefix="pbs-push-bench-") as directory:
         path = Path(directory) / "server.pem"
         path.write_bytes(key_text + certificate.public_bytes(pem))

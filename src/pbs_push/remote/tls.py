@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pbs_push.errors import ConnectError, RemoteError, TlsError
 from pbs_push.names import format_fingerprint
 from pbs_push.remote.tunnel import ANSWER_BYTES, Tunnel, pass_through
+from pbs_push.tls_socket import TlsSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,6 +53,7 @@ class TrustContext(ssl.SSLContext):
         the server is asked ``vouch_s`` seconds at most, through ``proxy`` if there is one.
         """
         context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        context.sslsocket_class = TlsSocket
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # A handshake in mid-connection would make a write wait for reads.
         context.options |= ssl.OP_NO_RENEGOTIATION
@@ -115,6 +117,7 @@ def vouched_for(
     It is asked over a connection of its own, on which nothing is sent.
     """
     context = ssl.create_default_context()
+    context.sslsocket_class = TlsSocket
     try:
         with (
             _connection(host, port, timeout_s, proxy) as connection,

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pbs_push.errors import ConfigError
+from pbs_push.tls_socket import TlsSocket
 
 _VALIDITY = timedelta(days=30)
 
@@ -47,6 +48,7 @@ def server_context(files: CertificateFiles | None) -> tuple[ssl.SSLContext, byte
 
 def _context(files: CertificateFiles) -> tuple[ssl.SSLContext, bytes]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = TlsSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(files.certificate, files.key)
     certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
