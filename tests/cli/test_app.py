@@ -147,8 +147,8 @@ def test_a_process_ends_with_the_status(tmp_path: Path) -> None:
 
 def test_more_files_may_be_open_than_usual() -> None:
     script = (
-        "import resource, sys; from pbs_push.cli import app; "
-        "app.run = lambda: print(resource.getrlimit(resource.RLIMIT_NOFILE)) or 0; app.main()"
+        "import resource, sys; from pbs_push.cli import app, main; "
+        "app.run = lambda: print(resource.getrlimit(resource.RLIMIT_NOFILE)) or 0; main()"
     )
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     command = ["sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh", sys.executable, "-c", script]

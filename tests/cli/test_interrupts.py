@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -55,6 +56,49 @@ def test_a_push_is_stopped(place: Place, small_source: Path, number: signal.Sign
     assert err.count("interrupted") == 1
     assert "pushed          0 snapshots" in out
     assert settled(place)
+
+
+_STRIKES = {
+    "while the program is imported": """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pbs_push.cli.app":
+            strike()
+sys.meta_path.insert(0, Finder())
+main()
+""",
+    "before a command runs": """
+from pbs_push.cli import app
+app.prepare = strike
+main()
+""",
+    "beside a command": """
+from pbs_push.cli import app
+app.run = strike
+main()
+""",
+    "when it has ended": """
+from pbs_push.cli import app
+app.run = lambda: 0
+app.end = lambda status: strike()
+main()
+""",
+}
+
+
+@pytest.mark.parametrize("when", _STRIKES)
+def test_ctrl_c_at_the_edges_shows_no_traceback(when: str) -> None:
+    beginning = """
+import os, signal, sys
+def strike(*_arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    return 0
+from pbs_push.cli import main
+"""
+    command = [sys.executable, "-c", beginning + _STRIKES[when]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert done.returncode == (130 if when == "beside a command" else -signal.SIGINT)
 
 
 def test_the_end_of_the_terminal_stops_a_push(place: Place, small_source: Path) -> None:

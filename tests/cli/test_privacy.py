@@ -23,7 +23,7 @@ PR_GET_DUMPABLE = 3
 
 _LOOK = """
 import ctypes, json, os, resource, sys
-from pbs_push.cli import app
+from pbs_push.cli import app, main
 before = ctypes.CDLL(None).prctl(3)
 def looks(arguments=None):
     mask = os.umask(0)
@@ -31,7 +31,7 @@ def looks(arguments=None):
                       resource.getrlimit(resource.RLIMIT_CORE)[0]]))
     return 0
 app.run = looks
-app.main()
+main()
 """
 
 

@@ -214,8 +214,8 @@ def _fill_standard_streams() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def main() -> NoReturn:
-    """Run the process's command line and end the process."""
+def prepare() -> None:
+    """Make the process fit for commands."""
     begin()
     keep_private()
     _fill_standard_streams()
@@ -224,7 +224,10 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # Names and notes may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
-    status = run()
+
+
+def end(status: int) -> NoReturn:
+    """End the process."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
