@@ -322,9 +322,12 @@ def _disks_full() -> Iterator[Disturbance]:
 
 def _limited(place: Place, which: int, value: int) -> Happened:
     with Scene(place.templates, place.folder) as scene:
-        ran, left = scene.ended(scene.start(limits={which: value}))
+        # As ``python -c 'import numpy'`` does with that little, alone: OpenBLAS, which comes with
+        # it, does not look at what it got (SIGSEGV at 127.25 MiB, say), or ends the process.
+        crashes = {"PYTHONFAULTHANDLER": "1"}
+        ran, left = scene.ended(scene.start(limits={which: value}, environment=crashes))
         happened = _judged(scene, ran, left)
-        if ran.status < 0:
+        if ran.status < 0 and "/numpy/_core/multiarray.py" not in ran.err:
             happened.violations.append(f"died of signal {-ran.status}: {ran.err[-2000:]}")
         return happened
 
