@@ -17,7 +17,7 @@ from tests.own_host import be_without_pbs
 from tests.references import GOLDEN, REAL
 
 from pbs_push.demo.sample import write_sample
-from pbs_push.push import run_lock
+from pbs_push.push import checkpoint_memory, run_lock
 
 be_without_pbs()
 # No test asserts a time of the clock: a machine that is busy is slow.
@@ -75,12 +75,15 @@ def sample_datastore(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def run_locks_of_our_own(
+def locks_and_state_of_our_own(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing that runs on this host has to do with a test."""
     monkeypatch.setattr(run_lock, "OF_ROOT", tmp_path_factory.getbasetemp())
     monkeypatch.setattr(run_lock, "OF_OTHERS", tmp_path_factory.getbasetemp())
+    monkeypatch.setattr(checkpoint_memory, "OF_ROOT", tmp_path_factory.getbasetemp() / "state")
+    monkeypatch.setattr(checkpoint_memory, "OF_OTHERS", tmp_path_factory.getbasetemp() / "state")
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
 
 @pytest.fixture

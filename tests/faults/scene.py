@@ -28,7 +28,7 @@ from tests.push.zygote import Zygote
 from pbs_push.cli.app import run
 from pbs_push.formats.blob import encode_blob
 from pbs_push.names import Group, Namespace, Snapshot
-from pbs_push.push import beginning, patience, retries, run_lock
+from pbs_push.push import beginning, checkpoint_memory, patience, retries, run_lock
 from pbs_push.remote import supply
 from pbs_push.target import CertificateFiles, Faults, Identities, TargetOptions, TargetServer
 from pbs_push.target.certificate import self_signed
@@ -158,6 +158,8 @@ def quick_pauses(temporary: Path, locks: Path) -> Iterator[None]:
         (supply, "NEAR_S", 0.0),
         (run_lock, "OF_ROOT", locks),
         (run_lock, "OF_OTHERS", locks),
+        (checkpoint_memory, "OF_ROOT", temporary.parent / "state"),
+        (checkpoint_memory, "OF_OTHERS", temporary.parent / "state"),
     ]
     before = [
         (module, name, getattr(module, name))

@@ -26,7 +26,7 @@ from pbs_push import (
 from pbs_push.demo.pieces import Piece
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import Group, Snapshot
-from pbs_push.push import checkpointing
+from pbs_push.push import checkpoint_memory, checkpointing
 from pbs_push.push.checkpoint_mark import Mark
 from pbs_push.push.outcome import Skip
 from pbs_push.push.status import status
@@ -306,6 +306,62 @@ def test_parts_by_time_go_by_the_rate(world: World, monkeypatch: pytest.MonkeyPa
     done = world.push(checkpoint="1d")
     lefts = [event.left_bytes // CHUNK for event in done.events if isinstance(event, Checkpointed)]
     assert lefts == [36, 28, 12]
+    verify(world)
+
+
+def remembered() -> list[Path]:
+    """What is kept of groups that may have a checkpoint."""
+    folder = checkpoint_memory.OF_ROOT
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+class End:
+    """Cuts the line for good at the first of such requests, as for a process that is killed."""
+
+    def __init__(self, moment: str) -> None:
+        self.moment: str | None = moment
+        self.came = False
+
+    def __call__(self, kind: str, _handled: bool) -> None:
+        self.came = self.moment is not None and (self.came or kind == self.moment)
+        if self.came:
+            raise ConnectionResetError
+
+
+@pytest.mark.parametrize("with_list", [False, True])
+def test_one_left_behind_its_snapshot_is_removed_by_the_next_push(
+    world: World, monkeypatch: pytest.MonkeyPatch, with_list: bool
+) -> None:
+    """Its run ended between the end of the real snapshot and the removal: no list shows that."""
+    monkeypatch.setattr(checkpoint_memory, "OF_ROOT", world.folder / "state")
+    world.source.add("vm/1", 0, archives={"disk.img.fidx": IMAGE[:4]})
+    world.source.add("vm/100", 0, archives=FIXED)
+    end = End("DELETE snapshots")
+    world.serve(faults=Faults(on_request=end))
+    # The first part is removed once the second one is there.
+    assert world.push(checkpoint=f"{18 * CHUNK}B").report.exit_status == 0
+    assert (len(checkpoints_there(world)), world.there.times("vm/100")[-1]) == (1, 0)
+    (kept,) = remembered()
+    assert kept.read_text().startswith("vm/100 in root namespace of datastore")
+    end.moment = None
+    done = world.push(remove_vanished=with_list)
+    assert done.report.exit_status == 0
+    assert checkpoints_there(world) == []
+    assert done.counted.requests["GET snapshots"] == 1
+    assert remembered() == []
+    assert "GET snapshots" not in world.push().counted.requests
+    verify(world)
+
+
+def test_where_nothing_can_be_remembered_a_push_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.folder / "file").write_bytes(b"")
+    monkeypatch.setattr(checkpoint_memory, "OF_ROOT", world.folder / "file")
+    world.source.add("vm/100", 0, archives=FIXED)
+    done = world.push(checkpoint=f"{PART}B")
+    assert done.report.exit_status == 0
+    assert checkpoints_there(world) == []
     verify(world)
 
 

@@ -69,6 +69,7 @@ class Checkpoints:
         self._at_target = [one.snapshot for one in plan.checkpoints]
         self._of: SourceSnapshot | None = None
         self._given_up = False
+        self._one_stays = False
         self._first_left = 0
         self._rate: float | None = None
         self._last_size = 0
@@ -118,6 +119,8 @@ class Checkpoints:
         """Remove those that are at the target: what they were for is there. Raises Cancelled."""
         gone, self._at_target = self._at_target, []
         self._remove(gone)
+        if not self._one_stays:
+            self._run.checkpoint_memory.drop(self._plan.target_namespace, self._plan.source.group)
 
     # -- how much --
 
@@ -171,6 +174,7 @@ class Checkpoints:
         newest = self._newest
         mark = Mark(source.item.snapshot, cut, newest.base_time)
         base = newest.base()
+        self._run.checkpoint_memory.keep(self._plan.target_namespace, self._plan.source.group)
         snapshot = Snapshot(source.item.snapshot.group, at)
         archives = part_of(source.archives, base.indexes if base else {}, mark, snapshot)
         key = source.key
@@ -191,7 +195,8 @@ class Checkpoints:
 
     def _remove(self, snapshots: list[Snapshot]) -> None:
         for snapshot in snapshots:
-            self._remover.checkpoint(self._plan.target_namespace, snapshot)
+            if not self._remover.checkpoint(self._plan.target_namespace, snapshot):
+                self._one_stays = True
 
 
 def _behind(missing: list[Missing], cut: int) -> tuple[int, int, int]:

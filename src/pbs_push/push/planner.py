@@ -264,7 +264,7 @@ class Planner:
         if not self._may_read(group):
             return self._skipped(group, found, target, Skip.NO_RIGHT)
         item = at_target.groups.get(group.group)
-        listed = self._listed(group, found, item, at_target)
+        listed = self._listed(group, found, item, target, at_target)
         if listed is None and late_logs.candidate(found.snapshots, item, (), self._has_log):
             listed = at_target.snapshots.get(group.group, [])  # is it the same, and without a log?
         times = {one.snapshot.backup_time for one in found.snapshots}
@@ -300,16 +300,19 @@ class Planner:
         group: SourceGroup,
         found: SnapshotList,
         item: GroupItem | None,
+        target: Namespace,
         at_target: _AtTarget,
     ) -> Sequence[SnapshotItem] | None:
         """The target's snapshots of a group, where they are needed; None where they are not.
 
         The list of groups tells the newest one alone. If that is none of the source's, only the
-        list tells whether there are others in common.
+        list tells whether there are others in common; so it does of a checkpoint before it.
         """
         newest = item.newest_finished if item is not None else None
         times = {one.snapshot.backup_time for one in found.snapshots if one.finished}
         hidden = newest is not None and bool(times) and newest not in times
+        if newest is not None and not hidden:
+            hidden = self._run.checkpoint_memory.may_have(target, group.group)
         if self._wants_lists or hidden:
             return at_target.snapshots.get(group.group, [])
         return None

@@ -55,8 +55,8 @@ class Remover:
         """Forget what has no manifest and is in the way of a push."""
         self._snapshot(plan.target_namespace, item, "it was dead, and in the way of a push")
 
-    def checkpoint(self, namespace: Namespace, snapshot: Snapshot) -> None:
-        """Forget a checkpoint of ours; one that stays is told, and harms nothing."""
+    def checkpoint(self, namespace: Namespace, snapshot: Snapshot) -> bool:
+        """Forget a checkpoint of ours; one that stays is told, and harms nothing: then False."""
         where = _place(namespace, str(snapshot))
         try:
             self._patiently(where, partial(self._api.delete_snapshot, namespace, snapshot))
@@ -66,6 +66,8 @@ class Remover:
             if not is_gone(error):
                 text = f"{where}: this checkpoint of a push is not needed any more, but stays"
                 self._run.note("warning", f"{text}: {error}")
+                return False
+        return True
 
     def snapshots(self, plan: GroupPlan) -> None:
         """Forget the vanished snapshots of a group that was pushed without an error."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pbs_push.errors import Cancelled, PbsPushError, drop_frames
+from pbs_push.push.checkpoint_memory import CheckpointMemory
 from pbs_push.push.checkpoint_rights import CheckpointRights
 from pbs_push.push.document import Sides
 from pbs_push.push.encryption import Sealers
@@ -73,6 +74,7 @@ class Run:
         )
         """The target's, with the patience of this run."""
         self.checkpoint_rights: Final = CheckpointRights(self.api, options)
+        self.checkpoint_memory: Final = CheckpointMemory(target.repository)
         self.sealers: Final = Sealers(len(os.sched_getaffinity(0)))
         """What computes under a key: one for each core, whatever the number of groups."""
         self._began = time.monotonic()
