@@ -133,6 +133,17 @@ def test_under_nohup_the_end_of_the_session_stops_nothing(place: Place, small_so
     assert running.returncode == 0
 
 
+def test_a_silent_target_keeps_nobody(place: Place, small_source: Path) -> None:
+    """The first request is never answered: what waits for it ends all the same, in order."""
+    place.server.faults.delays_s = {"GET version": 600, "GET namespace": 600, "GET groups": 600}
+    with push(place, small_source) as running:
+        until(lambda: place.server.counters.snapshot().requests.get("GET version"))
+        running.send_signal(signal.SIGINT)
+        _out, err = running.communicate()
+    assert running.returncode == 130
+    assert err.splitlines()[-1] == "pbs-push: interrupted: stopped as asked"
+
+
 def test_the_second_one_ends_at_once(place: Place, small_source: Path) -> None:
     place.server.faults.delays_s = {"GET namespace": 600, "GET version": 600}
     with push(place, small_source) as running:

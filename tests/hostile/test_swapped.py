@@ -45,9 +45,18 @@ class Swapping(HostileTarget):
 
     def _answer(self, line: Line, asked: object) -> None:
         super()._answer(line, asked)  # type: ignore[arg-type]
+        if self.connections >= self.good:
+            raise ConnectionAbortedError
+
+    def _honest(self, what: str) -> bytes:
+        """The last answer before the other certificate says that the connection ends with it.
+
+        The next request makes a new one then, and does not meet the end of this one on its way.
+        """
+        answer = super()._honest(what)
         if self.connections < self.good:
-            return
-        raise ConnectionAbortedError  # so that the next request makes a new connection
+            return answer
+        return answer.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import socket
 import traceback
 import tracemalloc
 import zlib
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from urllib.parse import quote
 
-import httpcore
 import pytest
 from pydantic import SecretStr
 
@@ -28,13 +26,12 @@ from pbs_push.errors import (
     TlsError,
 )
 from pbs_push.names import MANIFEST_NAME, AuthId, Group, Namespace, Repository, Snapshot
-from pbs_push.remote import lines as lines_module
 from pbs_push.remote import rest as rest_module
 from pbs_push.remote.answers import raise_for_status
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import TicketAuth, TokenAuth
 from pbs_push.remote.features import Features, Version
-from pbs_push.remote.limits import Limits, Stall
+from pbs_push.remote.limits import Limits
 from pbs_push.remote.rest import Rest
 from pbs_push.remote.target import Target
 from pbs_push.remote.tls import TrustContext
@@ -592,42 +589,3 @@ def test_no_traceback_shows_what_was_sent_back(identity: Identity) -> None:
     told = "".join(traceback.format_exception(caught.value))
     assert SECRET not in told
     assert quote(SECRET, safe="") not in told
-
-
-class SlowUpload:
-    """A socket whose system gets rid of so many bytes each time it is asked."""
-
-    def __init__(self, waiting: int, each: int) -> None:
-        self.waiting = waiting
-        self.each = each
-
-    def unacknowledged(self, _connection: object) -> int:
-        self.waiting = max(0, self.waiting - self.each)
-        return self.waiting
-
-
-@pytest.mark.parametrize(("each", "gets_through"), [(2048, True), (0, False)])
-def test_an_upload_over_a_slow_line_is_waited_for(
-    each: int, gets_through: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    line = SlowUpload(400_000, each)
-    monkeypatch.setattr(lines_module, "unacknowledged", line.unacknowledged)
-    monkeypatch.setattr(lines_module, "_LOOK_EVERY_S", 0.001)
-    stall = Stall(0.05)
-    here, there = socket.socketpair()
-    with here, there:
-        lines_module._Line(HasSocket(here), lines_module._Asked())._deliver(stall)
-        assert (stall.left_s > 0) is gets_through
-        assert (line.waiting <= 16 << 10) is gets_through
-        line.waiting, stall = 400_000, Stall(1000.0)
-        there.send(b"an answer before all of it was read")
-        lines_module._Line(HasSocket(here), lines_module._Asked())._deliver(stall)
-        assert line.waiting > 300_000
-
-
-class HasSocket(httpcore.NetworkStream):
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-
-    def get_extra_info(self, info: str) -> socket.socket:
-        return self.connection

@@ -135,7 +135,8 @@ class Run:
         retries = self.retries()
         while True:
             try:
-                return call()
+                with self.target.rest.heeding(self.cancelled):
+                    return call()
             except PbsPushError as error:
                 self.wait_after(error, what, retries)
 

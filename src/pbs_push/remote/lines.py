@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpcore
 import httpx
 
-from pbs_push.errors import os_reason
+from pbs_push.errors import Cancelled, os_reason
 from pbs_push.remote.tls_stream import unacknowledged
 from pbs_push.remote.tunnel import ANSWER_BYTES, Tunnel, pass_through
 
@@ -40,6 +40,7 @@ class _Asked(threading.local):
     """What the request of this thread may wait for; httpx makes it in its caller's thread."""
 
     stall: Stall | None = None
+    cancelled: threading.Event | None = None
     in_head: bool = False
     connected_by: float = 0.0
     head_since: float | None = None
@@ -70,6 +71,15 @@ class RestTransport(httpx.HTTPTransport):
             yield
         finally:
             self._asked.stall = None
+
+    @contextmanager
+    def heeding(self, cancelled: threading.Event) -> Iterator[None]:
+        """Requests of this thread within end with Cancelled soon after it is set."""
+        before, self._asked.cancelled = self._asked.cancelled, cancelled
+        try:
+            yield
+        finally:
+            self._asked.cancelled = before
 
     def head_has_come(self) -> None:
         """What is read from now on, in this thread, is a body."""
@@ -172,9 +182,39 @@ class _Line(httpcore.NetworkStream):
         if asked.stall is not None and asked.in_head and asked.head_since is None:
             self._deliver(asked.stall)
         with self._waiting(httpcore.ReadTimeout) as left_s:
-            data = self._line.read(max_bytes, left_s)
+            data = self._read(max_bytes, left_s)
         asked.head_since = time.monotonic()
         return data
+
+    def _read(self, max_bytes: int, limit_s: float | None) -> bytes:
+        """Read, and look now and then whether that is still wanted. Raises Cancelled."""
+        if self._asked.cancelled is None or limit_s is None:
+            return self._line.read(max_bytes, limit_s)
+        until = time.monotonic() + limit_s
+        while True:
+            self._check_cancelled()
+            left_s = until - time.monotonic()
+            try:
+                # Not a poll before: what comes may be records of TLS's own.
+                return self._line.read(max_bytes, max(0.001, min(_LOOK_EVERY_S, left_s)))
+            except httpcore.ReadTimeout:
+                if left_s <= _LOOK_EVERY_S:
+                    raise
+
+    def _wait_for_room(self, limit_s: float | None) -> None:
+        """Wait until the system takes more to send; a write that waits is lost if it ends."""
+        if self._asked.cancelled is None or limit_s is None:
+            return
+        poll = _poll(self._line.get_extra_info("socket"), select.POLLOUT)
+        until = time.monotonic() + limit_s
+        left_s = limit_s
+        while left_s > 0 and not poll.poll(min(_LOOK_EVERY_S, left_s) * 1000):
+            self._check_cancelled()
+            left_s = until - time.monotonic()
+
+    def _check_cancelled(self) -> None:
+        if self._asked.cancelled is not None and self._asked.cancelled.is_set():
+            raise Cancelled("stopped as asked")
 
     def _deliver(self, stall: Stall) -> None:
         """Wait until the target's system has what was written, which a slow line takes long for.
@@ -182,11 +222,13 @@ class _Line(httpcore.NetworkStream):
         What it has taken is progress; an answer that comes before ends it.
         """
         connection = self._line.get_extra_info("socket")
+        poll = _poll(connection, select.POLLIN)
         before = unacknowledged(connection)
         while before > _SOON and stall.left_s > 0:
             began = time.monotonic()
-            if select.select([connection], [], [], min(_LOOK_EVERY_S, stall.left_s))[0]:
+            if poll.poll(min(_LOOK_EVERY_S, stall.left_s) * 1000):
                 break
+            self._check_cancelled()
             now = unacknowledged(connection)
             stall.waited(time.monotonic() - began)
             stall.came(before - now)
@@ -196,6 +238,7 @@ class _Line(httpcore.NetworkStream):
         for at in range(0, len(buffer), _RECORD):
             piece = buffer[at : at + _RECORD]
             with self._waiting(httpcore.WriteTimeout) as left_s:
+                self._wait_for_room(left_s)
                 self._line.write(piece, left_s)
             if self._asked.stall is not None:
                 self._asked.stall.came(len(piece))
@@ -228,3 +271,10 @@ class _Line(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._line.get_extra_info(info)
+
+
+def _poll(connection: socket.socket, what: int) -> select.poll:
+    """Waits for one socket; ``select`` cannot, where more than 1024 files are open."""
+    poll = select.poll()
+    poll.register(connection, what)
+    return poll

@@ -24,6 +24,7 @@ from pbs_push.remote.words import Words, shown_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -224,6 +225,13 @@ class Rest:
     def close(self) -> None:
         """Close the pool's connections."""
         self._client.close()
+
+    def heeding(self, cancelled: threading.Event) -> AbstractContextManager[None]:
+        """Requests of this thread within end with Cancelled soon after ``cancelled`` is set.
+
+        What was asked for may be done all the same; connections are opened to their end.
+        """
+        return self._transport.heeding(cancelled)
 
     def check_open(self) -> None:
         """Raise ConfigError once it is closed."""
