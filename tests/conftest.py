@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,6 +21,8 @@ from pbs_push.demo.sample import write_sample
 from pbs_push.push import checkpoint_memory, run_lock
 
 be_without_pbs()
+# A shell lets what it starts in the background ignore it, and tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test asserts a time of the clock: a machine that is busy is slow.
 settings.register_profile("pbs-push", deadline=None)
 settings.load_profile("pbs-push")

@@ -57,6 +57,27 @@ def test_for_a_target_that_is_near_no_thread_is_started() -> None:
     assert target.opened == 1
 
 
+def test_a_thread_that_cannot_be_started_is_waited_for_by_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At a limit of the system: neither by who takes a connection, nor in the end."""
+    target = _Target()
+    supply = ConnectionSupply(target, threading.Event())  # type: ignore[arg-type]
+    supply.expect(2)
+    with monkeypatch.context() as limited:
+
+        def refused(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        limited.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="new thread"):
+            supply.open_ahead()
+    _, fresh = supply.take()
+    assert fresh
+    supply.close()
+    assert target.opened == 1
+
+
 def test_a_target_that_is_not_trusted_is_told_at_once() -> None:
     """One that shows another certificate for a moment is not the target for a moment."""
 

@@ -53,11 +53,11 @@ class ConnectionSupply:
             if 0 < self._target.rest.round_trip_s < NEAR_S:
                 return
             future: Future[TlsStream] = Future()
-            self._ahead.append(future)
             thread = threading.Thread(target=self._open, args=(future,), name="connect")
+            thread.start()  # where the system gives no more, nobody waits for it
+            self._ahead.append(future)
             self._threads = [other for other in self._threads if other.is_alive()]
             self._threads.append(thread)
-            thread.start()
 
     def _open(self, future: Future[TlsStream]) -> None:
         try:
