@@ -248,10 +248,18 @@ class Life:
         return f"{options}: {_short(said)}"
 
     def push_twice(self) -> str:
-        """The second one finds nothing to do, and says the same."""
+        """The second one finds nothing to do, and says the same.
+
+        Unless the first one has removed what vanished: an older snapshot that this kept out is
+        then the newest, and goes with the next push.
+        """
         options = self._options()
+        at_first = self.sides.there()
         self._heard(self._pusher(options))
         before = self.sides.there()
+        if options["remove_vanished"] and at_first - before:
+            self._heard(self._pusher(options))
+            before = self.sides.there()
         said = self._heard(self._pusher(options))
         self._judge(options, before, said, alone=True)
         if said["counts"].get("pushed") or self.sides.there() - before:
