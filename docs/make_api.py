@@ -25,6 +25,12 @@ it. Whatever is not named here may change at any time.
 This page is made from the docstrings by `python docs/make_api.py`.
 """
 
+_OF_THE_PACKAGE = {
+    f"Target.{name}"
+    for name in ("connect", "begin_backup", "start_backup", "begin_reading", "transport")
+}
+"""What rooms of the package call of each other: not for users, and may change at any time."""
+
 
 def page() -> str:
     """The whole page."""
@@ -69,6 +75,8 @@ def _class(name: str, cls: object) -> str:
         fields = ", ".join(f"`{one}`" for one in inspect.signature(cls).parameters)
         lines.append(f"Fields: {fields}.\n")
     for member, value in vars(cls).items():
+        if f"{name}.{member}" in _OF_THE_PACKAGE:
+            continue
         if member.startswith("_") or (issubclass(cls, enum.Enum) and member in cls.__members__):
             continue
         lines += _member(name, member, value)

@@ -76,6 +76,11 @@ from pbs_push.push.plan import Plan as Plan
 from pbs_push.push.removal_limit import MaxRemovals as MaxRemovals
 from pbs_push.push.report import Report as Report
 from pbs_push.push.timetable import Timetable as Timetable
+from pbs_push.remote.models import GroupItem as GroupItem
+from pbs_push.remote.models import SnapshotFile as SnapshotFile
+from pbs_push.remote.models import SnapshotItem as SnapshotItem
+from pbs_push.remote.snapshot_reader import SnapshotReader as SnapshotReader
+from pbs_push.remote.snapshot_writer import SnapshotWriter as SnapshotWriter
 from pbs_push.remote.target import Target as Target
 from pbs_push.source.datastore import Datastore as Datastore
 from pbs_push.source.items import SnapshotList as SnapshotList

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from pbs_push.remote.models import GroupItem
     from pbs_push.remote.session import BackupSession
+    from pbs_push.remote.stream import Stream
     from pbs_push.remote.target import Target
-    from pbs_push.remote.tls_stream import TlsStream
 
 CONNECTIONS: Final = (1, 2, 4, 8)
 BENCHMARK_GROUP: Final = Group("host", "benchmark")
@@ -141,7 +141,7 @@ class LinkBench:
                 return left
             self._cancelled.wait(_RELEASE_POLL_S)
 
-    def _begin(self, group: Group, stream: TlsStream) -> BackupSession:
+    def _begin(self, group: Group, stream: Stream) -> BackupSession:
         """A session for a snapshot of ``group`` that will never be finished."""
         session = self._target.begin_backup(
             stream,

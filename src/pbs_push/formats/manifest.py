@@ -5,14 +5,23 @@ from __future__ import annotations
 import enum
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import BlobFormatError, InvalidName, ManifestError
 from pbs_push.formats.blob import check_blob, decode_blob, encode_blob
 from pbs_push.formats.strict_json import JsonValue, load_object
-from pbs_push.names import Group, Snapshot, format_backup_time, parse_fingerprint
+from pbs_push.names import (
+    ARCHIVE_SUFFIXES,
+    CLIENT_LOG_NAME,
+    MANIFEST_NAME,
+    Group,
+    Snapshot,
+    format_backup_time,
+    is_safe_id,
+    parse_fingerprint,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -27,6 +36,7 @@ _OWN_KEYS: Final = frozenset(
     ("backup-type", "backup-id", "backup-time", "files", "signature", "unprotected")
 )
 _FILE_KEYS: Final = frozenset(("filename", "crypt-mode", "size", "csum"))
+_NEVER_LISTED: Final = (MANIFEST_NAME, CLIENT_LOG_NAME)
 _SOURCE_STATE: Final = frozenset(("verify_state", "chunk_upload_stats"))
 
 
@@ -225,6 +235,32 @@ class Protection(enum.Enum):
         if True not in modes:
             return cls.NONE
         return cls.PARTLY if False in modes else cls.FULL
+
+
+def check_manifest(manifest: Manifest, snapshot: Snapshot) -> None:
+    """Check what a manifest says against its snapshot (protocol/push.md, "Odd sources").
+
+    Raises ManifestError if it is another snapshot's, or names a file that cannot be an archive: no
+    such name ever becomes a path.
+    """
+    if manifest.snapshot != snapshot:
+        raise ManifestError(f"the manifest is that of {manifest.snapshot}, it lies in {snapshot}")
+    for reason in _bad_names(manifest):
+        raise ManifestError(f"the manifest's file list is unusable: {reason}")
+
+
+def _bad_names(manifest: Manifest) -> Iterator[str]:
+    seen: set[str] = set()
+    for name in (file.filename for file in manifest.files):
+        if not is_safe_id(name):
+            yield f"{name!r} is not a valid file name"
+        if not name.endswith(ARCHIVE_SUFFIXES):
+            yield f"{name!r} ends in none of {', '.join(ARCHIVE_SUFFIXES)}"
+        if name in _NEVER_LISTED:
+            yield f"{name!r} is never listed"
+        if name in seen:
+            yield f"{name!r} is named twice"
+        seen.add(name)
 
 
 def _snapshot(top: dict[str, JsonValue]) -> Snapshot:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pbs_push._native.transport import Answer, Transport
     from pbs_push.remote.pacing import Pacer
-    from pbs_push.remote.tls_stream import TlsStream
+    from pbs_push.remote.stream import Stream
 
 PROTOCOL_NAME: Final = "proxmox-backup-protocol-v1"
 LONG_WAIT_S: Final = 60.0
@@ -65,7 +65,7 @@ class Connection:
 
     def __init__(
         self,
-        stream: TlsStream,
+        stream: Stream,
         transport: Transport,
         pacer: Pacer | None = None,
         round_trip_s: float = 0.0,
@@ -276,7 +276,7 @@ class _Answered(NamedTuple):
     location: str = ""
 
 
-def _answer(stream: TlsStream, http: h11.Connection, what: str, limit_s: float) -> _Answered:
+def _answer(stream: Stream, http: h11.Connection, what: str, limit_s: float) -> _Answered:
     """The answer to the upgrade request, which was written but not sent.
 
     It is small: that some of it has come, or an interim answer, is no progress, and reading a flood
@@ -309,7 +309,7 @@ def _answer(stream: TlsStream, http: h11.Connection, what: str, limit_s: float) 
             return answer
 
 
-def _some_bytes(stream: TlsStream, deadline: float) -> bytes | None:
+def _some_bytes(stream: Stream, deadline: float) -> bytes | None:
     """The next decrypted bytes; ``b""`` when the target has closed the connection, None late."""
     while (left_s := deadline - time.monotonic()) > 0:
         stream.flush()

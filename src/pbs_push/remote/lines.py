@@ -51,7 +51,14 @@ class _Asked(threading.local):
 class RestTransport(httpx.HTTPTransport):
     """What httpx sends requests over, each within the ``Stall`` that ``watching`` was given."""
 
-    def __init__(self, context: TrustContext, connect_s: float, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self,
+        context: TrustContext,
+        connect_s: float,
+        proxy: Proxy | None = None,
+        backend: httpcore.NetworkBackend | None = None,
+    ) -> None:
+        """``backend`` opens connections otherwise than over the network, and waits for nothing."""
         super().__init__(verify=context, trust_env=False)
         self._asked = _Asked()
         self._pool = httpcore.ConnectionPool(
@@ -59,7 +66,7 @@ class RestTransport(httpx.HTTPTransport):
             max_connections=CONNECTIONS,
             max_keepalive_connections=CONNECTIONS,
             keepalive_expiry=5.0,
-            network_backend=_Backend(self._asked, connect_s, proxy),
+            network_backend=backend or _Backend(self._asked, connect_s, proxy),
         )
 
     @contextmanager

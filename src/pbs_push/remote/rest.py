@@ -164,8 +164,8 @@ class Rest:
     """REST requests to one server. Safe for threads; close it, or use it in ``with``.
 
     ``limits`` say how long an answer is waited for; ``words`` learns what is sent that is secret,
-    and shows what comes back; ``proxy`` is what all connections go through. Raises InvalidName for
-    a host whose name cannot be sent.
+    and shows what comes back; ``proxy`` is what all connections go through, unless ``transport``
+    makes them. Raises InvalidName for a host whose name cannot be sent.
     """
 
     def __init__(
@@ -175,6 +175,7 @@ class Rest:
         limits: Limits | None = None,
         words: Words | None = None,
         proxy: Proxy | None = None,
+        transport: RestTransport | None = None,
     ) -> None:
         self.repository = repository
         self.words: Final = Words() if words is None else words
@@ -184,7 +185,7 @@ class Rest:
         url = _base_url(repository)
         self.host: Final = url.raw_host.decode("ascii")
         """The host as it is written in requests: in ASCII."""
-        self._transport = RestTransport(context, self._limits.connect_s, proxy)
+        self._transport = transport or RestTransport(context, self._limits.connect_s, proxy)
         self._client = httpx.Client(
             base_url=url,
             transport=self._transport,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from pbs_push.errors import ConnectError, drop_frames
 
 if TYPE_CHECKING:
+    from pbs_push.remote.stream import Stream
     from pbs_push.remote.target import Target
-    from pbs_push.remote.tls_stream import TlsStream
 
 NEAR_S: Final = 0.002
 """Round trip of a target so near that a thread for a handshake costs more than it saves."""
@@ -36,7 +36,7 @@ class ConnectionSupply:
         self._cancelled = cancelled
         self._lock = threading.Lock()
         self._wanted = 1
-        self._ahead: list[Future[TlsStream]] = []
+        self._ahead: list[Future[Stream]] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -52,20 +52,20 @@ class ConnectionSupply:
                 return
             if 0 < self._target.rest.round_trip_s < NEAR_S:
                 return
-            future: Future[TlsStream] = Future()
+            future: Future[Stream] = Future()
             thread = threading.Thread(target=self._open, args=(future,), name="connect")
             thread.start()  # where the system gives no more, nobody waits for it
             self._ahead.append(future)
             self._threads = [other for other in self._threads if other.is_alive()]
             self._threads.append(thread)
 
-    def _open(self, future: Future[TlsStream]) -> None:
+    def _open(self, future: Future[Stream]) -> None:
         try:
             future.set_result(self._connect())
         except BaseException as error:  # noqa: BLE001  (it is raised where the result is asked for)
             future.set_exception(error)
 
-    def take(self, *, again: bool = False) -> tuple[TlsStream, bool]:
+    def take(self, *, again: bool = False) -> tuple[Stream, bool]:
         """A connection, and whether it is fresh; another may have been closed by the target.
 
         ``again``: for a session that could not be begun with the one before. Raises ConnectError,
@@ -83,7 +83,7 @@ class ConnectionSupply:
                 drop_frames(error)
         return self._connect(), True
 
-    def _connect(self) -> TlsStream:
+    def _connect(self) -> Stream:
         return self._target.connect(self._cancelled, self._congestion_control)
 
     def close(self) -> None:

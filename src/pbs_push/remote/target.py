@@ -7,15 +7,16 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from time import sleep
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pbs_push._native.transport import Transport
-from pbs_push.errors import AuthError
-from pbs_push.names import Repository, parse_fingerprint
+from pbs_push.errors import AuthError, ConfigError
+from pbs_push.names import Group, Namespace, Repository, Snapshot, parse_fingerprint
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import Secret, TicketAuth, TokenAuth
 from pbs_push.remote.connection import Connection
 from pbs_push.remote.limits import Limits
+from pbs_push.remote.lines import RestTransport
 from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.remote.proxy import Proxy
 from pbs_push.remote.query import query_text
@@ -32,10 +33,16 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from pbs_push.names import AuthId, Namespace, Snapshot
+    from pbs_push.formats.keys import CryptKey
+    from pbs_push.names import AuthId
     from pbs_push.remote.auth import Auth, SecretStr
     from pbs_push.remote.features import Features
+    from pbs_push.remote.models import GroupItem, SnapshotItem
     from pbs_push.remote.pacing import Pacer
+    from pbs_push.remote.rest import Params
+    from pbs_push.remote.snapshot_reader import SnapshotReader
+    from pbs_push.remote.snapshot_writer import SnapshotWriter
+    from pbs_push.remote.stream import Stream
 
 UPGRADE_PATH: Final = "//api2/json/backup"
 READER_PATH: Final = "//api2/json/reader"
@@ -54,7 +61,8 @@ C = TypeVar("C", bound=_Closable)
 
 
 class Target:
-    """A datastore on a remote server.
+    """A datastore on a remote server: what a push goes to, and where snapshots are written, read
+    and listed by hand.
 
     ``repository`` is a Repository or its text, ``secret`` an API token's secret or a user's
     password, ``fingerprint`` the SHA-256 of the certificate to trust (``ab:cd:…``), or None to
@@ -64,9 +72,6 @@ class Target:
     ``proxy`` is an HTTP proxy that all connections go through, or its URL
     (``http://user:password@host:port``); None: none, whatever the environment says.
     Nothing is sent before it is needed. Safe for threads; close it, or use it in ``with``.
-
-    ``preface`` knows when backup sessions may begin with HTTP/2, and ``plain_only`` says that
-    shortcuts are of no use: what a push found out about this server.
 
     Raises InvalidName for a repository or fingerprint that is none, ConfigError for a timeout or
     a proxy.
@@ -99,7 +104,9 @@ class Target:
             min(VOUCH_TIMEOUT_S, self.limits.connect_s),
             proxy,
         )
-        self.rest: Final = Rest(repository, self._context, self.limits, self.words, proxy)
+        self.rest: Final = Rest(
+            repository, self._context, self.limits, self.words, proxy, self._rest_transport()
+        )
         self.api: Final = TargetApi(self.rest, repository.datastore, self.words)
         self._auth: Final[Auth] = (
             TokenAuth(repository.auth_id, secret)
@@ -108,12 +115,18 @@ class Target:
         )
         self.rest.use(self._auth)
         self.preface: Final = PrefaceHabit()
+        """When backup sessions may begin with HTTP/2, as pushes have found out."""
         self.plain_only = False
+        """Whether shortcuts are of no use with this server, as a push has found out."""
         # Not a `cached_property`: in Python 3.11 all instances of a class share its lock.
         self._features_lock = threading.Lock()
         self._features: Features | None = None
         self._tls_lock = threading.Lock()
         self._tls_session: ssl.SSLSession | None = None
+
+    def _rest_transport(self) -> RestTransport:
+        """What REST requests are sent over."""
+        return RestTransport(self._context, self.limits.connect_s, self.proxy)
 
     def __repr__(self) -> str:
         return f"<Target {self.repository}>"
@@ -146,9 +159,110 @@ class Target:
                 self._features = self.api.features()
             return self._features
 
-    def connect(
-        self, cancelled: threading.Event, congestion_control: str | None = None
-    ) -> TlsStream:
+    # -- what is there, and snapshots by hand --
+
+    def request(self, method: str, path: str, params: Params | None = None) -> Any:
+        """Make a call of the server's REST API; the ``data`` of the answer.
+
+        ``path`` is that behind ``/api2/json/``, such as ``admin/datastore/NAME/status``; parameters
+        go into the query of a GET or DELETE, and into the body of a POST or PUT. Raises RemoteError
+        (DeniedError, AuthError and so on; StatusError for any other refusal), ConfigError for
+        another method.
+        """
+        calls: dict[str, Callable[..., Any]] = {
+            "GET": self.rest.get,
+            "POST": self.rest.post,
+            "PUT": self.rest.put,
+            "DELETE": self.rest.delete,
+        }
+        if method not in calls:
+            raise ConfigError(f"'{method}' is none of {', '.join(calls)}")
+        return calls[method](path.lstrip("/"), params)
+
+    def namespaces(self, parent: Namespace | str = "") -> list[Namespace]:
+        """The namespaces at and below ``parent`` that we may see, in order. Raises RemoteError."""
+        return sorted(self.api.namespaces(_namespace(parent)))
+
+    def groups(self, namespace: Namespace | str = "") -> list[GroupItem]:
+        """The groups of a namespace, in no order. Raises RemoteError."""
+        return self.api.groups(_namespace(namespace))
+
+    def snapshots(
+        self, group: Group | str | None = None, namespace: Namespace | str = ""
+    ) -> list[SnapshotItem]:
+        """The snapshots of a group, or of all groups of a namespace, in no order.
+
+        Also those that are being written, or were left unfinished. Raises RemoteError.
+        """
+        if isinstance(group, str):
+            group = Group.parse(group)
+        return self.api.snapshots(_namespace(namespace), group)
+
+    def create_snapshot(
+        self,
+        snapshot: Snapshot | str,
+        namespace: Namespace | str = "",
+        *,
+        key: CryptKey | None = None,
+    ) -> SnapshotWriter:
+        """Begin a snapshot, newer than all of its group, in a namespace that exists.
+
+        The group is made where there is none. ``key`` encrypts it. Raises RemoteError with the
+        target's reason, BusyError where another backup of the group is under way.
+        """
+        from pbs_push.remote.snapshot_writer import SnapshotWriter  # noqa: PLC0415  (no push does)
+
+        snapshot, place = _snapshot(snapshot), _namespace(namespace)
+        body_limit = self.features.body_limit
+
+        def begin() -> BackupSession:
+            stream, transport = self.connect(threading.Event()), self.transport()
+            return self.begin_backup(stream, place, snapshot, chunks_path="", transport=transport)
+
+        session = self._renewed(begin)
+        with ExitStack() as undo:
+            undo.callback(session.close)
+            writer = SnapshotWriter(session, snapshot, body_limit, key)
+            undo.pop_all()
+        return writer
+
+    def open_snapshot(
+        self,
+        snapshot: Snapshot | str,
+        namespace: Namespace | str = "",
+        *,
+        key: CryptKey | None = None,
+    ) -> SnapshotReader:
+        """Open a snapshot to read it back; ``key`` decrypts it.
+
+        Raises RemoteError with the target's reason, ManifestError.
+        """
+        from pbs_push.remote.snapshot_reader import SnapshotReader  # noqa: PLC0415  (as above)
+
+        snapshot, place = _snapshot(snapshot), _namespace(namespace)
+
+        def begin() -> ReaderSession:
+            return self.begin_reading(self.connect(threading.Event()), place, snapshot)
+
+        session = self._renewed(begin)
+        with ExitStack() as undo:
+            undo.callback(session.close)
+            reader = SnapshotReader(session, snapshot, key)
+            undo.pop_all()
+        return reader
+
+    def _renewed(self, begin: Callable[[], C]) -> C:
+        """What ``begin`` gives, with a new ticket where the old one had run out."""
+        try:
+            return begin()
+        except AuthError as error:
+            if not error.renewable:
+                raise
+        return begin()
+
+    # -- connections and sessions, for the rooms of this package --
+
+    def connect(self, cancelled: threading.Event, congestion_control: str | None = None) -> Stream:
         """A TLS connection, trusted, for ``begin_backup``; keys are resumed where possible.
 
         ``congestion_control`` is TCP's (None: as the system has it). Raises ConnectError,
@@ -170,7 +284,7 @@ class Target:
 
     def begin_backup(
         self,
-        stream: TlsStream,
+        stream: Stream,
         namespace: Namespace,
         snapshot: Snapshot,
         *,
@@ -194,7 +308,7 @@ class Target:
 
     def start_backup(
         self,
-        stream: TlsStream,
+        stream: Stream,
         namespace: Namespace,
         snapshot: Snapshot,
         start: Callable[[BackupSession], C],
@@ -240,7 +354,7 @@ class Target:
         return session, started
 
     def begin_reading(
-        self, stream: TlsStream, namespace: Namespace, snapshot: Snapshot
+        self, stream: Stream, namespace: Namespace, snapshot: Snapshot
     ) -> ReaderSession:
         """Upgrade a connection to the reader protocol, for one snapshot.
 
@@ -284,7 +398,7 @@ class Target:
             params["benchmark"] = "1"
         return f"{path}?{query_text(params)}"
 
-    def _keep_keys(self, stream: TlsStream) -> None:
+    def _keep_keys(self, stream: Stream) -> None:
         """What lets later connections resume this one's keys, unless it did so itself."""
         if self._tls_session is None or not stream.session_reused:
             with self._tls_lock:
@@ -293,3 +407,11 @@ class Target:
     def transport(self) -> Transport:
         """A transport for one session with this target."""
         return Transport(replace(self.repository, host=self.rest.host).netloc)
+
+
+def _namespace(given: Namespace | str) -> Namespace:
+    return Namespace.parse(given) if isinstance(given, str) else given
+
+
+def _snapshot(given: Snapshot | str) -> Snapshot:
+    return Snapshot.parse(given) if isinstance(given, str) else given

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +17,10 @@ from pbs_push.errors import (
 )
 from pbs_push.formats.blob import MAX_BLOB_FILE, MAX_PROTOCOL_BLOB, check_blob
 from pbs_push.formats.index import Index, open_index
-from pbs_push.formats.manifest import Manifest
+from pbs_push.formats.manifest import Manifest, check_manifest
 from pbs_push.names import (
-    ARCHIVE_SUFFIXES,
     CLIENT_LOG_NAME,
     MANIFEST_NAME,
-    Snapshot,
     is_safe_id,
 )
 from pbs_push.source.directories import (
@@ -37,7 +34,6 @@ from pbs_push.source.items import SourceSnapshot
 from pbs_push.source.locks import SnapshotLocks
 
 _SUFFIX_OF_KIND: Final = {"fixed": ".fidx", "dynamic": ".didx"}
-_NOT_LISTED: Final = (MANIFEST_NAME, CLIENT_LOG_NAME)
 
 
 class OpenSnapshot:
@@ -196,29 +192,3 @@ def _read_manifest(item: SourceSnapshot, directory_fd: int) -> Manifest:
     except ManifestError as error:
         raise ManifestError(f"{_label(item)}: {error}") from error
     return manifest
-
-
-def check_manifest(manifest: Manifest, snapshot: Snapshot) -> None:
-    """Check what a manifest says against its snapshot (protocol/push.md, "Odd sources").
-
-    Raises ManifestError if it is another snapshot's, or names a file that cannot be an archive: no
-    such name ever becomes a path.
-    """
-    if manifest.snapshot != snapshot:
-        raise ManifestError(f"the manifest is that of {manifest.snapshot}, it lies in {snapshot}")
-    for reason in _bad_names(manifest):
-        raise ManifestError(f"the manifest's file list is unusable: {reason}")
-
-
-def _bad_names(manifest: Manifest) -> Iterator[str]:
-    seen: set[str] = set()
-    for name in (file.filename for file in manifest.files):
-        if not is_safe_id(name):
-            yield f"{name!r} is not a valid file name"
-        if not name.endswith(ARCHIVE_SUFFIXES):
-            yield f"{name!r} ends in none of {', '.join(ARCHIVE_SUFFIXES)}"
-        if name in _NOT_LISTED:
-            yield f"{name!r} is never listed"
-        if name in seen:
-            yield f"{name!r} is named twice"
-        seen.add(name)

@@ -23,10 +23,9 @@ from pbs_push.errors import (
     StatusError,
 )
 from pbs_push.formats.blob import MAX_BLOB_FILE, decode_blob
-from pbs_push.formats.manifest import CryptMode, Manifest, Protection
+from pbs_push.formats.manifest import CryptMode, Manifest, Protection, check_manifest
 from pbs_push.names import CLIENT_LOG_NAME, MANIFEST_NAME
 from pbs_push.push.encryption import claims_proof, is_copy_of, is_ours, says_other_source
-from pbs_push.source.snapshot import check_manifest
 from pbs_push.verify.seen import Mode, Seen
 from pbs_push.verify.target_report import Difference
 
