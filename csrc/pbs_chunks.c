@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,27 +32,49 @@ void pbs_chunk_name(const uint8_t digest[PBS_DIGEST_SIZE], char out[PBS_CHUNK_NA
     out[PBS_CHUNK_NAME_SIZE - 1] = '\0';
 }
 
+/* O_NONBLOCK: a pipe in a chunk's place must not hang the push. */
+#define CHUNK_FLAGS (O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+
+/* The folder that the first four characters of a name are, which must not be a link. */
+static int open_folder(int chunks_fd, const char *name)
+{
+    char folder[5] = "";
+    struct stat st;
+
+    memcpy(folder, name, 4);
+    int fd = openat(chunks_fd, folder, O_PATH | O_CLOEXEC | O_NOFOLLOW | O_DIRECTORY);
+    if (fd < 0 && errno == ENOTDIR && fstatat(chunks_fd, folder, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISLNK(st.st_mode))
+        errno = ELOOP;
+    return fd;
+}
+
 /*
- * Open a file below a folder that is open, following no symbolic link in any part of its name: in
- * one system call where the kernel has it (Linux 5.6) and lets us call it. Otherwise, as in some
- * containers, just the last part is kept from being a link.
+ * Open a chunk's file, following no symbolic link in any part of its name: in one system call where
+ * the kernel has it (Linux 5.6) and lets us call it. Otherwise, as in some containers and under
+ * emulators, step by step.
  */
-static int open_below(int folder_fd, const char *name)
+static int open_below(int chunks_fd, const char *name)
 {
     static atomic_int without_openat2;
-    /* O_NONBLOCK: a pipe in a chunk's place must not hang the push. */
-    const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
 
     if (!without_openat2) {
-        struct open_how how = {.flags = (unsigned)flags,
+        struct open_how how = {.flags = (unsigned)CHUNK_FLAGS,
                                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
-        int fd = (int)syscall(SYS_openat2, folder_fd, name, &how, sizeof how);
+        int fd = (int)syscall(SYS_openat2, chunks_fd, name, &how, sizeof how);
         if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
             return fd;
         if (errno == ENOSYS)
             without_openat2 = 1;
     }
-    return openat(folder_fd, name, flags);
+    int folder_fd = open_folder(chunks_fd, name);
+    if (folder_fd < 0)
+        return folder_fd;
+    int fd = openat(folder_fd, name + 5, CHUNK_FLAGS);
+    int error = errno;
+    close(folder_fd);
+    errno = error;
+    return fd;
 }
 
 static int open_error(int error, int *out_errno)
