@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -44,3 +45,17 @@ def test_little_waits_in_a_large_buffer(connected: socket.socket) -> None:
         except PermissionError:
             pass
     assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == expected
+
+
+def test_a_system_that_tells_less_of_a_connection_tells_of_no_dead_one(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As emulators of Linux do, of which an answer of 4 bytes was seen."""
+    monkeypatch.setattr(tls_stream, "_TCP_INFO", struct.Struct("=2xBB900xI"))
+    with Server(identity, Line.read_to_the_end) as server:
+        context = TrustContext(identity.fingerprint)
+        stream = TlsStream("127.0.0.1", server.port, context, threading.Event())
+        try:
+            stream._check_alive()
+        finally:
+            stream.close()

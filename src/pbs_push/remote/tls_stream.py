@@ -321,6 +321,8 @@ class TlsStream:
     def _check_alive(self) -> None:
         """Raise ConnectError if what we send is not acknowledged any more: see DEAD_AFTER_S."""
         info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        if len(info) < _TCP_INFO.size:
+            return  # an emulator of Linux that does not tell: limits of time are left
         retransmits, probes, since_ms = _TCP_INFO.unpack(info)
         if max(retransmits, probes) >= DEAD_AFTER_TRIES and since_ms >= DEAD_AFTER_S * 1000:
             raise ConnectError(
