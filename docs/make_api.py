@@ -13,14 +13,14 @@ from dataclasses import is_dataclass
 from pathlib import Path
 
 import pbs_push
-from pbs_push import errors
+from pbs_push import errors, testing
 
 PAGE = Path(__file__).with_name("api.md")
 
 _HEAD = """# API reference
 
-All that `import pbs_push` offers, as `help()` tells it. [library.md](library.md) shows how to use
-it. Whatever is not named here may change at any time.
+All that `import pbs_push` offers, and `pbs_push.testing`, as `help()` tells it.
+[library.md](library.md) shows how to use it. Whatever is not named here may change at any time.
 
 This page is made from the docstrings by `python docs/make_api.py`.
 """
@@ -43,6 +43,10 @@ def page() -> str:
     parts += [_function(name, one, "### ") for name, one in functions.items()]
     parts.append("## Classes\n")
     parts += [_class(name, one) for name, one in types.items()]
+    parts.append("## For tests: pbs_push.testing\n")
+    for name in testing.__all__:
+        one = getattr(testing, name)
+        parts.append(_class(name, one) if inspect.isclass(one) else _function(name, one, "### "))
     parts.append("## Exceptions\n\nEach is a kind of the one that it is indented under.\n")
     parts.append("\n".join(_error_tree(errors.PbsPushError)) + "\n")
     parts.append("\n`pbs_push.__version__` is the version, a text.\n")

@@ -25,6 +25,7 @@ _MAY_IMPORT = {
     "push": {"source", "access", "remote", "formats", "_native"},
     "verify": {"push", "source", "access", "remote", "formats", "_native"},
     "target": {"formats", "access"},
+    "testing": {"target", "remote", "source", "formats"},
     "pages": set(),
     "bench": {"pages", "push", "source", "access", "remote", "formats", "_native", "demo"},
     "demo": {"push", "source", "access", "remote", "formats", "target"},

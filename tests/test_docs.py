@@ -17,7 +17,9 @@ def test_library_guide() -> None:
     assert found.failed == 0
 
 
-@pytest.mark.parametrize("name", ["pbs_push", "pbs_push.target", "pbs_push.formats.index"])
+@pytest.mark.parametrize(
+    "name", ["pbs_push", "pbs_push.target", "pbs_push.testing", "pbs_push.formats.index"]
+)
 def test_docstrings(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 

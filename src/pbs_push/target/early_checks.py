@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from urllib.parse import parse_qs
 
 from pbs_push.formats.blob import MAX_CHUNK_SIZE
@@ -15,7 +15,7 @@ class EarlyCheck:
     Call it as ``check_uploaded_chunk``: it gives what that would. ``query`` is that of the request.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, query: str, blob: bytearray) -> None:
+    def __init__(self, pool: Executor, query: str, blob: bytearray) -> None:
         params = parse_qs(query)
         self._digest = params.get("digest", [""])[0]
         size = params.get("size", [""])[0]

@@ -40,7 +40,7 @@ from pbs_push.target.session import Place
 from pbs_push.target.shared import Shared
 from pbs_push.target.tasks import TASK_CALLS
 from pbs_push.target.upgrade import PROTOCOL, UPGRADE_PARAMETERS, open_place
-from pbs_push.target.wire import Wire
+from pbs_push.target.wire import Line
 
 _MAX_URI: Final = 3072
 _LARGEST_BODY: Final = MAX_BLOB_FILE
@@ -66,11 +66,12 @@ class _Request:
 class RestConnection:
     """Answers REST requests on one connection until it ends or becomes a backup session."""
 
-    def __init__(self, wire: Wire, shared: Shared) -> None:
+    def __init__(self, wire: Line, shared: Shared) -> None:
         self._wire = wire
         self._shared = shared
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=256 << 10)
         self._place: Place | ReadPlace | None = None
+        self._incoming: _Request | None = None
 
     def serve(self) -> tuple[Place | ReadPlace, bytes] | None:
         """Answer requests. Returns where a session writes or reads, and the bytes of it that came
@@ -95,16 +96,23 @@ class RestConnection:
         return None
 
     def _read_request(self) -> _Request | None:
+        request = self._incoming or self._begin_request()
+        if request is None:
+            return None
+        self._incoming = request  # a line that waits for nothing comes back here
+        while isinstance(event := self._next_event(), h11.Data):
+            if len(request.body) <= _LARGEST_BODY:
+                request.body += event.data
+        self._incoming = None
+        return request if isinstance(event, h11.EndOfMessage) else None
+
+    def _begin_request(self) -> _Request | None:
         event = self._next_event()
         if not isinstance(event, h11.Request):
             return None
         path, _, query = event.target.decode("latin-1").partition("?")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-        request = _Request(event.method.decode("latin-1"), path, query, headers, bytearray())
-        while isinstance(event := self._next_event(), h11.Data):
-            if len(request.body) <= _LARGEST_BODY:
-                request.body += event.data
-        return request if isinstance(event, h11.EndOfMessage) else None
+        return _Request(event.method.decode("latin-1"), path, query, headers, bytearray())
 
     def _next_event(self) -> h11.Event | None:
         """The next event of the request; None if nothing more can come."""
@@ -122,8 +130,9 @@ class RestConnection:
         kind = _kind(request)
         self._shared.counters.request(kind)
         self._shared.pause(self._shared.faults.delays_s.get(kind, 0))
-        self._shared.faults.at_boundary(kind, handled=False)
-        answer = self._shared.faults.answered(kind, self._answered(request))
+        faults = self._shared.faults
+        faults.at_boundary(kind, handled=False)
+        answer = faults.answered(kind, faults.refused(kind) or self._answered(request))
         if self._place is not None and answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
             self._place.abandon()  # a fault has put another answer in the place of ours
             self._place = None

@@ -41,7 +41,7 @@ from pbs_push.target.order import AnswerOrder
 from pbs_push.target.params import Params, read_parameters, read_query
 from pbs_push.target.session import ChunkCheck, Turn
 from pbs_push.target.shared import Shared
-from pbs_push.target.wire import Wire
+from pbs_push.target.wire import Line
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class SessionConnection(Generic[S]):
 
     def __init__(
         self,
-        wire: Wire,
+        wire: Line,
         shared: Shared,
         session: S,
         calls: Mapping[tuple[str, str], Call[S]],
@@ -125,25 +125,40 @@ class SessionConnection(Generic[S]):
 
         Raises OSError.
         """
+        self.begin(early)
+        received: bytes | None = early
+        while received is not None and self.take(received):
+            received = self._receive()
+
+    def begin(self, early: bytes) -> None:
+        """Announce the settings; ``early`` is then the first that `take` is to be given."""
         if self._options.hold_answers_s and not early:
             self._shared.counters.add(flights=1)  # the client waits for the answer to its upgrade
         self._start()
-        received: bytes | None = early
-        while received is not None:
-            try:
-                self._take_in(received)
-            except ProtocolError as error:
-                # What the client sent is wrong (then h2 has put a GOAWAY in line), or it has
-                # ended the connection before its requests were answered.
-                _log.debug("session ended: %s", error)
-                self._over = True
-            self._wire.send(self._shared.faults.frames(self._http.data_to_send()))
-            self._order.sent()
-            self._close_seen_streams()
-            if self._over:
-                self._wire.flush()
-                return
-            received = self._receive()
+
+    def take(self, received: bytes) -> bool:
+        """Handle what has come, and send the answers; False once the connection is over.
+
+        Raises OSError.
+        """
+        try:
+            self._take_in(received)
+        except ProtocolError as error:
+            # What the client sent is wrong (then h2 has put a GOAWAY in line), or it has
+            # ended the connection before its requests were answered.
+            _log.debug("session ended: %s", error)
+            self._over = True
+        self._wire.send(self._shared.faults.frames(self._http.data_to_send()))
+        self._order.sent()
+        self._close_seen_streams()
+        if self._over:
+            self._wire.flush()
+        return not self._over
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more to send, once what was sent is out of the way."""
+        return self._line_was_full
 
     def _receive(self) -> bytes | None:
         if self._held and self._wire.is_silent(self._options.hold_answers_s):
@@ -299,7 +314,7 @@ class SessionConnection(Generic[S]):
         faults.at_boundary(kind, handled=False)
         if faults.reset_streams.get(kind) == self._kinds[kind]:
             raise StreamKilled("on purpose")
-        return faults.answered(kind, self._answer(exchange))
+        return faults.answered(kind, faults.refused(kind) or self._answer(exchange))
 
     def _answer(self, exchange: _Exchange[S]) -> Answer:
         """What a request is answered, refusals included. Raises StreamKilled."""

@@ -98,6 +98,8 @@ class Faults:
     ``chunk_error``: called with each chunk's digest (hex) before it is stored, may raise OSError.
     ``on_request``: called at each request's boundaries: with its kind and False before it is
     handled, with True when it has been, and its answer is not sent yet.
+    ``refuse``: called with each request's kind; where it gives an answer, that is sent, and the
+    request is not handled.
     ``on_answer``: called with each request's kind and the answer to it, gives the one that is sent
     instead. May raise OSError, as ``on_request`` may: then the line is cut; and, of a session's
     request, `answers.StreamKilled`: then it is reset.
@@ -113,6 +115,7 @@ class Faults:
     garbage: bytes | None = None
     chunk_error: Callable[[str], None] | None = None
     on_request: Callable[[str, bool], None] | None = None
+    refuse: Callable[[str], Answer | None] | None = None
     on_answer: Callable[[str, Answer], Answer] | None = None
     on_frames: Callable[[bytes], bytes] | None = None
     close_after_chunks: int | None = None
@@ -125,6 +128,10 @@ class Faults:
         """A request of this kind is about to be handled, or has been."""
         if self.on_request is not None:
             self.on_request(kind, handled)
+
+    def refused(self, kind: str) -> Answer | None:
+        """What a request of this kind is answered instead of being handled, None if it is."""
+        return None if self.refuse is None else self.refuse(kind)
 
     def answered(self, kind: str, answer: Answer) -> Answer:
         """A request of this kind has been handled; what is answered."""

@@ -14,20 +14,17 @@ from typing import Final, Self, TypeVar
 
 from pbs_push.errors import ConfigError
 from pbs_push.names import AuthId, Repository
-from pbs_push.target.calls import CALLS
 from pbs_push.target.certificate import CertificateFiles, server_context
 from pbs_push.target.counters import Counters
 from pbs_push.target.http1 import RestConnection
-from pbs_push.target.http2 import SessionConnection
 from pbs_push.target.identities import Identities
 from pbs_push.target.login import Gate
 from pbs_push.target.options import Faults, Maintenance, TargetOptions
-from pbs_push.target.reader import ReaderSession, ReadPlace
-from pbs_push.target.reader_calls import READER_CALLS
-from pbs_push.target.session import BackupSession, Place
+from pbs_push.target.session import Place
 from pbs_push.target.shared import Shared
 from pbs_push.target.stores import Stores
 from pbs_push.target.tasks import Tasks
+from pbs_push.target.upgraded import session_on
 from pbs_push.target.wire import Wire
 
 _log = logging.getLogger(__name__)
@@ -224,25 +221,8 @@ class TargetServer:
         place, early = upgraded
         if self._shared.options.loses_early_bytes:
             early = b""
-        if isinstance(place, ReadPlace):
-            self._serve_reader(wire, place, early)
-            return
-        self.counters.add(sessions=1)
-        session = BackupSession(
-            place,
-            self.faults.chunk_error,
-            compares_manifest=self._shared.options.compares_manifest,
-            on_finished=self._release,
-        )
+        session = session_on(wire, self._shared, place, self._release)
         try:
-            SessionConnection(wire, self._shared, session, CALLS).serve(early)
-        finally:
-            session.end()
-
-    def _serve_reader(self, wire: Wire, place: ReadPlace, early: bytes) -> None:
-        self.counters.add(readers=1)
-        session = ReaderSession(place)
-        try:
-            SessionConnection(wire, self._shared, session, READER_CALLS).serve(early)
+            session.connection.serve(early)
         finally:
             session.end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from pbs_push.target.counters import Counters
@@ -30,5 +30,5 @@ class Shared:
     faults: Faults
     counters: Counters
     pause: Callable[[float], object]
-    checkers: ThreadPoolExecutor
+    checkers: Executor
     tasks: Tasks

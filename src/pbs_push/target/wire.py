@@ -11,12 +11,36 @@ import select
 import socket
 import ssl
 from collections import deque
+from typing import Protocol
 
 from pbs_push.target.counters import Counters
 
 _READ_SIZE = 1 << 18
 _READ_AT_ONCE = 1 << 20
 _HANDSHAKE_TIMEOUT_S = 30.0
+
+
+class Line(Protocol):
+    """What a connection is served over; ``Wire`` is the real one, and says what each call does."""
+
+    @property
+    def outgoing(self) -> int:
+        """Bytes that still wait to be sent."""
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes."""
+
+    def exchange(self, *, more: bool = False) -> bytes | None:
+        """Send and receive; None: the client has gone."""
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing comes for so long."""
+
+    def flush(self) -> None:
+        """Wait until all is sent."""
+
+    def cut(self) -> None:
+        """End the connection at once."""
 
 
 class Wire:
