@@ -57,8 +57,8 @@ def test_round_trip(value: dict[str, object]) -> None:
         (b"\xef\xbb\xbf{}", "BOM"),
         ('{"a": 1}'.encode("utf-16"), "UTF-8"),
         (b'{"a": "\n"}', "control character"),
-        (b'{"a": ' + b"[" * 20_000, "levels deep"),
-        (b'{"a":' * 20_000, "levels deep"),
+        (b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", "levels deep"),
+        (b'{"a":' * 20_000 + b"1" + b"}" * 20_000, "levels deep"),
     ],
 )
 def test_refused(text: bytes, reason: str) -> None:

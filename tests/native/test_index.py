@@ -433,4 +433,4 @@ def test_a_fault_that_is_not_ours_still_kills(dynamic_path: Path, faulthandler_w
     child = run_child(dynamic_path, faulthandler_when, "foreign")
     assert child.returncode == -7
     assert child.stdout.count("told: ") == 2
-    assert child.stderr.count("Bus error") == (faulthandler_when != "never")
+    assert child.stderr.count("Python error: Bus error") == (faulthandler_when != "never")
