@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def test_closed_streams_keep_no_push_back(place: Place, small_source: Path, clos
     assert len(place.snapshots()) == 3
     if closed == "2>&-":
         assert done.stdout.startswith("pushed          3 snapshots\n"), "results alone"
+
+
+def test_nothing_that_keeps_a_file_open_is_imported_before_the_streams_are_looked_at() -> None:
+    """It would take the place of a closed one, and results would go into it."""
+    code = "import sys, pbs_push.cli.app; sys.exit('ctypes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 # -- datastores of this host --

@@ -201,7 +201,8 @@ def _raise_open_files() -> None:
 def _fill_standard_streams() -> None:
     """Where one was closed (``2>&-``), let what is written there go nowhere.
 
-    Otherwise the next file that is opened would take its place, and be written to as such.
+    Otherwise the next file that is opened would take its place, and be written to as such: with
+    Python 3.14 ctypes alone, which keeps libffi's file open.
     """
     for descriptor in range(3):
         try:
@@ -216,9 +217,9 @@ def _fill_standard_streams() -> None:
 
 def prepare() -> None:
     """Make the process fit for commands."""
+    _fill_standard_streams()
     begin()
     keep_private()
-    _fill_standard_streams()
     _raise_open_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

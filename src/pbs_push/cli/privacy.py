@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ def keep_private() -> None:
 
     What files it makes are the user's alone. Where the system refuses that, it goes on without.
     """
+    import ctypes  # noqa: PLC0415  (not before the standard streams are open: cli/app.py)
+
     os.umask(0o077)
     _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
