@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.[ch] src/pbs_push/_native/*.pyx src/pbs_push/_native/*.pxd) setup.py
 
 .PHONY: demo test lint native-test test-sanitized races fuzz fuzz-long coverage package-check \
-    package-check-all audit site man completions bench faults worlds load clean
+    package-check-all elsewhere audit site man completions bench faults worlds load clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pbs_push.demo
@@ -81,6 +81,10 @@ package-check: $(STAMP)
 # And is the same when it is built again, under each Python from 3.11 on that is here, with a push.
 package-check-all: $(STAMP)
 	$(BIN)/python .ci/check_package.py --all
+
+# Where this machine is not: WHERE is python3.14, aarch64 or csrc-aarch64; .ci/elsewhere.py says more.
+elsewhere:
+	python3 .ci/elsewhere.py $(WHERE)
 
 # Known vulnerabilities of what is installed; says so where they cannot be looked up.
 audit: $(STAMP)
