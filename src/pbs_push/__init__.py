@@ -55,6 +55,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "SourceLocked",
         "StatusError",
         "TlsError",
+        "WorkerLost",
     ),
     "formats.blob": ("decode_blob",),
     "formats.index": ("Index", "open_index"),

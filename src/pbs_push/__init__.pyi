@@ -29,6 +29,7 @@ from pbs_push.errors import SourceError as SourceError
 from pbs_push.errors import SourceLocked as SourceLocked
 from pbs_push.errors import StatusError as StatusError
 from pbs_push.errors import TlsError as TlsError
+from pbs_push.errors import WorkerLost as WorkerLost
 from pbs_push.formats.blob import decode_blob as decode_blob
 from pbs_push.formats.index import Index as Index
 from pbs_push.formats.index import open_index as open_index

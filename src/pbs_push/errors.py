@@ -19,6 +19,7 @@ Each module may have errors of its own, of these kinds, for what it catches itse
     ├── AccessError             the local access control list says no
     ├── AlreadyRunning          the same push runs already on this host
     ├── LimitError              the system gives no more memory, or no more threads
+    ├── WorkerLost              a worker of an executor cannot do its job, or is gone
     ├── RemoteError             the target, or the way to it
     │   ├── ConnectError        no connection, or it broke
     │   ├── TlsError            no trust: certificate or fingerprint
@@ -59,6 +60,10 @@ class PbsPushError(Exception):
     retryable: ClassVar[bool] = False
     damage: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes, without what led to them; their constructors differ."""
+        return _again, (type(self), self.args, dict(self.__dict__))
+
     def to_dict(self) -> dict[str, Any]:
         """As in JSON documents (docs/json.md)."""
         return {
@@ -67,6 +72,13 @@ class PbsPushError(Exception):
             "exit-status": self.exit_status,
             "retryable": self.retryable,
         }
+
+
+def _again(kind: type[PbsPushError], args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+    """An error that was pickled."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigError(PbsPushError):
@@ -235,6 +247,15 @@ class AlreadyRunning(PbsPushError):
 
 class LimitError(PbsPushError):
     """The system gives this process no more memory, or no more threads."""
+
+
+class WorkerLost(PbsPushError):
+    """A worker of an executor is gone, or cannot do its job: its group failed, or was not tried.
+
+    What was under way is dropped by the target; the next push does it.
+    """
+
+    retryable = True
 
 
 _SIGNS_OF_LIMITS: Final = (

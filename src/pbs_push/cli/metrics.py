@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
 
 from pbs_push.errors import ConfigError, os_reason
-from pbs_push.push.outcome import Result, Skip
+from pbs_push.push.outcome import LEFT, Result, Skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def group_lags(report: Report) -> dict[tuple[str, str], float]:
     now = report.span.ended
     oldest: dict[tuple[str, str], int] = {}
     for one in report.outcomes:
-        if one.result is Result.FAILED or one.skip in (Skip.NOT_TRIED, Skip.OUT_OF_TIME):
+        if one.result is Result.FAILED or one.skip in LEFT:
             key = (str(one.namespace), str(one.group))
             oldest[key] = min(one.oldest, oldest.get(key, one.oldest))
     return {key: max(0.0, now - moment) for key, moment in oldest.items()}

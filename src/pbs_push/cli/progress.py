@@ -21,7 +21,7 @@ from pbs_push.push.events import (
     SnapshotProgress,
     SnapshotStarted,
 )
-from pbs_push.push.outcome import Outcome, Result, Skip
+from pbs_push.push.outcome import LEFT, Outcome, Result
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.units import counted, duration_text, rate_text, size_text
 
@@ -235,7 +235,7 @@ class PushState:
         key = (outcome.namespace, Snapshot(outcome.group, outcome.oldest))
         item = self._active.pop(key, None)
         if item is None:
-            if outcome.skip in (Skip.NOT_TRIED, Skip.OUT_OF_TIME):
+            if outcome.skip in LEFT:
                 self._work.drop(outcome)
             return 0.0  # settled by the plan, or never begun
         self._ended += 1

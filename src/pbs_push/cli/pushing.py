@@ -172,6 +172,8 @@ def _closing_line(report: Report, status: int) -> str | None:
 def _to_look_at(report: Report) -> Iterator[str]:
     if late := report.skips[Skip.OUT_OF_TIME]:
         yield f"{counted(late, 'snapshot')}: {Skip.OUT_OF_TIME.value} (--max-duration)"
+    if left := report.skips[Skip.NO_WORKER]:
+        yield f"{counted(left, 'snapshot')}: {Skip.NO_WORKER.value}"
     left_out = {skip: report.skips[skip] for skip in TO_MEND if report.skips[skip]}
     if left_out:
         yield f"not all can be pushed: {_reasons(left_out)}"

@@ -11,7 +11,7 @@ from pbs_push.errors import PbsPushError, limit_error
 from pbs_push.push.checks import an
 from pbs_push.push.crew import Crew
 from pbs_push.push.events import NamespaceCreated, Planned
-from pbs_push.push.metadata import MetadataSync
+from pbs_push.push.group_push import GroupPush
 from pbs_push.push.options import PushOptions
 from pbs_push.push.outcome import HeldBack, Result
 from pbs_push.push.plan import ALL_VANISHED
@@ -26,6 +26,7 @@ from pbs_push.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
 
     from pbs_push.names import Namespace
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from pbs_push.push.forecast import Forecast
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
     from pbs_push.push.preflight import Finding
-    from pbs_push.push.worker import GroupResult
-
+    from pbs_push.push.workers import Workers
 
 _SOURCE: Final = an(Datastore, "a Datastore")
 _TARGET: Final = an(Target, "a Target")
@@ -45,8 +45,10 @@ class Push:
     """One push of ``source`` to ``target``: ``run`` it once, or ``plan`` it and ``run`` that plan.
 
     ``listener`` is given events, one at a time, from several threads. ``cancel`` may be called from
-    any thread, or a signal handler: what is under way is dropped, and the target removes it. Raises
-    ConfigError for arguments of a wrong type.
+    any thread, or a signal handler: what is under way is dropped, and the target removes it. Its
+    groups are pushed by threads of its own, or by the workers of ``executor``, each group by one of
+    them: threads, processes or machines that see the source at the same path
+    (docs/several-machines.md). Raises ConfigError for arguments of a wrong type.
     """
 
     def __init__(
@@ -55,13 +57,18 @@ class Push:
         target: Target,
         options: PushOptions | None = None,
         listener: Listener | None = None,
+        executor: Executor | Workers | None = None,
     ) -> None:
         source = _SOURCE("source", source)
         target = _TARGET("target", target)
         options = PushOptions() if options is None else _OPTIONS("options", options)
         self._run = Run(source, target, options, listener)
         self._remover = Remover(self._run)
-        self._metadata = MetadataSync(self._run)
+        self._workers: Workers | None = None
+        if executor is not None:
+            from pbs_push.push.workers import Workers  # noqa: PLC0415  (for who asks for it)
+
+            self._workers = Workers.of(executor)
 
     @property
     def report(self) -> Report:
@@ -222,13 +229,21 @@ class Push:
             return failed
         run = self._run
         groups = largest_first(groups, run.source)
+        if self._workers is not None:
+            from pbs_push.push.coordinator import Coordinator  # noqa: PLC0415  (as above)
+
+            run.supply.expect(0)
+            with self._estimating(groups):
+                return Coordinator(run, self._workers, removing=removing).push(groups)
         chosen = run.options.parallel or chosen_parallel(run.target.rest.round_trip_s, len(groups))
         parallel = min(chosen, len(groups))
         run.buffer_bytes = run.options.buffer_bytes or buffer_share(parallel)
         run.supply.expect(sum(len(group.snapshots) for group in groups))
 
+        one = GroupPush(run, self._remover, removing=removing)
+
         def push_one(group: GroupPlan) -> None:
-            if self._run_group(group, removing=removing).failed:
+            if one.push(group).failed:
                 failed.add(group.source.namespace)
 
         with self._estimating(groups):
@@ -242,45 +257,19 @@ class Push:
 
         return Estimator(self._run, groups)
 
-    def _run_group(self, group: GroupPlan, *, removing: bool) -> GroupResult:
-        """Push a group, then bring its metadata up to date, then forget what vanished from it."""
-        # Numpy comes with it, and a push with nothing new needs neither.
-        from pbs_push.push.worker import GroupWorker  # noqa: PLC0415
-
-        result = GroupWorker(
-            self._run, group, self._metadata, self._remover, removing=removing
-        ).push()
-        if not result.leave_alone:
-            self._metadata.group(group, result.pushed)
-        if removing and group.vanished:
-            self._remove_snapshots(group, result)
-        return result
-
-    def _remove_snapshots(self, group: GroupPlan, result: GroupResult) -> None:
-        """Forget what vanished from a group that was pushed, or say why it stays."""
-        why_not = None
-        if result.leave_alone:
-            why_not = "the group there is not, or not all, the source's"
-        elif result.failed:
-            why_not = "the push of the group failed"
-        if why_not is None:
-            self._remover.snapshots(group)
-            return
-        count = counted(len(group.vanished), "vanished snapshot")
-        self._run.hold_back(HeldBack(f"{count} of target {group.target_label}", why_not))
-
 
 def push(
     source: Datastore | str | os.PathLike[str],
     target: Target,
     options: PushOptions | None = None,
     listener: Listener | None = None,
+    executor: Executor | Workers | None = None,
 ) -> Report:
     """Push a datastore to a target and report what became of every snapshot.
 
-    ``source`` is a Datastore or the path of one. Raises PbsPushError where the push cannot begin;
-    later failures are in the report (``report.exit_status``).
+    ``source`` is a Datastore or the path of one, ``executor`` as for ``Push``. Raises PbsPushError
+    where the push cannot begin; later failures are in the report (``report.exit_status``).
     """
     if isinstance(source, str | os.PathLike):
         source = Datastore(source)
-    return Push(source, target, options, listener).run()
+    return Push(source, target, options, listener, executor).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Group, Namespace, Snapshot, format_backup_time, placed
@@ -41,7 +42,14 @@ class Skip(enum.Enum):
     VANISHED = "gone since it was listed"
     OUT_OF_TIME = "left for the next push, since the time for this one is over"
     CHECKPOINT = "a checkpoint of a push, and no backup"
+    NO_WORKER = "left for the next push, since no worker was left to push its group"
     NOT_TRIED = "an older snapshot of its group failed"
+
+
+NEXT_TIME: Final = (Skip.OUT_OF_TIME, Skip.NO_WORKER)
+"""Reasons that leave a snapshot to the next push though nothing failed."""
+LEFT: Final = (Skip.NOT_TRIED, *NEXT_TIME)
+"""All reasons that leave a snapshot to the next push."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from pbs_push.errors import PbsPushError, drop_frames
 from pbs_push.names import Namespace
 from pbs_push.push.document import Json, Sides, Span, head, key_of
 from pbs_push.push.outcome import (
+    LEFT,
+    NEXT_TIME,
     Alert,
     HeldBack,
     Outcome,
@@ -40,11 +43,29 @@ source has removed what is older than its newest, and a source may have lost its
 LEFT_OUT: Final = (Skip.NOT_OWNED, Skip.NO_OWNER, Skip.PARTLY_ENCRYPTED)
 """Reasons for which a group is not at the target: at most a copy of it under another name is."""
 
-_LEFT: Final = (Skip.NOT_TRIED, Skip.OUT_OF_TIME)
-"""Reasons that leave a snapshot to the next push."""
-
 _COULD_NOT: Final = (*TO_MEND, Skip.NO_RIGHT, Skip.UNSUPPORTED)
 """Reasons that no option asked for: where they are all there is, nothing could be pushed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPart:
+    """What a report has of one group, to be added to another one elsewhere: a plain value.
+
+    ``settled`` are snapshots that need not be pushed any more.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
+    counts: tuple[tuple[Result, int], ...] = ()
+    skips: tuple[tuple[Skip, int], ...] = ()
+    stats: TransferStats = field(default_factory=TransferStats)
+    removed: tuple[tuple[str, int], ...] = ()
+    logs_added: int = 0
+    metadata_updates: int = 0
+    retries: int = 0
+    settled: int = 0
 
 
 class Report:
@@ -86,7 +107,7 @@ class Report:
             if outcome.skip is not None:
                 self.skips[outcome.skip] += outcome.count
             self.stats += outcome.stats
-            if outcome.result is not Result.FAILED and outcome.skip not in _LEFT:
+            if outcome.result is not Result.FAILED and outcome.skip not in LEFT:
                 self.remains = max(0, self.remains - outcome.count)
             if outcome.result is not Result.ALREADY_THERE:
                 self.outcomes.append(outcome)
@@ -146,6 +167,43 @@ class Report:
             if self.remains:
                 self.remains += outcome.count  # it was none of those to be pushed
         self.add(outcome)
+
+    def part(self, of: int) -> ReportPart:
+        """All of it as a part of another report; ``of`` so many snapshots were to be pushed."""
+        with self._lock:
+            return ReportPart(
+                tuple(self.outcomes),
+                tuple(self.problems),
+                tuple(self.alerts),
+                tuple(self.held_back),
+                tuple(self.counts.items()),
+                tuple(self.skips.items()),
+                self.stats,
+                tuple(asdict(self.removed).items()),
+                self.logs_added,
+                self.metadata_updates,
+                self.retries,
+                of - self.remains,
+            )
+
+    def take(self, part: ReportPart) -> None:
+        """Add what came of a group elsewhere."""
+        with self._lock:
+            self.outcomes += part.outcomes
+            self.problems += part.problems
+            self.alerts += part.alerts
+            self.held_back += part.held_back
+            for result, count in part.counts:
+                self.counts[result] += count
+            for skip, count in part.skips:
+                self.skips[skip] += count
+            self.stats += part.stats
+            for name, count in part.removed:
+                setattr(self.removed, name, getattr(self.removed, name) + count)
+            self.logs_added += part.logs_added
+            self.metadata_updates += part.metadata_updates
+            self.retries += part.retries
+            self.remains = max(0, self.remains - part.settled)
 
     @property
     def span(self) -> Span:
@@ -220,7 +278,7 @@ class Report:
         good += self.skips[Skip.NOT_NEWER]
         if self.failed:
             return EXIT_PARTIAL if good else self._worst_exit()
-        if self.alerts or self.held_back or self.skips[Skip.OUT_OF_TIME]:
+        if self.alerts or self.held_back or any(self.skips[skip] for skip in NEXT_TIME):
             return EXIT_PARTIAL
         if good:
             return EXIT_PARTIAL if any(self.skips[skip] for skip in TO_MEND) else 0

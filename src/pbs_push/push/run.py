@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pbs_push.push.events import Event, Level, Listener
     from pbs_push.push.options import PushOptions
     from pbs_push.push.outcome import Alert, HeldBack, Outcome
+    from pbs_push.remote.pacing import Pacer
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore, SourceIdentity
 
@@ -42,7 +43,8 @@ T = TypeVar("T")
 class Run:
     """One push of ``source`` to ``target``. Safe for threads; nothing outlives it but ``report``.
 
-    ``cancelled`` ends it at the next wait. ``listener`` is given events, one at a time.
+    ``cancelled`` ends it at the next wait. ``listener`` is given events, one at a time. ``pacer``
+    takes the place of the one that the options ask for, if any.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Run:
         target: Target,
         options: PushOptions,
         listener: Listener | None = None,
+        pacer: Pacer | None = None,
     ) -> None:
         self.source: Final = source
         self.target: Final = target
@@ -84,7 +87,7 @@ class Run:
         self._said: set[str] = set()
         self._identity: SourceIdentity | None = None
         self.rate_limits: Final = RateLimits(options, self.note)
-        self.pacer: Final = self.rate_limits.pacer
+        self.pacer: Final = pacer or self.rate_limits.pacer
 
     # -- the source stays what it was --
 
@@ -93,6 +96,11 @@ class Run:
         identity = self.source.identity()
         self._identity = identity
         return identity
+
+    @property
+    def identity(self) -> SourceIdentity | None:
+        """What was looked at; None: nothing was."""
+        return self._identity
 
     def recognise(self, identity: SourceIdentity | None) -> None:
         """The source of this run is what was looked at before, for the plan that it carries out."""
@@ -163,8 +171,14 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether it has gone on for as long as it may."""
+        left_s = self.left_s
+        return left_s is not None and left_s < 0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds for which it may go on, less than 0 when it is over; None: there is no limit."""
         limit = self.options.max_duration_s
-        return limit is not None and time.monotonic() - self._began > limit
+        return None if limit is None else self._began + limit - time.monotonic()
 
     def check_cancelled(self) -> None:
         """Raise Cancelled if the caller asked to stop."""

@@ -223,6 +223,11 @@ class Rest:
         """
         return 0.0 if self._round_trip_s == float("inf") else self._round_trip_s
 
+    def heard_of(self, round_trip_s: float) -> None:
+        """Others have reached it, and this is what it took; 0.0: they have not."""
+        if round_trip_s > 0:
+            self._round_trip_s = min(self._round_trip_s, round_trip_s)
+
     def close(self) -> None:
         """Close the pool's connections."""
         self._client.close()

@@ -17,6 +17,7 @@ from pbs_push.remote.auth import Secret, TicketAuth, TokenAuth
 from pbs_push.remote.connection import Connection
 from pbs_push.remote.limits import Limits
 from pbs_push.remote.lines import RestTransport
+from pbs_push.remote.login import Habits, Login
 from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.remote.proxy import Proxy
 from pbs_push.remote.query import query_text
@@ -96,6 +97,10 @@ class Target:
             proxy = Proxy.parse(proxy)
         self.repository: Final = repository
         self.proxy: Final = proxy
+        self.login: Final = Login(
+            repository, Secret(secret.get_secret_value()), fingerprint, timeout_s, proxy
+        )
+        """What it takes to make the same elsewhere."""
         self.limits: Final = Limits.of(timeout_s)
         self.words: Final = Words(secret.get_secret_value())
         self._context: Final = TrustContext(
@@ -127,6 +132,28 @@ class Target:
     def _rest_transport(self) -> RestTransport:
         """What REST requests are sent over."""
         return RestTransport(self._context, self.limits.connect_s, self.proxy)
+
+    @classmethod
+    def of(cls, login: Login) -> Self:
+        """The same target again, in another process or on another machine."""
+        return cls(
+            login.repository,
+            login.secret,
+            login.fingerprint,
+            timeout_s=login.timeout_s,
+            proxy=login.proxy,
+        )
+
+    @property
+    def habits(self) -> Habits:
+        """What was found out about it so far."""
+        return Habits(self.rest.round_trip_s, self.plain_only, self.preface.way)
+
+    def learn(self, habits: Habits) -> None:
+        """Take over what others have found out about it."""
+        self.rest.heard_of(habits.round_trip_s)
+        self.plain_only |= habits.plain_only
+        self.preface.heard(habits.preface)
 
     def __repr__(self) -> str:
         return f"<Target {self.repository}>"

@@ -63,6 +63,10 @@ class SourceIdentity(NamedTuple):
     base: tuple[int, int] | None
     chunks: tuple[int, int] | None
 
+    def inodes(self) -> tuple[int | None, int | None]:
+        """What is the same on each host that mounts a shared file system: device numbers differ."""
+        return (self.base and self.base[1], self.chunks and self.chunks[1])
+
 
 class Datastore:
     """A datastore's base directory, read only.
