@@ -17,6 +17,7 @@ from pbs_push.errors import (
 )
 from pbs_push.names import Group, Namespace, Snapshot
 from pbs_push.push.outcome import (
+    NEXT_TIME,
     Alert,
     Finding,
     HeldBack,

@@ -19,6 +19,7 @@ from pbs_push.cli.credentials import find_key_password, find_secret, first_line,
 from pbs_push.cli.options import make_output, plan_output_options
 from pbs_push.cli.push_arguments import Arguments
 from pbs_push.cli.push_command import command as push_command
+from pbs_push.cli.worker_options import take_workers
 from pbs_push.errors import ConfigError
 from pbs_push.push.document import Sides
 from pbs_push.remote.auth import Secret
@@ -103,6 +104,7 @@ def _configured(table: PushTable) -> ConfiguredPush:
         context = push_command.make_context("push", [*words, "--", *_sides(table)])
         with context:
             values = dict(context.params)
+            values["workers"] = take_workers(values)
             output = make_output(values)
             arguments = replace(Arguments.said(values), **_secrets(table))
             _check_target(table, arguments)

@@ -21,6 +21,7 @@ from pbs_push.cli.options import (
     proxy,
     timeout,
 )
+from pbs_push.cli.worker_options import take_workers, worker_options
 
 
 @click.group(
@@ -58,6 +59,7 @@ def list_jobs(as_json: bool, config_dir: Path | None) -> int:
 @job_options
 @timeout
 @proxy
+@worker_options
 @output_options
 def run_job(
     *,
@@ -72,5 +74,6 @@ def run_job(
         from pbs_push.cli.jobs import run  # noqa: PLC0415
         from pbs_push.cli.targets import Reach  # noqa: PLC0415
 
+    workers = take_workers(more)
     output = make_output(more)
-    return run(job_id, config_dir, more, Reach(timeout_s, proxy), output)
+    return run(job_id, config_dir, more, Reach(timeout_s, proxy), output, workers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from pbs_push.push.mapping import check_depths
 if TYPE_CHECKING:
     from pbs_push.access.jobs import SyncJob
     from pbs_push.cli.options import Output
+    from pbs_push.cli.worker_options import AskedWorkers
 
 
 def listed(config_dir: Path | None) -> list[ListedJob]:
@@ -36,10 +37,12 @@ def run(
     more: Mapping[str, Any],
     reach: Reach,
     output: Output,
+    workers: AskedWorkers,
 ) -> int:
     """Run a job; the exit status is returned. Raises PbsPushError.
 
-    ``more`` are options that the job's file cannot say; ``reach`` is how to get to the target.
+    ``more`` are options that the job's file cannot say; ``reach`` is how to get to the target,
+    ``workers`` who pushes.
     """
     from pbs_push.cli.pushing import carry_out  # noqa: PLC0415  (not for the list)
 
@@ -48,7 +51,7 @@ def run(
         job = host.job(job_id)
         for line in job.ignored:
             say(warning_line(line))
-        return _prepare(job, host, more, reach)
+        return replace(_prepare(job, host, more, reach), workers=workers)
 
     return carry_out(Sides(f"job {job_id}", Namespace(), None, Namespace()), prepare, output)
 

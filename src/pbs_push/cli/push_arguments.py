@@ -19,6 +19,7 @@ from pbs_push.cli.pushing import carry_out
 from pbs_push.cli.sources import find_source
 from pbs_push.cli.targets import Reach, TargetPlace, remote_target, repository_target
 from pbs_push.cli.work import Work
+from pbs_push.cli.worker_options import THREADS, AskedWorkers
 from pbs_push.errors import ConfigError
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import AuthId, Repository
@@ -46,6 +47,7 @@ class Arguments:
     keyfile: Path | None = None
     timeout_s: float | None = None
     proxy: GivenProxy | None = None
+    workers: AskedWorkers = THREADS
     secret: Callable[[AuthId], Secret] = find_secret
     """Where the target's secret comes from, if it is given by itself."""
     key_password: Callable[[Path], Secret] = find_key_password
@@ -130,7 +132,7 @@ class Arguments:
             source_name=source.name,
             remote_name=place.remote_name,
         )
-        return Work(source.datastore, place.target, options)
+        return Work(source.datastore, place.target, options, self.workers)
 
     def _key(self, host: HostConfig, access: Access) -> CryptKey | None:
         if self.encryption_key is not None:

@@ -12,6 +12,7 @@ from pbs_push.cli.loading import loading
 from pbs_push.cli.options import make_output, output_options, plan_output_options, push_options
 from pbs_push.cli.side_options import TARGET_HELP, sides
 from pbs_push.cli.values import Value
+from pbs_push.cli.worker_options import take_workers, worker_options
 
 
 @click.command(
@@ -22,6 +23,7 @@ from pbs_push.cli.values import Value
 )
 @sides
 @push_options
+@worker_options
 @output_options
 def command(**values: Any) -> int:
     """Push; the exit status is returned."""
@@ -58,5 +60,6 @@ def _carry_out(values: dict[str, Any]) -> int:
     with loading(rest=True):
         from pbs_push.cli.push_arguments import Arguments  # noqa: PLC0415
 
+    values["workers"] = take_workers(values)
     output = make_output(values)
     return Arguments.of(values).carry_out(output)

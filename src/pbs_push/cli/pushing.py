@@ -21,6 +21,7 @@ from pbs_push.cli.options import Output
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.cli.work import Work
+from pbs_push.cli.worker_options import THREADS
 from pbs_push.errors import PbsPushError
 from pbs_push.push.document import Json, Sides
 from pbs_push.push.engine import Push
@@ -143,9 +144,10 @@ def _pushing(
     work: Work, output: Output, sampling: Callable[[Event], None] | None = None
 ) -> Iterator[Push]:
     spare_threads()
-    with work.target, _progress(output) as progress:
+    asked = THREADS if output.dry_run else work.workers
+    with work.target, asked.opened() as workers, _progress(output) as progress:
         options = replace(work.options, estimate=not output.quiet)
-        yield Push(work.source, work.target, options, _both(progress, sampling))
+        yield Push(work.source, work.target, options, _both(progress, sampling), workers)
 
 
 def _both(progress: Progress, sampling: Callable[[Event], None] | None) -> Callable[[Event], None]:

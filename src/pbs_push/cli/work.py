@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pbs_push.cli.worker_options import THREADS, AskedWorkers
+
 if TYPE_CHECKING:
     from pbs_push.push.options import PushOptions
     from pbs_push.remote.target import Target
@@ -13,8 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Both sides, opened, and what is asked. Whoever takes it closes ``target``."""
+    """Both sides, opened, and what is asked: also who does it. Whoever takes it closes
+    ``target``."""
 
     source: Datastore
     target: Target
     options: PushOptions
+    workers: AskedWorkers = THREADS

@@ -100,6 +100,8 @@ class Coordinator:
         )
         burst = run.options.burst_out
         self._waiting.extend(groups)
+        if workers.warning is not None:
+            run.note("warning", workers.warning)
         listen = workers.host if workers.listen is None else workers.listen
         with JobChannel(run, listen, workers.port) as channel:
             self._channel = channel

@@ -21,6 +21,9 @@ CONNECT_S: Final = "20s"
 """How long a scheduler is waited for."""
 
 
+_IN_THE_CLEAR: Final = (
+    "the target's secret goes to the Dask cluster at {} unencrypted: set it up with TLS (tls://)"
+)
 _CLIENT: Final[Any] = Client
 """Dask's classes have few types."""
 
@@ -59,9 +62,13 @@ def _workers(executor: Executor, client: Any, host: str | None, port: int) -> Wo
     threads = sum(client.nthreads().values())
     if not threads:
         raise WorkerLost(f"the Dask cluster at {scheduler} has no workers")
+    facing = _address_facing(scheduler)
+    warning = None
+    if not scheduler.startswith(("tls:", "wss:", "inproc:")) and facing != LOOPBACK:
+        warning = _IN_THE_CLEAR.format(scheduler)
     if host is not None:
-        return Workers(executor, threads, host, port, listen="")
-    return Workers(executor, threads, _address_facing(scheduler), port)
+        return Workers(executor, threads, host, port, listen="", warning=warning)
+    return Workers(executor, threads, facing, port, warning=warning)
 
 
 def _address_facing(scheduler: str) -> str:

@@ -30,6 +30,8 @@ class Workers:
     host: str = LOOPBACK
     port: int = 0
     listen: str | None = None
+    warning: str | None = None
+    """What somebody should know who pushes by them."""
 
     def __post_init__(self) -> None:
         _EXECUTOR("executor", self.executor)
