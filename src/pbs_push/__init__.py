@@ -95,6 +95,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "push.removal_limit": ("MaxRemovals",),
     "push.report": ("Report",),
     "push.timetable": ("Timetable",),
+    "push.workers": ("Workers",),
     "remote.models": ("GroupItem", "SnapshotFile", "SnapshotItem"),
     "remote.snapshot_reader": ("SnapshotReader",),
     "remote.snapshot_writer": ("SnapshotWriter",),

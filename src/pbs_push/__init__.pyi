@@ -77,6 +77,7 @@ from pbs_push.push.plan import Plan as Plan
 from pbs_push.push.removal_limit import MaxRemovals as MaxRemovals
 from pbs_push.push.report import Report as Report
 from pbs_push.push.timetable import Timetable as Timetable
+from pbs_push.push.workers import Workers as Workers
 from pbs_push.remote.models import GroupItem as GroupItem
 from pbs_push.remote.models import SnapshotFile as SnapshotFile
 from pbs_push.remote.models import SnapshotItem as SnapshotItem

@@ -14,11 +14,13 @@ from pbs_push.source.datastore import Datastore
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator
+    from concurrent.futures import Executor
 
     from pbs_push.push.events import Event
     from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import Plan
     from pbs_push.push.report import Report
+    from pbs_push.push.workers import Workers
     from pbs_push.remote.target import Target
 
 
@@ -41,10 +43,12 @@ async def apush(
     target: Target,
     options: PushOptions | None = None,
     plan: Plan | None = None,
+    executor: Executor | Workers | None = None,
 ) -> AsyncGenerator[Event | Finished, None]:
     """Push, and yield each event, and in the end ``Finished`` with the report.
 
-    ``async for event in apush(...)``. The work is done by threads; leaving the loop early, or
+    ``async for event in apush(...)``. The work is done by threads, or by the workers of
+    ``executor``; leaving the loop early, or
     cancelling the task, stops the push, and waits until it has stopped. Raises what ``Push.run``
     raises, in the place of ``Finished``.
     """
@@ -57,7 +61,7 @@ async def apush(
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-    push = Push(source, target, options, put)
+    push = Push(source, target, options, put, executor)
 
     def run() -> None:
         error: BaseException | None = None

@@ -153,7 +153,7 @@ class Coordinator:
         self._numbers += 1
         habits = self._run.target.habits
         job = replace(model, number=self._numbers, plan=plan, habits=habits)
-        state = self._channel.expect(job.number, len(plan.snapshots))
+        state = self._channel.expect(job.number, plan)
         try:
             future = self._workers.executor.submit(run_job, job)
         except Exception as error:  # noqa: BLE001  (whatever an executor says)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from distributed import Client
-from distributed.utils import get_ip, get_ipv6
+from distributed.utils import get_ip
 
 from pbs_push.errors import ConfigError, WorkerLost
 from pbs_push.push.workers import LOOPBACK, Workers
@@ -77,5 +77,5 @@ def _address_facing(scheduler: str) -> str:
     place = urlsplit(scheduler).hostname
     if not place or scheduler.startswith("inproc"):
         return LOOPBACK
-    find: Any = get_ipv6 if ":" in place else get_ip
+    find: Any = get_ip
     return str(find(place))

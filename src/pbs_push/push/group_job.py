@@ -25,6 +25,7 @@ from pbs_push.errors import (
     drop_frames,
     limit_error,
 )
+from pbs_push.push.checkpoint_memory import CheckpointMemory
 from pbs_push.push.group_push import GroupPush
 from pbs_push.push.job_words import message_of, packed, text_of
 from pbs_push.push.options import PushOptions
@@ -39,6 +40,7 @@ from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore, SourceIdentity
 
 if TYPE_CHECKING:
+    from pbs_push.names import Group, Namespace
     from pbs_push.push.document import Json
     from pbs_push.push.events import Event, Level
 
@@ -147,13 +149,30 @@ class _JobRun(Run):
         left_s = begin["left"]
         options = replace(job.options, max_duration_s=left_s and max(0.0, left_s))
         pacer = Pacer(begin["rate"], job.burst) if begin["limited"] else None
-        super().__init__(job.source, target, options, worker.tell, pacer)
+        memory = _ToldMemory(job, worker)
+        super().__init__(job.source, target, options, worker.tell, pacer, memory)
         self._worker = worker
         self.report.remains = len(job.plan.snapshots)
 
     def note_once(self, level: Level, text: str) -> None:
         """Let the push tell it, unless another job has."""
         self._worker.say({"once": [level, text]})
+
+
+class _ToldMemory(CheckpointMemory):
+    """What is remembered of checkpoints lies where pushes are planned, not where they are done."""
+
+    def __init__(self, job: GroupJob, worker: _Worker) -> None:
+        super().__init__(job.login.repository)
+        self._worker = worker
+
+    def keep(self, namespace: Namespace, group: Group) -> None:  # noqa: ARG002  (it is the job's)
+        """Let the push remember that there may be one."""
+        self._worker.say({"checkpoint": True})
+
+    def drop(self, namespace: Namespace, group: Group) -> None:  # noqa: ARG002  (as above)
+        """Let the push forget it."""
+        self._worker.say({"checkpoint": False})
 
 
 class _Worker:

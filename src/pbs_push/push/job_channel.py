@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pbs_push.push.document import Json
     from pbs_push.push.outcome import Outcome
+    from pbs_push.push.plan import GroupPlan
     from pbs_push.push.run import Run
 
 MAX_STRANGERS: Final = 32
@@ -43,7 +44,7 @@ _EVENTS: Final = get_args(Event)
 class JobState:
     """What is known of a job that was handed out; ``over`` is set when no more will be heard."""
 
-    most_outcomes: int
+    plan: GroupPlan
     host: str | None = None
     """Where it runs, None: it has not said anything yet."""
     said_goodbye: bool = False
@@ -118,9 +119,9 @@ class JobChannel:
         self._listening.close()
         os.close(self._wake_fd)
 
-    def expect(self, number: int, snapshots: int) -> JobState:
-        """A job with so many snapshots will be handed out under this number."""
-        state = JobState(snapshots + _MORE_OUTCOMES)
+    def expect(self, number: int, plan: GroupPlan) -> JobState:
+        """A job of this group will be handed out under this number."""
+        state = JobState(plan)
         with self._lock:
             self._jobs[number] = state
         return state
@@ -222,6 +223,10 @@ class JobChannel:
             self._guarded(lambda: self._run.note_once(level, text))
         elif isinstance(took := message.get("took"), int):
             self._shares.acknowledged(number, took)
+        elif "checkpoint" in message:
+            memory, plan = self._run.checkpoint_memory, state.plan
+            tell = memory.keep if message["checkpoint"] else memory.drop
+            tell(plan.target_namespace, plan.source.group)
         elif "bye" in message:
             state.said_goodbye = True
             self._shares.leave(number)
@@ -260,7 +265,7 @@ class JobChannel:
             raise ProtocolError("a job tells of something that is no event")
         if isinstance(event, SnapshotEnded):
             state.outcomes.append(event.outcome)
-            if len(state.outcomes) > state.most_outcomes:
+            if len(state.outcomes) > len(state.plan.snapshots) + _MORE_OUTCOMES:
                 raise ProtocolError("a job tells of more snapshots than it has")
         self._guarded(lambda: self._run.notify(event))
 

@@ -44,7 +44,7 @@ class Run:
     """One push of ``source`` to ``target``. Safe for threads; nothing outlives it but ``report``.
 
     ``cancelled`` ends it at the next wait. ``listener`` is given events, one at a time. ``pacer``
-    takes the place of the one that the options ask for, if any.
+    and ``checkpoint_memory`` take the place of those that it would have.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Run:
         options: PushOptions,
         listener: Listener | None = None,
         pacer: Pacer | None = None,
+        checkpoint_memory: CheckpointMemory | None = None,
     ) -> None:
         self.source: Final = source
         self.target: Final = target
@@ -77,7 +78,7 @@ class Run:
         )
         """The target's, with the patience of this run."""
         self.checkpoint_rights: Final = CheckpointRights(self.api, options)
-        self.checkpoint_memory: Final = CheckpointMemory(target.repository)
+        self.checkpoint_memory: Final = checkpoint_memory or CheckpointMemory(target.repository)
         self.sealers: Final = Sealers(len(os.sched_getaffinity(0)))
         """What computes under a key: one for each core, whatever the number of groups."""
         self._began = time.monotonic()
