@@ -53,6 +53,7 @@ _ONLY_IN = {
     "ssl": {"remote", "target", "bench"},
     "socket": {"remote", "target", "bench"},
     "pydantic": {"remote", "access"},
+    "distributed": {"push"},
 }
 
 _MODULES = sorted(

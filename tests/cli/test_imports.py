@@ -20,8 +20,9 @@ from .conftest import Cli, Place
 
 WATCHED: Final = frozenset(
     (
-        "anyio", "asyncio", "click", "concurrent.futures", "cryptography", "email.message", "h11",
-        "h2", "http.client", "httpcore", "httpx", "httpx._main", "logging", "numpy", "pydantic",
+        "anyio", "asyncio", "click", "concurrent.futures", "cryptography", "distributed",
+        "email.message", "h11", "h2", "http.client", "httpcore", "httpx", "httpx._main", "logging",
+        "multiprocessing", "numpy", "pydantic",
         "pydantic_core", "pygments", "re2", "rich", "socket", "ssl", "zstandard",
     )
 )  # fmt: skip

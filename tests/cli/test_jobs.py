@@ -184,7 +184,8 @@ def test_run(cli: Cli, place: Place, config_dir: Path, monkeypatch: pytest.Monke
     plan = cli("job", "run", "flat", "--dry-run", *config).succeeded().out
     assert "create   target namespace x" in plan
     assert place.snapshots() == set()
-    document = json.loads(cli("job", "run", "flat", "--json", *config).succeeded().out)
+    words = ("job", "run", "flat", "--json", "--processes", 2, *config)
+    document = json.loads(cli(*words).succeeded().out)
     assert document["snapshots"]["pushed"] == 4
     assert document["target"] == {"repository": place.repository, "ns": "x"}
     assert {Path(name).parent.name for name in place.snapshots()} == {"100", "web-1"}
@@ -229,7 +230,8 @@ def with_key(config_dir: Path) -> Path:
 
 def test_a_job_encrypts(cli: Cli, place: Place, with_key: Path) -> None:
     config = ["--config-dir", with_key]
-    document = json.loads(cli("job", "run", "flat", "--json", *config).succeeded().out)
+    words = ("job", "run", "flat", "--json", "--processes", 2, *config)
+    document = json.loads(cli(*words).succeeded().out)
     assert document["snapshots"]["pushed"] == 4
     for name in place.snapshots():
         manifest = Manifest.decode((place.path / name / MANIFEST_NAME).read_bytes())

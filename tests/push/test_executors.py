@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.connect_proxy import NOWHERE, ConnectProxy
+from tests.dask_cluster import two_workers
 from tests.faults.stores import half_snapshots
 
 from pbs_push import (
@@ -42,6 +43,7 @@ from pbs_push.errors import Cancelled, ConfigError, ConnectError, SourceError, W
 from pbs_push.formats.keys import CryptKey
 from pbs_push.push import coordinator, dask_workers, group_job, job_channel, rate_limits
 from pbs_push.push import retries as retries_module
+from pbs_push.push.executors import workers_for
 from pbs_push.push.group_job import SourceSeen, run_job
 from pbs_push.source.datastore import SourceIdentity
 from pbs_push.target import Faults
@@ -79,16 +81,9 @@ class Pools:
         return self._stack.enter_context(ProcessPoolExecutor(2, mp_context=SPAWN))
 
     def _dask(self) -> Executor:
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
-        cluster: Any = LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=2,
-            processes=True,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-        )
-        self._stack.enter_context(cluster)
+        cluster = self._stack.enter_context(two_workers())
         self.client: Any = Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]
         self._stack.enter_context(self.client)
         made: Executor = self.client.get_executor(pure=False)
@@ -779,7 +774,7 @@ def test_dask_workers_are_counted_and_warned_of(pools: Pools) -> None:
     assert (made.at_once, made.host, made.listen, made.warning) == (2, "127.0.0.1", None, None)
     asked = dask_workers.dask_workers(pools.client, host="nas", port=99)
     assert (asked.host, asked.port, asked.listen) == ("nas", 99, "")
-    assert Workers.of(made) is made
+    assert workers_for(made) is made
 
 
 class Cluster:

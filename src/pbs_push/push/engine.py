@@ -66,9 +66,9 @@ class Push:
         self._remover = Remover(self._run)
         self._workers: Workers | None = None
         if executor is not None:
-            from pbs_push.push.workers import Workers  # noqa: PLC0415  (for who asks for it)
+            from pbs_push.push.executors import workers_for  # noqa: PLC0415  (for who asks for it)
 
-            self._workers = Workers.of(executor)
+            self._workers = workers_for(executor)
 
     @property
     def report(self) -> Report:

@@ -18,16 +18,16 @@ from pbs_push.errors import ConnectError, ProtocolError
 from pbs_push.push.events import Event, SnapshotEnded
 from pbs_push.push.job_words import message_of, text_of, unpacked
 from pbs_push.push.rate_shares import RateShares
-from pbs_push.remote.job_link import KEY_BYTES, Listening, Sealer, receive
+from pbs_push.remote.job_link import KEY_BYTES, Listening
 
 if TYPE_CHECKING:
-    import socket
     from typing import Self
 
     from pbs_push.push.document import Json
     from pbs_push.push.outcome import Outcome
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.run import Run
+    from pbs_push.remote.job_link import Incoming
 
 MAX_STRANGERS: Final = 32
 """Connections at once that have not shown that they know the key."""
@@ -56,27 +56,15 @@ class JobState:
 class _Connection:
     """One connection; ``number`` is that of its job, None: of a stranger, or of a job refused."""
 
-    def __init__(self, connection: socket.socket, key: bytes) -> None:
-        self.socket = connection
-        self.sealer = Sealer(key, is_worker=False)
-        self.since = time.monotonic()
+    def __init__(self, line: Incoming) -> None:
+        self.line = line
         self.number: int | None = None
         self.begun = False
         self.told_to_stop = False
-        self.sent(self.sealer.nonce)
 
     def say(self, message: Json) -> None:
-        """Raises ConnectError where it cannot be said at once: little is, so nobody listens."""
-        self.sent(self.sealer.frame(text_of(message)))
-
-    def sent(self, data: bytes) -> None:
         """Raises ConnectError."""
-        try:
-            whole = self.socket.send(data) == len(data)
-        except OSError as error:
-            raise ConnectError(f"a worker does not listen: {error}") from error
-        if not whole:
-            raise ConnectError("a worker does not listen")
+        self.line.say(text_of(message))
 
 
 class JobChannel:
@@ -103,7 +91,7 @@ class JobChannel:
         self.port: Final = self._listening.port
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listening.socket, selectors.EVENT_READ)
+        self._selector.register(self._listening, selectors.EVENT_READ)
         self._selector.register(self._wake_fd, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._listen, name="jobs", daemon=True)
 
@@ -147,12 +135,12 @@ class JobChannel:
             self._run.cancelled.set()
         finally:  # a job that nobody hears any more ends
             for connection in (*self._connections.values(), *self._strangers):
-                connection.socket.close()
+                connection.line.close()
 
     def _hear_all(self) -> None:
         while not self._stopping:
             for key, _ in self._selector.select(LOOK_S):
-                if key.fileobj is self._listening.socket:
+                if key.fileobj is self._listening:
                     self._accept()
                 elif key.fd == self._wake_fd:
                     with suppress(BlockingIOError):
@@ -162,37 +150,29 @@ class JobChannel:
             self._look()
 
     def _accept(self) -> None:
-        while (accepted := self._listening.accept()) is not None:
-            if len(self._strangers) >= MAX_STRANGERS:
-                accepted.close()
+        while (line := self._listening.accept(self.key)) is not None:
+            if len(self._strangers) >= MAX_STRANGERS or not line.greets():
+                line.close()
                 continue
-            try:
-                connection = _Connection(accepted, self.key)
-            except ConnectError:
-                accepted.close()
-                continue
-            self._strangers.append(connection)
-            self._selector.register(accepted, selectors.EVENT_READ, connection)
+            self._strangers.append(_Connection(line))
+            self._selector.register(line, selectors.EVENT_READ, self._strangers[-1])
 
     def _read(self, connection: _Connection) -> None:
-        received = receive(connection.socket)
-        if received is None:
-            return
         try:
-            for text in connection.sealer.texts(received):
+            for text in connection.line.heard():
                 self._take(connection, message_of(text))
-        except (ProtocolError, ConnectError) as error:
+        except ConnectError:
+            self._drop(connection)
+        except ProtocolError as error:
             if connection.number is not None:
                 line = f"a worker's connection is closed: {error}"
                 self._guarded(lambda: self._run.note("warning", line))
-            received = b""
-        if not received:
             self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
         """A connection has ended, or is ended."""
-        self._selector.unregister(connection.socket)
-        connection.socket.close()
+        self._selector.unregister(connection.line)
+        connection.line.close()
         number = connection.number
         if number is None:
             self._strangers.remove(connection)
@@ -290,7 +270,7 @@ class JobChannel:
                 connection.told_to_stop = True
                 self._try(connection, {"cancel": True})
         late = time.monotonic() - STRANGER_S
-        for connection in [one for one in self._strangers if one.since < late]:
+        for connection in [one for one in self._strangers if one.line.since < late]:
             self._drop(connection)
 
     def _try(self, connection: _Connection, message: Json) -> None:

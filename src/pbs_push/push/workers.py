@@ -37,15 +37,3 @@ class Workers:
         _EXECUTOR("executor", self.executor)
         if not 0 <= self.port <= _LAST_PORT:
             raise ConfigError(f"port {self.port}: must be between 0 and {_LAST_PORT}")
-
-    @classmethod
-    def of(cls, executor: Executor | Workers) -> Workers:
-        """An executor alone, as what it is. Raises ConfigError for what is none."""
-        if isinstance(executor, Workers):
-            return executor
-        if type(executor).__module__.partition(".")[0] == "distributed":
-            from pbs_push.push.dask_workers import workers_of  # noqa: PLC0415  (if there is one)
-
-            return workers_of(executor)
-        size = getattr(executor, "_max_workers", None)
-        return cls(executor, size if isinstance(size, int) else None)

@@ -15,6 +15,7 @@ import hmac
 import os
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -127,35 +128,76 @@ class Listening:
         """Where it listens."""
         return int(self.socket.getsockname()[1])
 
-    def accept(self) -> socket.socket | None:
-        """The next connection, ready for use without waiting; None if there is none now."""
+    def fileno(self) -> int:
+        """For a selector."""
+        return self.socket.fileno()
+
+    def accept(self, key: bytes) -> Incoming | None:
+        """The next connection; None if there is none now."""
         try:
             connection, _ = self.socket.accept()
         except OSError:
             return None
-        prepare(connection)
-        return connection
+        return Incoming(connection, key)
 
     def close(self) -> None:
         """Listen no more."""
         self.socket.close()
 
 
-def prepare(connection: socket.socket) -> None:
-    """Let it not wait, and notice a peer that has vanished."""
-    connection.setblocking(False)
-    for level, option, value in _OPTIONS:
-        connection.setsockopt(level, option, value)
+class Incoming:
+    """The push's end of a worker's connection, which never waits; for one thread.
 
+    ``since`` when it is there, by a clock that does not jump.
+    """
 
-def receive(connection: socket.socket) -> bytes | None:
-    """What has come; None if nothing has, empty where the connection has ended."""
-    try:
-        return connection.recv(_RECEIVE_BYTES)
-    except (BlockingIOError, InterruptedError):
-        return None
-    except OSError:
-        return b""
+    def __init__(self, connection: socket.socket, key: bytes) -> None:
+        self._socket = connection
+        self._sealer = Sealer(key, is_worker=False)
+        self.since: Final = time.monotonic()
+        connection.setblocking(False)
+        for level, option, value in _OPTIONS:
+            connection.setsockopt(level, option, value)
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._socket.fileno()
+
+    def greets(self) -> bool:
+        """Say what comes before all frames. False where it has ended already."""
+        try:
+            self._send(self._sealer.nonce)
+        except ConnectError:
+            return False
+        return True
+
+    def say(self, text: bytes) -> None:
+        """Raises ConnectError where it cannot be sent at once: little is, so nobody listens."""
+        self._send(self._sealer.frame(text))
+
+    def _send(self, data: bytes) -> None:
+        try:
+            whole = self._socket.send(data) == len(data)
+        except OSError as error:
+            raise ConnectError(f"a worker does not listen: {error}") from error
+        if not whole:
+            raise ConnectError("a worker does not listen")
+
+    def heard(self) -> Iterator[bytes]:
+        """What has come. Raises ConnectError where it has ended, ProtocolError."""
+        try:
+            received = self._socket.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            raise ConnectError(f"a worker is gone: {error}") from error
+        if not received:
+            raise ConnectError("a worker is gone")
+        yield from self._sealer.texts(received)
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
 
 
 class JobLink:
