@@ -124,8 +124,8 @@ class Push:
         try:
             with run.only_one(), run.rate_limits.kept():
                 if plan is None:
-                    # While it is found out whether there is anything to send.
-                    run.supply.open_ahead()
+                    if self._workers is None:  # while it is found out whether there is anything
+                        run.supply.open_ahead()
                     plan = self.plan()
                 run.recognise(plan.source_identity)
                 self._run_plan(plan)

@@ -116,8 +116,13 @@ class Listening:
 
     def __init__(self, host: str, port: int = 0) -> None:
         try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self.socket: Final = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            both = not host and socket.has_dualstack_ipv6()
+            self.socket: Final = socket.create_server(
+                (host, port),
+                family=socket.AF_INET6 if both or ":" in host else socket.AF_INET,
+                backlog=_BACKLOG,
+                dualstack_ipv6=both,
+            )
         except (OSError, UnicodeError, OverflowError) as error:
             reason = os_reason(error) if isinstance(error, OSError) else error
             raise ConnectError(f"cannot listen for workers at {host}:{port}: {reason}") from error
