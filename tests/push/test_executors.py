@@ -708,6 +708,20 @@ def test_how_many_at_once(world: World) -> None:
     assert most == [2]
 
 
+def test_a_job_asks_for_no_more_than_a_thread(pools: Pools, world: World) -> None:
+    """What was found out about the target travels with it: no request and no connection more."""
+    for number in range(4):
+        world.source.add(f"vm/{number}", 0, 1)
+    asked = []
+    for place, executor in enumerate((None, pools["thread pool"])):
+        world.serve() if place == 0 else world.server.counters.reset()
+        pushed(world, executor, parallel=2, target_namespace=f"n{place}")
+        counted = world.server.counters.snapshot()
+        asked.append((counted.requests, counted.connections))
+    assert asked[0][0] == asked[1][0]
+    assert abs(asked[0][1] - asked[1][1]) <= 1, "one that was opened ahead"
+
+
 def test_lines_that_are_told_once_are_told_once(
     pools: Pools, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,13 +147,15 @@ class Target:
     @property
     def habits(self) -> Habits:
         """What was found out about it so far."""
-        return Habits(self.rest.round_trip_s, self.plain_only, self.preface.way)
+        return Habits(self.rest.round_trip_s, self.plain_only, self.preface.way, self._features)
 
     def learn(self, habits: Habits) -> None:
         """Take over what others have found out about it."""
         self.rest.heard_of(habits.round_trip_s)
         self.plain_only |= habits.plain_only
         self.preface.heard(habits.preface)
+        with self._features_lock:
+            self._features = self._features or habits.features
 
     def __repr__(self) -> str:
         return f"<Target {self.repository}>"
