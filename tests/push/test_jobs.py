@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
 import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -604,6 +605,16 @@ def test_a_channel_that_ends_ends_its_jobs(channel: Channel) -> None:
     assert ends(link)
     assert isinstance(channel.channel.error, ZeroDivisionError)
     assert channel.run.cancelled.is_set()
+
+
+def test_a_machine_that_vanishes_is_noticed(channel: Channel) -> None:
+    """By the system, on both ends: while nothing is said, and while something is on its way."""
+    link, _ = channel.begun()
+    for line in (link._socket, channel.channel._connections[1].line._socket):
+        assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert 0 < line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 15
+        assert 0 < line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 60_000
+    link.close()
 
 
 def test_a_connection_that_ends_before_it_says_anything(channel: Channel) -> None:

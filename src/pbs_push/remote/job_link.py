@@ -43,8 +43,10 @@ _OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_S * 1000)),
 )
-"""A machine that vanished without a word is noticed after half a minute."""
+"""A machine that vanished without a word is noticed after a minute, whether anything was on its way
+to it or not; and so is one that does not listen."""
 _BACKLOG: Final = 64
 
 Address = tuple[str, int]
