@@ -1,8 +1,8 @@
 """Processes to be killed, started in some milliseconds: forks of one that has imported everything.
 
 Run as a script, it reads a command a line (JSON) from stdin and forks for each; parent and children
-write what they have to say as JSON lines to stdout, with their process id. ``Zygote`` is the other
-side.
+write what they have to say as JSON lines to stdout, with their number: a process id is another's
+sooner or later. ``Zygote`` is the other side.
 """
 
 from __future__ import annotations
@@ -28,11 +28,18 @@ from pbs_push.target import CertificateFiles, Faults, Identities, TargetOptions,
 SECRET = "secret"
 STORE = "store1"
 PATIENCE_S = 60.0
+PARENT = 0
+
+
+class _Me:
+    """Which process this is: the parent, or the fork of the command of that number."""
+
+    number = PARENT
 
 
 def say(**words: Any) -> None:
     """One line, written at once: lines of several processes do not mix."""
-    os.write(1, json.dumps({"pid": os.getpid(), **words}).encode() + b"\n")
+    os.write(1, json.dumps({"number": _Me.number, **words}).encode() + b"\n")
 
 
 def serve(
@@ -96,8 +103,10 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     for line in sys.stdin:
         command = json.loads(line)
+        number = command.pop("number")
         pid = os.fork()
         if pid == 0:
+            _Me.number = number
             try:
                 {"serve": serve, "push": push}[command.pop("do")](**command)
             except Exception as error:  # noqa: BLE001 (it goes to the test)
@@ -109,8 +118,9 @@ def main() -> None:
 class Child:
     """A forked process."""
 
-    def __init__(self, zygote: Zygote, pid: int) -> None:
+    def __init__(self, zygote: Zygote, number: int, pid: int) -> None:
         self._zygote = zygote
+        self._number = number
         self.pid = pid
         self._pidfd: int | None = None
         with suppress(ProcessLookupError):  # it has done its work, and is gone
@@ -118,7 +128,7 @@ class Child:
 
     def hear(self) -> dict[str, Any]:
         """The next that it says."""
-        return self._zygote.hear(self.pid)
+        return self._zygote.hear(self._number)
 
     def kill(self) -> None:
         """End it without a word, unless it has ended."""
@@ -167,6 +177,7 @@ class Zygote:
         )
         self._heard: dict[int, list[dict[str, Any]]] = {}
         self._rest = b""
+        self._started = PARENT
 
     def __enter__(self) -> Self:
         return self
@@ -186,16 +197,18 @@ class Zygote:
     def start(self, do: str, **arguments: Any) -> Child:
         """Start a process that serves, or pushes."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+        self._started += 1
+        command = {"do": do, "number": self._started, **arguments}
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
         self._process.stdin.flush()
-        return Child(self, self.hear(self._process.pid)["forked"])
+        return Child(self, self._started, self.hear(PARENT)["forked"])
 
-    def hear(self, pid: int) -> dict[str, Any]:
+    def hear(self, number: int) -> dict[str, Any]:
         """The next line of a process. Raises TimeoutError."""
         deadline = time.monotonic() + PATIENCE_S
-        while not self._heard.get(pid):
+        while not self._heard.get(number):
             self._listen(deadline - time.monotonic())
-        return self._heard[pid].pop(0)
+        return self._heard[number].pop(0)
 
     def _listen(self, patience_s: float) -> None:
         assert self._process.stdout is not None
@@ -205,7 +218,7 @@ class Zygote:
         *lines, self._rest = (self._rest + os.read(descriptor, 65536)).split(b"\n")
         for line in lines:
             said = json.loads(line)
-            self._heard.setdefault(said.pop("pid"), []).append(said)
+            self._heard.setdefault(said.pop("number"), []).append(said)
 
 
 if __name__ == "__main__":
