@@ -78,6 +78,7 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "SnapshotEnded",
         "SnapshotProgress",
         "SnapshotStarted",
+        "SourceMarked",
     ),
     "push.options": ("PushOptions",),
     "push.outcome": (

@@ -61,6 +61,7 @@ from pbs_push.push.events import Retrying as Retrying
 from pbs_push.push.events import SnapshotEnded as SnapshotEnded
 from pbs_push.push.events import SnapshotProgress as SnapshotProgress
 from pbs_push.push.events import SnapshotStarted as SnapshotStarted
+from pbs_push.push.events import SourceMarked as SourceMarked
 from pbs_push.push.options import PushOptions as PushOptions
 from pbs_push.push.outcome import Alert as Alert
 from pbs_push.push.outcome import Finding as Finding

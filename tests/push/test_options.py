@@ -26,6 +26,7 @@ WRONG: dict[str, list[object]] = {
     "max_removals": [-1, "ten", "101%", "-1%", "%", True, 1.5, b"1"],
     "sync_metadata": [1],
     "sync_protected": [[]],
+    "protect_source": [1, "on"],
     "skip_damaged": ["x"],
     "verify_source": [1, "yes"],
     "rate_out": [0, "10MiB", 1e6],

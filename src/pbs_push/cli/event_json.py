@@ -20,6 +20,7 @@ from pbs_push.push.events import (
     Retrying,
     SnapshotEnded,
     SnapshotStarted,
+    SourceMarked,
 )
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.version import VERSION
@@ -97,6 +98,8 @@ def event_json(event: Event) -> tuple[str, Json] | None:
             made = "retry", {"what": what, "error": error.to_dict(), **waits}
         case Removal(kind=kind, namespace=namespace, name=name):
             made = "removal", {"kind": kind, "target-ns": str(namespace), "name": name}
+        case SourceMarked(protected=protected, freed=freed):
+            made = "source-marked", {"protected": protected, "freed": freed}
         case Note(level=level, text=text):
             made = ("warning" if level == "warning" else "message"), {"level": level, "text": text}
     return made

@@ -19,6 +19,7 @@ from pbs_push.push.events import (
     Retrying,
     SnapshotEnded,
     SnapshotStarted,
+    SourceMarked,
 )
 from pbs_push.push.outcome import Outcome, Result, Skip, TransferStats
 from pbs_push.source.items import SourceSnapshot
@@ -70,6 +71,9 @@ def describe(event: Event, seconds: float = 0.0) -> Line | None:
         case Checkpointed(snapshot=item, left_bytes=left):
             text = f"{item.snapshot}: a checkpoint is made; {size_text(left)} left to send"
             line = Line(Importance.LOG, text)
+        case SourceMarked(protected=protected, freed=freed):
+            text = f"source: {counted(protected, 'snapshot')} protected until copied, {freed} freed"
+            line = Line(Importance.INFO, text)
         case Removal():
             line = Line(Importance.INFO, _removal(event))
         case Retrying():

@@ -8,11 +8,12 @@ A group: ``group``, ``owner`` (null: unreadable, PBS hides the group), ``backup-
 newline as PBS's API has it, or null), ``notes``, ``snapshots``, ``odd`` if folders look like
 snapshots but cannot be any, and ``error`` if there are notes that cannot be read.
 
-A snapshot: ``backup-time``, ``dir``, ``in-progress``, ``protected``, ``files``. One that can be
-read also ``size`` (the sum over its files and its manifest), ``comment``, ``notes``,
-``verification``, ``fingerprint``, ``signature``, and ``client-log`` with its ``size`` where there
-is one; of one that is not finished, ``files`` has just names; one that cannot be read has
-``error``.
+A snapshot: ``backup-time``, ``dir``, ``in-progress``, ``protected``, ``files``, and
+``kept-until-copied-to``: marks of ``push --protect-source``, which ``protected`` does not count.
+One that can be read also ``size`` (the sum over its files and its manifest), ``comment``,
+``notes``, ``verification``, ``fingerprint``, ``signature``, and ``client-log`` with its ``size``
+where there is one; of one that is not finished, ``files`` has just names; one that cannot be read
+has ``error``.
 
 A file: ``filename``, ``crypt-mode``, ``size``, ``csum`` as the manifest has them and, for an index,
 ``index`` with ``kind``, ``size``, ``entries``, ``chunk-size`` (fixed only), ``uuid``, ``ctime`` and
@@ -91,6 +92,7 @@ def _snapshot_json(snapshot: ListedSnapshot) -> JsonObject:
         "dir": snapshot.item.snapshot.time_text,
         "in-progress": not snapshot.item.finished,
         "protected": snapshot.item.protected,
+        "kept-until-copied-to": list(snapshot.item.waits_for),
     }
     if snapshot.content is not None:
         return listed | _content_json(snapshot.content)

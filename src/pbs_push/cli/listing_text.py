@@ -63,6 +63,7 @@ def _state(content: ListedContent, item: SourceSnapshot) -> str:
     words = [
         size_text(content.size),
         "protected" if item.protected else "",
+        f"kept until copied to {' and '.join(item.waits_for)}" if item.waits_for else "",
         f"verify {verify_state}" if verify_state else "",
         "" if content.client_log_size is None else "client log",
     ]

@@ -40,6 +40,7 @@ def summary_lines(report: Report) -> Iterator[str]:
         *(("look at", f"{alert.label}: {alert.finding.value}") for alert in report.alerts),
         ("logs added", _unless_zero(report.logs_added, "snapshot")),
         ("metadata set", _unless_zero(report.metadata_updates, "time")),
+        ("source", _source_marks(report)),
         ("chunks", f"{stats.sent_chunks} sent, {stats.reused_entries} times reused"),
         ("bytes", f"{size_text(stats.sent_bytes)} sent, {size_text(stats.reused_bytes)} reused"),
         ("not checked", _unchecked(stats)),
@@ -61,6 +62,14 @@ def _unchecked(stats: TransferStats) -> str:
     blobs = _unless_zero(stats.unchecked_blobs, "blob")
     words = ", ".join(filter(None, (chunks, blobs)))
     return f"{words} sent, encrypted without the key for it here" if words else ""
+
+
+def _source_marks(report: Report) -> str:
+    words = [
+        f"{counted(report.source_protected, 'snapshot')} protected" * bool(report.source_protected),
+        f"{report.source_freed} freed" * bool(report.source_freed),
+    ]
+    return ", ".join(filter(None, words))
 
 
 def _removed(report: Report) -> str:
@@ -139,6 +148,8 @@ def _group_lines(group: GroupPlan, forecast: Forecast) -> Iterator[str]:
         yield f"sends    {group.label}: {_sending(forecast.of(group))}"
     for checkpoint in group.checkpoints:
         yield f"forget   target {_at(group.target_namespace)}{checkpoint.snapshot}: a checkpoint"
+    for item in group.marks_left:
+        yield f"free     {group.name_of(str(item.snapshot))}: protected at the source by a push"
     if group.log_for is not None:
         yield f"add log  {group.name_of(str(group.log_for.snapshot))}"
     for change in group.changes:

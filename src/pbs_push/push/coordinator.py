@@ -18,11 +18,12 @@ from pbs_push.push.plan import outcomes_of
 from pbs_push.push.schedule import buffer_share, chosen_parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pbs_push.names import Namespace
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.run import Run
+    from pbs_push.push.source_marks import SourceMarks
     from pbs_push.push.workers import Workers
     from pbs_push.source.items import SourceSnapshot
 
@@ -52,22 +53,29 @@ class _UnderWay:
     def where(self) -> str:
         return f"worker {self.state.host}" if self.state.host else "a worker"
 
+    def told(self) -> Iterator[tuple[SourceSnapshot, Outcome]]:
+        """Snapshots with what it has told of them."""
+        for item in self.plan.snapshots:
+            for outcome in self.state.outcomes:
+                if outcome.oldest <= item.snapshot.backup_time <= outcome.newest:
+                    yield item, outcome
+
     def left(self) -> Sequence[SourceSnapshot]:
         """Snapshots that it has told nothing about."""
-        told = [(outcome.oldest, outcome.newest) for outcome in self.state.outcomes]
-        return [
-            item
-            for item in self.plan.snapshots
-            if not any(old <= item.snapshot.backup_time <= new for old, new in told)
-        ]
+        told = {item for item, _ in self.told()}
+        return [item for item in self.plan.snapshots if item not in told]
 
 
 class Coordinator:
-    """Lets ``workers`` push the groups of ``run``; ``removing``: what vanished may be removed."""
+    """Lets ``workers`` push the groups of ``run``; ``removing``: what vanished may be removed.
 
-    def __init__(self, run: Run, workers: Workers, *, removing: bool) -> None:
+    ``marks`` are set and taken away here, where the source can be written, not by the workers.
+    """
+
+    def __init__(self, run: Run, workers: Workers, marks: SourceMarks, *, removing: bool) -> None:
         self._run = run
         self._workers = workers
+        self._marks = marks
         self._removing = removing
         self._waiting: deque[GroupPlan] = deque()
         self._under_way: dict[Future[GroupAccount], _UnderWay] = {}
@@ -97,6 +105,7 @@ class Coordinator:
             burst_out=None,
             bwlimit=None,
             rate_file=None,
+            protect_source=False,
         )
         burst = run.options.burst_out
         self._waiting.extend(groups)
@@ -172,6 +181,9 @@ class Coordinator:
     def _over(self, future: Future[GroupAccount]) -> _UnderWay:
         one = self._under_way.pop(future)
         self._channel.dismiss(one.job.number)
+        for item, outcome in one.told():
+            if outcome.result is not Result.FAILED:
+                self._marks.ended(item, one.plan.target_namespace, outcome.skip)
         return one
 
     def _ended(self, future: Future[GroupAccount]) -> None:

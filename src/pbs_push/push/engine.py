@@ -20,6 +20,7 @@ from pbs_push.push.removal import Remover
 from pbs_push.push.report import LEFT_OUT, Report
 from pbs_push.push.run import Run
 from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
+from pbs_push.push.source_marks import SourceMarks, check_may_mark
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
 from pbs_push.units import counted
@@ -69,6 +70,7 @@ class Push:
             from pbs_push.push.executors import workers_for  # noqa: PLC0415  (for who asks for it)
 
             self._workers = workers_for(executor)
+        self._marks = SourceMarks(self._run)
 
     @property
     def report(self) -> Report:
@@ -85,7 +87,9 @@ class Push:
         Raises PbsPushError where nothing can be planned at all; a namespace that cannot be is a
         problem of the report.
         """
-        return Planner(self._run).plan()
+        plan = Planner(self._run).plan()
+        check_may_mark(self._run, plan)
+        return plan
 
     def preflight(self) -> Iterator[Finding]:
         """Look whether it would go through; nothing is changed. Raises Cancelled."""
@@ -128,7 +132,10 @@ class Push:
                         run.supply.open_ahead()
                     plan = self.plan()
                 run.recognise(plan.source_identity)
-                self._run_plan(plan)
+                try:
+                    self._run_plan(plan)
+                finally:
+                    self._marks.tell()
         except BaseException as error:
             self.cancel()  # nobody waits for connections that are still being opened
             failure = limit_error(error) or error
@@ -151,6 +158,7 @@ class Push:
                 run.report.add_problem(problem)
         if plan.no_removals is not None:
             run.hold_back(HeldBack(ALL_VANISHED, plan.no_removals))
+        self._marks.begin(plan)  # before anything takes long
         namespaces = [item for item in plan.namespaces if self._begin_namespace(item)]
         groups = [group for item in namespaces for group in item.groups]
         for note in plan.notes:
@@ -234,13 +242,13 @@ class Push:
 
             run.supply.expect(0)
             with self._estimating(groups):
-                return Coordinator(run, self._workers, removing=removing).push(groups)
+                return Coordinator(run, self._workers, self._marks, removing=removing).push(groups)
         chosen = run.options.parallel or chosen_parallel(run.target.rest.round_trip_s, len(groups))
         parallel = min(chosen, len(groups))
         run.buffer_bytes = run.options.buffer_bytes or buffer_share(parallel)
         run.supply.expect(sum(len(group.snapshots) for group in groups))
 
-        one = GroupPush(run, self._remover, removing=removing)
+        one = GroupPush(run, self._remover, self._marks, removing=removing)
 
         def push_one(group: GroupPlan) -> None:
             if one.push(group).failed:

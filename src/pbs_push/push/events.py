@@ -112,6 +112,15 @@ class Estimated:
     exact: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SourceMarked:
+    """How many snapshots of the source this push has protected so far until they are copied, and
+    how many it has freed of such a mark (PushOptions.protect_source)."""
+
+    protected: int
+    freed: int
+
+
 Event = (
     Planned
     | NamespaceCreated
@@ -123,5 +132,6 @@ Event = (
     | Retrying
     | Checkpointed
     | Estimated
+    | SourceMarked
 )
 Listener = Callable[[Event], None]

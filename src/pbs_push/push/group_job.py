@@ -33,6 +33,7 @@ from pbs_push.push.plan import GroupPlan
 from pbs_push.push.removal import Remover
 from pbs_push.push.report import ReportPart
 from pbs_push.push.run import Run
+from pbs_push.push.source_marks import SourceMarks
 from pbs_push.remote.job_link import Address, JobLink
 from pbs_push.remote.login import Habits, Login
 from pbs_push.remote.pacing import Pacer
@@ -106,7 +107,7 @@ class GroupJob:
     """One group of a push. Pickled it holds the target's secret and the encryption key.
 
     ``options`` are the push's without limits of rate and time, which ``address`` tells, where the
-    push listens; ``key`` authenticates both to each other. ``burst`` are bytes that this job may
+    push listens, and without marks at the source, which that sets and takes away itself; ``key`` authenticates both to each other. ``burst`` are bytes that this job may
     send at once after a pause, None: as much as its rate.
     """
 
@@ -230,7 +231,7 @@ class _Worker:
             self._check_source(run)
             run.supply.expect(len(job.plan.snapshots))
             run.buffer_bytes = job.options.buffer_bytes or run.buffer_bytes
-            push = GroupPush(run, Remover(run), removing=job.removing)
+            push = GroupPush(run, Remover(run), SourceMarks(run), removing=job.removing)
             failed = push.push(job.plan).failed
         except Cancelled:
             cancelled = True

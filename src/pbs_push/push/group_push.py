@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.removal import Remover
     from pbs_push.push.run import Run
+    from pbs_push.push.source_marks import SourceMarks
     from pbs_push.push.worker import GroupResult
 
 
 class GroupPush:
     """Carries out the plans of groups, in any thread, here or in a job elsewhere.
 
-    ``removing``: what vanished may be removed.
+    ``marks`` protect the snapshots at the source until they are copied. ``removing``: what vanished
+    may be removed.
     """
 
-    def __init__(self, run: Run, remover: Remover, *, removing: bool) -> None:
+    def __init__(self, run: Run, remover: Remover, marks: SourceMarks, *, removing: bool) -> None:
         self._run = run
         self._remover = remover
+        self._marks = marks
         self._metadata = MetadataSync(run)
         self._removing = removing
 
@@ -36,7 +39,12 @@ class GroupPush:
         from pbs_push.push.worker import GroupWorker  # noqa: PLC0415
 
         result = GroupWorker(
-            self._run, group, self._metadata, self._remover, removing=self._removing
+            self._run,
+            group,
+            self._metadata,
+            self._remover,
+            self._marks,
+            removing=self._removing,
         ).push()
         if not result.leave_alone:
             self._metadata.group(group, result.pushed)

@@ -198,6 +198,11 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             checks.flag, "--sync-metadata", "Update notes of what was pushed earlier."
         ),
         "sync_protected": Option(checks.flag, "--sync-protected", "Bring the protected flag too."),
+        "protect_source": Option(
+            checks.flag,
+            "--protect-source",
+            "Keep what is to be copied from the source's prune until it is.",
+        ),
         "skip_damaged": Option(
             checks.flag,
             "--skip-damaged",
@@ -351,6 +356,9 @@ class PushOptions:
     has worked for ``retry_for_s`` seconds. No snapshot is begun after ``max_duration_s`` seconds.
     ``checkpoint`` says when a long snapshot is committed in
     parts, from which a later push goes on: a ``CheckpointRule`` or its text, such as ``"4GiB"``.
+    ``protect_source``: what is to be pushed is marked as protected at the source, which is
+    otherwise only read, until it is at the target; later pushes to there take away marks that are
+    left.
     ``skip_damaged``: a snapshot that is
     damaged at the source, or that the protocol cannot carry, is left behind for good, and newer
     ones of its group are pushed; without it the group stops there. ``verify_source``: what is about
@@ -385,6 +393,7 @@ class PushOptions:
     max_removals: MaxRemovals | None = None
     sync_metadata: bool = False
     sync_protected: bool = False
+    protect_source: bool = False
     skip_damaged: bool = False
     verify_source: bool = False
     lock_wait_s: float = DEFAULT_LOCK_WAIT_S

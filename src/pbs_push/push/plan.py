@@ -49,6 +49,8 @@ class GroupPlan:
     notes: tuple[str, ...] = ()
     alerts: tuple[Alert, ...] = ()
     held_back: tuple[HeldBack, ...] = ()
+    marks_left: tuple[SourceSnapshot, ...] = ()
+    """Snapshots that an earlier push protects at the source for this target, and need not be."""
     finished: int = 0
     """Finished snapshots at the source, to be pushed or not."""
     has_links: bool = False
@@ -76,6 +78,7 @@ class GroupPlan:
                 }
                 for change in self.changes
             ],
+            "free": [item.snapshot.backup_time for item in self.marks_left],
             "checkpoints": [one.snapshot.backup_time for one in self.checkpoints],
             "notes": list(self.notes),
         }
@@ -107,7 +110,8 @@ class GroupPlan:
     @property
     def is_quiet(self) -> bool:
         """Whether there is nothing to do, and nothing to tell but the outcomes."""
-        return not (self.has_work or self.notes or self.alerts or self.held_back)
+        tells = self.notes or self.alerts or self.held_back or self.marks_left
+        return not (self.has_work or tells)
 
     @property
     def has_work(self) -> bool:

@@ -35,7 +35,9 @@ from pbs_push.push.plan import (
     namespaces_to_create,
     outcomes_of,
 )
+from pbs_push.push.source_marks import no_longer_due, place_of
 from pbs_push.push.vanished import vanished_groups
+from pbs_push.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +78,8 @@ class Planner:
         """The groups of the target namespace that the source's first is mapped to."""
         self._failed = False
         self._links = False
+        self._kept: list[SourceSnapshot] = []
+        """Those that an earlier push has marked for this target, where this one sets no marks."""
 
     def plan(self) -> Plan:
         """Decide about everything. Raises PbsPushError where nothing can be planned at all."""
@@ -100,6 +104,12 @@ class Planner:
         notes = []
         if len(plans) == len(visible) and not self._failed and not any(p.finished for p in plans):
             notes.append("the source holds no finished snapshot to push")
+        if self._kept:
+            which = counted(len(self._kept), "snapshot")
+            notes.append(
+                f"an earlier push with --protect-source keeps {which} of the source from prune: "
+                "push with it again, which ends that, or see docs/troubleshooting.md"
+            )
         report = self._run.report
         return self._limited(
             Plan(
@@ -283,6 +293,7 @@ class Planner:
             listed or (),
             findings,
         )
+        plan = self._with_marks(plan, found)
         if seen.checkpoints:
             gone = () if plan.leave_alone else seen.checkpoints
             plan = replace(plan, newest_at_target=seen.newest, checkpoints=gone)
@@ -294,6 +305,15 @@ class Planner:
             common = late_logs.in_common(found.snapshots, listed or (), findings.unfit)
             plan = replace(plan, changes=self._comparison.changes(plan, item, common))
         return plan
+
+    def _with_marks(self, plan: GroupPlan, found: SnapshotList) -> GroupPlan:
+        """Add the marks that may go; they stay, and are told of, unless marks are asked for."""
+        place = place_of(self._target.repository, plan.target_namespace)
+        if not self._options.protect_source:
+            self._kept += [item for item in found.snapshots if place in item.waits_for]
+            return plan
+        left = no_longer_due(found.snapshots, plan.snapshots, plan.outcomes, place)
+        return replace(plan, marks_left=left) if left else plan
 
     def _listed(
         self,

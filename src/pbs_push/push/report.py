@@ -93,6 +93,8 @@ class Report:
         self.removed = Removed()
         self.logs_added = 0
         self.metadata_updates = 0
+        self.source_protected = 0
+        self.source_freed = 0
         self.retries = 0
         self.seconds = 0.0
         self.remains = 0
@@ -128,11 +130,20 @@ class Report:
             self.removed.kept_namespaces += namespaces
             self.removed.kept_groups += groups
 
-    def count(self, *, logs_added: int = 0, metadata_updates: int = 0) -> None:
-        """Count changes to what was at the target already."""
+    def count(
+        self,
+        *,
+        logs_added: int = 0,
+        metadata_updates: int = 0,
+        source_protected: int = 0,
+        source_freed: int = 0,
+    ) -> None:
+        """Count changes to what was at the target already, and marks at the source."""
         with self._lock:
             self.logs_added += logs_added
             self.metadata_updates += metadata_updates
+            self.source_protected += source_protected
+            self.source_freed += source_freed
 
     def count_spent(self, stats: TransferStats) -> None:
         """Count what was sent of a snapshot that the push was stopped in."""
@@ -238,6 +249,8 @@ class Report:
             "removed": self.removed.to_dict(),
             "logs-added": self.logs_added,
             "metadata-updates": self.metadata_updates,
+            "source-protected": self.source_protected,
+            "source-freed": self.source_freed,
             "created-namespaces": [str(namespace) for namespace in self.created_namespaces],
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
             **self.findings_to_dict(),

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pbs_push.push.plan import GroupPlan
     from pbs_push.push.removal import Remover
     from pbs_push.push.run import Run
+    from pbs_push.push.source_marks import SourceMarks
     from pbs_push.source.items import SourceSnapshot
 
 
@@ -57,7 +58,8 @@ class GroupWorker:
     """Pushes the snapshots of one group plan; use it once, in any thread.
 
     A client log that is too long for the backup protocol is left to ``metadata``; ``remover``
-    removes what is dead and in the way, if that is allowed.
+    removes what is dead and in the way, if that is allowed; ``marks`` protect the snapshots at the
+    source until they are at the target.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class GroupWorker:
         plan: GroupPlan,
         metadata: MetadataSync,
         remover: Remover,
+        marks: SourceMarks,
         *,
         removing: bool,
     ) -> None:
         self._run = run
         self._plan = plan
         self._metadata = metadata
+        self._marks = marks
         self._result = GroupResult(plan, leave_alone=plan.leave_alone)
         self._newest = newest_of(run.source, plan)
         beginning = Beginning(run, plan, remover, removing=removing)
@@ -130,6 +134,7 @@ class GroupWorker:
             self._run.problem(f"{label}: pushed without its client log", sent.log_error)
         self._result.pushed.append(item)
         self._ended(item, Result.PUSHED, stats=sent.stats)
+        self._marks.ended(item, self._plan.target_namespace)
         if sent.log_left:
             self._metadata.log(self._plan, item)
         return None
@@ -171,6 +176,7 @@ class GroupWorker:
         result = Result.ALREADY_THERE if settled.skip is None else Result.SKIPPED
         spent = self._attempt.spent()
         self._ended(item, result, skip=settled.skip, detail=settled.detail, stats=spent)
+        self._marks.ended(item, self._plan.target_namespace, settled.skip)
         if settled.skip is None:
             # Ours, as a rule, whose last answer was lost: what follows a push is still to be done.
             self._result.pushed.append(item)

@@ -1,4 +1,4 @@
-"""A datastore on disk, read only: what it holds, and its chunks (protocol/datastore.md)."""
+"""A datastore on disk: what it holds, and its chunks (protocol/datastore.md). It is only read."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ from pbs_push.source.directories import (
 )
 from pbs_push.source.items import SnapshotList, SourceGroup, SourceSnapshot
 from pbs_push.source.locks import SnapshotLocks
+from pbs_push.source.marks import Marks, protection_in
 from pbs_push.source.snapshot import OpenSnapshot, open_snapshot
 
 RUN_FOLDER: Final = Path("/run/proxmox-backup")
@@ -69,7 +70,7 @@ class SourceIdentity(NamedTuple):
 
 
 class Datastore:
-    """A datastore's base directory, read only.
+    """A datastore's base directory, read only but for ``marks``.
 
     Holds no open files and nothing that was found, so it may be shared between threads and pushes,
     and sent to other processes. ``name`` is what PBS calls the datastore (its locks go by that
@@ -199,6 +200,10 @@ class Datastore:
         """
         locks = SnapshotLocks(self._lock_root, self.name) if lock else None
         return open_snapshot(self.path, snapshot, locks)
+
+    def marks(self) -> Marks:
+        """What keeps snapshots from prune until they are copied: the only thing that is written."""
+        return Marks(self.path, SnapshotLocks(self._lock_root, self.name))
 
     def archive_names(self, snapshot: SourceSnapshot) -> list[str]:
         """Names of the archives and blobs that lie in a snapshot's folder, finished or not."""
@@ -367,8 +372,8 @@ def _snapshots_in(namespace: Namespace, group: Group, group_fd: int) -> Snapshot
             continue
         # Whatever lies in a manifest's place: reading it will say what is wrong with it.
         finished = exists(f"{name}/{MANIFEST_NAME}", group_fd)
-        protected = is_regular_file(f"{name}/.protected", group_fd)
-        found.append(SourceSnapshot(namespace, snapshot, finished, protected))
+        protected, waits_for = protection_in(name, group_fd)
+        found.append(SourceSnapshot(namespace, snapshot, finished, protected, waits_for))
     found.sort(key=lambda item: item.snapshot.backup_time)
     return SnapshotList(tuple(found), tuple(sorted(odd)), tuple(links))
 

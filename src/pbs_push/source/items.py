@@ -41,13 +41,15 @@ class SourceSnapshot:
     """A snapshot found in a source group.
 
     ``finished``: it has a manifest; without one it is in progress, or its backup died.
-    ``protected``: it is kept by prune.
+    ``protected``: somebody keeps it from prune. ``waits_for`` are the places that it is to be
+    copied to, for which a push keeps it from prune until then (``source.marks``).
     """
 
     namespace: Namespace
     snapshot: Snapshot
     finished: bool
     protected: bool
+    waits_for: tuple[str, ...] = ()
 
     @property
     def disk_path(self) -> str:
