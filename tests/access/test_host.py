@@ -89,8 +89,8 @@ def test_real_jobs(real: HostConfig) -> None:
     assert accepted == _GROUPS
     second = real.job("fixpush-2")
     assert (second.max_depth, second.encrypted_only, second.run_on_mount) == (0, True, True)
-    with pytest.raises(ConfigError, match=r"sync\.cfg:\d+: sync job 'fixpush-2'.* unmount-on-done"):
-        second.require_push()
+    assert second.unmount_on_done
+    assert second.require_push() == second.remote
     pull = real.job("fixpull-1")
     assert (pull.owner, pull.resync_corrupt) == (AuthId("push@pbs", "tok1"), True)
     with pytest.raises(ConfigError, match="it is a pull job"):

@@ -286,7 +286,7 @@ def test_a_push_job_with_all_that_can_be_honoured() -> None:
         "encrypted-only yes", "verified-only on", "worker-threads 4", "rate-out 1.5 MB",
         "burst-out 3 MB", "active-encryption-key k1", "associated-key k1", "associated-key k2",
         "rate-in 1", "burst-in 2", "schedule daily", "comment c", "run-on-mount 1",
-        "unmount-on-done 0", "resync-corrupt false",
+        "unmount-on-done 1", "resync-corrupt false",
     )  # fmt: skip
     assert job.require_push() == "offsite"
     assert job.unknown == ()
@@ -302,7 +302,6 @@ def test_a_push_job_with_all_that_can_be_honoured() -> None:
         (["remote r"], "it is a pull job"),
         ([], "it is a local pull job"),
         (["sync-direction push"], "no 'remote'"),
-        ([*PUSH, "unmount-on-done 1"], "does not have: unmount-on-done;"),
         ([*PUSH, "burst-out 1M"], "'burst-out' has no effect without 'rate-out'"),
         ([*PUSH, "prune-odd 1", "prune-odd 2", "new x", "crypt-2 x"], "have: prune-odd, crypt-2;"),
         ([*PUSH, "Remove-Orphans 1"], "does not have: Remove-Orphans;"),

@@ -79,7 +79,6 @@ def test_every_setting_is_kept() -> None:
         ({"remote": None}, "no 'remote'"),
         ({"unknown": (("encrypt-thing", "1"),)}, "encrypt-thing"),
         ({"burst_out": "1M"}, "sync job 'j' .*'burst-out' has no effect"),
-        ({"unmount_on_done": "1"}, "unmount-on-done"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(settings: dict[str, object], words: str) -> None:
@@ -106,7 +105,7 @@ def test_list_of_the_real_ones(cli: Cli, real_config: Path) -> None:
     assert jobs["fixpush-1"]["rate-out"] == 1_500_000
     assert jobs["fixpush-1"]["active-encryption-key"] == "fixsynckey"
     assert "encryption key file" in jobs["fixpush-1"]["problem"]
-    assert "unmount-on-done" in jobs["fixpush-2"]["problem"]
+    assert jobs["fixpush-2"]["unmount-on-done"] is True
     assert jobs["fixpull-1"]["kind"] == "pull"
     assert "sync-direction push" in jobs["fixpull-1"]["problem"]
 

@@ -86,7 +86,7 @@ class SyncJob(ConfigModel):
     run_on_mount: Flag = False
 
     unmount_on_done: Flag = False
-    """Something to do after the job, which a push does not."""
+    """What follows the job, where the datastore is removable: not the push's own doing."""
 
     resync_corrupt: Flag = False
     """For pull jobs only."""
@@ -119,8 +119,6 @@ class SyncJob(ConfigModel):
         if self.burst_out is not None and self.rate_out is None:
             raise self.refused("'burst-out' has no effect without 'rate-out'", "burst-out")
         unsupported = [key for key in self._unknown_keys() if self._must_be_honoured(key)]
-        if self.unmount_on_done:
-            unsupported.append("unmount-on-done")
         if unsupported:
             raise self.refused(
                 f"settings that a push of this version does not have: {', '.join(unsupported)}; "

@@ -14,7 +14,7 @@ from pbs_push.cli.lines import say, warning_line
 from pbs_push.cli.sources import configured_source
 from pbs_push.cli.targets import Reach, remote_target
 from pbs_push.cli.work import Work
-from pbs_push.errors import PbsPushError
+from pbs_push.errors import ConfigError, PbsPushError
 from pbs_push.names import Namespace
 from pbs_push.push.document import Sides
 from pbs_push.push.mapping import check_depths
@@ -22,6 +22,7 @@ from pbs_push.push.mapping import check_depths
 if TYPE_CHECKING:
     from pbs_push.access.jobs import SyncJob
     from pbs_push.cli.options import Output
+    from pbs_push.cli.unmounting import Unmounting
     from pbs_push.cli.worker_options import AskedWorkers
 
 
@@ -51,7 +52,16 @@ def run(
         job = host.job(job_id)
         for line in job.ignored:
             say(warning_line(line))
-        return replace(_prepare(job, host, more, reach), workers=workers)
+        work = replace(_prepare(job, host, more, reach), workers=workers)
+        if job.unmount_on_done and work.unmounting is None:
+            place = f"{job.place('unmount-on-done')}sync job '{job.name}'"
+            say(
+                warning_line(
+                    f"{place}: 'unmount-on-done' has no effect: '{job.store}' is not "
+                    "removable (it has no 'backing-device' in datastore.cfg)"
+                )
+            )
+        return work
 
     return carry_out(Sides(f"job {job_id}", Namespace(), None, Namespace()), prepare, output)
 
@@ -65,8 +75,21 @@ def _prepare(job: SyncJob, host: HostConfig, more: Mapping[str, Any], reach: Rea
     options = options_of(job, access, key, more)
     check_depths(job.ns, job.remote_ns, job.max_depth, [job.ns])
     source = configured_source(job.store, host)
+    unmounting = _unmounting(job, host)
     place = remote_target(host, remote, job.remote_store, reach)
-    return Work(source.datastore, place.target, options)
+    return Work(source.datastore, place.target, options, unmounting)
+
+
+def _unmounting(job: SyncJob, host: HostConfig) -> Unmounting | None:
+    """What unmounts the job's datastore afterwards, if it is to be, and can be: is removable."""
+    if not job.unmount_on_done or host.datastore(job.store).backing_device is None:
+        return None
+    from pbs_push.cli.unmounting import Unmounting  # noqa: PLC0415  (for who asks for it)
+
+    try:
+        return Unmounting.of(job.store)
+    except ConfigError as error:
+        raise job.refused(str(error), "unmount-on-done") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,18 @@ from typing import Final
 
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
-from pbs_push.cli.lines import error_line, printable, safe_json, say
+from pbs_push.cli.lines import error_line, one_line, printable, safe_json, say
 from pbs_push.cli.loading import spare_threads
 from pbs_push.cli.options import Output
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.cli.work import Work
 from pbs_push.cli.worker_options import THREADS
-from pbs_push.errors import PbsPushError
+from pbs_push.errors import AlreadyRunning, Cancelled, PbsPushError
 from pbs_push.push.document import Json, Sides
 from pbs_push.push.engine import Push
 from pbs_push.push.events import Event
-from pbs_push.push.outcome import Skip
+from pbs_push.push.outcome import Problem, Skip
 from pbs_push.push.plan import Plan
 from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Report
 from pbs_push.units import counted
@@ -80,14 +80,17 @@ def carried_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> En
 
 
 def _pushed(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
-    report, failure = Report(asked), None
+    report, failure, work = Report(asked), None, None
     sampling = output.finishing.sampling()
     try:
-        with _pushing(prepare(), output, sampling) as push:
+        work = prepare()
+        with _pushing(work, output, sampling) as push:
             report = push.report
             run_interruptibly(push.run, push.cancel)
     except PbsPushError as error:
         report.error = failure = error
+    if work is not None and not isinstance(failure, Cancelled | AlreadyRunning):
+        _unmount(work, report, output)
     output.finishing.tell(report, sampling)
     if output.log_json:
         from pbs_push.cli.event_json import line  # noqa: PLC0415
@@ -97,6 +100,30 @@ def _pushed(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
     elif not output.json and not output.quiet and report.did_anything:
         print("\n".join(map(printable, summary_lines(report))))
     return Ended(report, report.to_dict, report.exit_status, failure)
+
+
+def _unmount(work: Work, report: Report, output: Output) -> None:
+    """Unmount the source, if it is to be; what goes wrong is a problem of the report.
+
+    Not after an interruption, which who asked for it looks after, nor while another push uses it.
+    """
+    unmounting = work.unmounting
+    if unmounting is None:
+        return
+    text, level = f"datastore '{unmounting.store}' is unmounted", "info"
+    try:
+        unmounting.run()
+    except PbsPushError as error:
+        report.add_problem(Problem(unmounting.what, error))
+        text, level = f"{unmounting.what}: {error}", "error"
+    if output.log_json:
+        from pbs_push.cli.event_json import line  # noqa: PLC0415
+
+        say(line("message", {"level": level, "text": text}))
+    elif level == "error":
+        say(error_line(text))
+    elif not output.quiet:
+        say(one_line(text))
 
 
 def summed(report: Report) -> Json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pbs_push.cli.worker_options import THREADS, AskedWorkers
 
 if TYPE_CHECKING:
+    from pbs_push.cli.unmounting import Unmounting
     from pbs_push.push.options import PushOptions
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Both sides, opened, and what is asked: also who does it. Whoever takes it closes
-    ``target``."""
+    """Both sides, opened, and what is asked: also who does it. Whoever takes it closes ``target``.
+
+    ``unmounting`` is to be done when the push has ended, and nothing of the source is open.
+    """
 
     source: Datastore
     target: Target
     options: PushOptions
     workers: AskedWorkers = THREADS
+    unmounting: Unmounting | None = None
