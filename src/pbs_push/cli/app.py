@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from pbs_push.cli.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, help_text
-from pbs_push.cli.lines import PROGRAM, drop_output, error_line, one_line, safe_json, say
+from pbs_push.cli.lines import PROGRAM, WARNING, drop_output, error_line, one_line, safe_json, say
 from pbs_push.cli.loading import begin
 from pbs_push.cli.privacy import keep_private
 from pbs_push.errors import Cancelled, PbsPushError, limit_error, os_reason
@@ -115,7 +115,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = app.main(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except (click.exceptions.Abort, Cancelled) as error:
-        say(f"{PROGRAM}: interrupted: {error}".removesuffix(": "))
+        say(f"{PROGRAM}: interrupted: {error}".removesuffix(": "), WARNING)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Who read our output has closed it (``| head``): that needs no message, nor does the rest.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Self
 
-from pbs_push.cli.lines import safe_json, say
+from pbs_push.cli.lines import ERROR, INFO, WARNING, safe_json, say
 from pbs_push.cli.progress import PushState, View
 from pbs_push.push.document import FORMAT_VERSION, Json
 from pbs_push.push.events import (
@@ -22,6 +22,7 @@ from pbs_push.push.events import (
     SnapshotStarted,
     SourceMarked,
 )
+from pbs_push.push.outcome import Result
 from pbs_push.source.items import SourceSnapshot
 from pbs_push.version import VERSION
 
@@ -41,12 +42,28 @@ def line(name: str, content: Json, now: float | None = None) -> str:
     return safe_json({**content, **head})
 
 
+def tell(
+    name: str,
+    content: Json,
+    write: Callable[[str], None] | None = None,
+    now: float | None = None,
+) -> None:
+    """Give ``write`` an event; None: say it, with the priority that it has in a journal."""
+    text = line(name, content, now)
+    if write is not None:
+        write(text)
+        return
+    failed = content.get("result") == Result.FAILED.value or content.get("exit-status")
+    priority = {"warning": WARNING, "error": ERROR}.get(str(content.get("level")), INFO)
+    say(text, ERROR if failed else priority)
+
+
 class JsonProgress:
     """Tells a push as JSON lines: each event, and every ``every_s`` how far it is."""
 
     def __init__(
         self,
-        write: Callable[[str], None] = say,
+        write: Callable[[str], None] | None = None,
         *,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.time,
@@ -62,7 +79,7 @@ class JsonProgress:
         """Take an event."""
         self._state.take(event)
         if (made := event_json(event)) is not None:
-            self._write(line(*made, now=self._clock()))
+            tell(*made, self._write, self._clock())
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -76,7 +93,7 @@ class JsonProgress:
         while not self._over.wait(self._every_s):
             view = self._state.view()
             if view.planned:
-                self._write(line("progress", progress_json(view), now=self._clock()))
+                tell("progress", progress_json(view), self._write, self._clock())
 
 
 def event_json(event: Event) -> tuple[str, Json] | None:

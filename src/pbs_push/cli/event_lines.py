@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from pbs_push.cli.lines import error_line, one_line, warning_line
+from pbs_push.cli.lines import DEBUG, error_line, one_line, say, warning_line
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace, placed
 from pbs_push.push.events import (
@@ -45,6 +46,14 @@ class Line:
 
     importance: Importance
     text: str
+
+
+def tell(line: Line, write: Callable[[str], None] | None) -> None:
+    """Give the line to ``write``; None: say it, with the priority that it has in a journal."""
+    if write is not None:
+        write(line.text)
+    else:
+        say(line.text, DEBUG if line.importance is Importance.DETAIL else None)
 
 
 _KNOWN: Final = frozenset(

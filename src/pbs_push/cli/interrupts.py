@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Final, TypeVar
 
 from pbs_push.cli.exit_status import EXIT_INTERRUPTED
-from pbs_push.cli.lines import PROGRAM, drop_output
+from pbs_push.cli.lines import PROGRAM, WARNING, drop_output, goes_to_journal
 from pbs_push.errors import Cancelled
 
 T = TypeVar("T")
@@ -111,7 +111,8 @@ def _drop_lost_terminal() -> None:
 def leave_at_once() -> None:
     """End the process without any waiting; the target removes what was under way."""
     with suppress(OSError):  # nobody may be there to read it
-        os.write(2, f"\n{PROGRAM}: interrupted again: left at once\n".encode())
+        before = f"<{WARNING}>" if goes_to_journal() else "\n"
+        os.write(2, f"{before}{PROGRAM}: interrupted again: left at once\n".encode())
     os._exit(EXIT_INTERRUPTED)
 
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from pbs_push.cli.event_lines import Importance, describe, snapshot_label
-from pbs_push.cli.lines import say
+from pbs_push.cli.event_lines import Importance, Line, describe, snapshot_label, tell
 from pbs_push.cli.timed_lines import Shown
 from pbs_push.names import Namespace, Snapshot
 from pbs_push.push.events import (
@@ -299,7 +298,7 @@ class LineProgress:
     def __init__(
         self,
         shown: Importance,
-        write: Callable[[str], None] = say,
+        write: Callable[[str], None] | None = None,
         *,
         every_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -315,7 +314,7 @@ class LineProgress:
         """Take an event."""
         line = describe(event, self._state.take(event))
         if line is not None and line.importance <= self._shown:
-            self._write(line.text)
+            tell(line, self._write)
 
     def __enter__(self) -> Self:
         if self._shown >= Importance.LOG:
@@ -331,7 +330,7 @@ class LineProgress:
         while not self._over.wait(self._every_s):
             view = self._state.view()
             if view.planned:
-                self._write(summary(view))
+                tell(Line(Importance.LOG, summary(view)), self._write)
 
 
 def summary(view: View) -> str:

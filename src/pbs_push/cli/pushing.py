@@ -93,10 +93,10 @@ def _pushed(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
         _unmount(work, report, output)
     output.finishing.tell(report, sampling)
     if output.log_json:
-        from pbs_push.cli.event_json import line  # noqa: PLC0415
+        from pbs_push.cli.event_json import tell  # noqa: PLC0415
 
         named = {} if output.name is None else {"push": output.name}
-        say(line("summary", named | summed(report)))
+        tell("summary", named | summed(report))
     elif not output.json and not output.quiet and report.did_anything:
         print("\n".join(map(printable, summary_lines(report))))
     return Ended(report, report.to_dict, report.exit_status, failure)
@@ -117,9 +117,9 @@ def _unmount(work: Work, report: Report, output: Output) -> None:
         report.add_problem(Problem(unmounting.what, error))
         text, level = f"{unmounting.what}: {error}", "error"
     if output.log_json:
-        from pbs_push.cli.event_json import line  # noqa: PLC0415
+        from pbs_push.cli.event_json import tell  # noqa: PLC0415
 
-        say(line("message", {"level": level, "text": text}))
+        tell("message", {"level": level, "text": text})
     elif level == "error":
         say(error_line(text))
     elif not output.quiet:

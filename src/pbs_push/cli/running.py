@@ -13,6 +13,7 @@ from pbs_push.cli.configured import ConfiguredPush, configured
 from pbs_push.cli.exit_status import EXIT_INTERRUPTED, EXIT_OK
 from pbs_push.cli.lines import (
     PROGRAM,
+    WARNING,
     error_line,
     one_line,
     printable,
@@ -87,7 +88,8 @@ def _carried_out(push: ConfiguredPush, output: Output) -> Ended:
     if events:
         return ended  # the summary has said all
     if isinstance(ended.failure, Cancelled):
-        say(f"{PROGRAM}: {push.name}: interrupted: {one_line(str(ended.failure))}")
+        text = f"{PROGRAM}: {push.name}: interrupted: {one_line(str(ended.failure))}"
+        say(text, WARNING)
     elif ended.failure is not None:
         say(error_line(f"{push.name}: {ended.failure}"))
     elif (line := ended.closing_line) is not None:
@@ -166,6 +168,6 @@ def _print(document: Json, output: Output) -> None:
 
 
 def _event(name: str, content: Json) -> None:
-    from pbs_push.cli.event_json import line  # noqa: PLC0415  (for who asks for it)
+    from pbs_push.cli.event_json import tell  # noqa: PLC0415  (for who asks for it)
 
-    say(line(name, content))
+    tell(name, content)

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
-from pbs_push.cli.event_lines import Importance, Line
-from pbs_push.cli.lines import say
+from pbs_push.cli.event_lines import Importance, Line, tell
 
 PROGRESS_EVERY_S: Final = 60.0
 
@@ -49,7 +48,7 @@ class TimedLines(Generic[E]):
         describe: Callable[[E], Line | None],
         progress: type,
         shown: Importance,
-        write: Callable[[str], None] = say,
+        write: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
@@ -68,7 +67,7 @@ class TimedLines(Generic[E]):
             self._next = self._clock() + PROGRESS_EVERY_S
             line = Line(Importance.LOG, self._state.text)
         if line is not None and line.importance <= self._shown:
-            self._write(line.text)
+            tell(line, self._write)
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pbs_push.cli.event_lines import Importance, Line
-from pbs_push.cli.lines import error_line, one_line, say, warning_line
+from pbs_push.cli.lines import error_line, one_line, warning_line
 from pbs_push.cli.timed_lines import Shown, TimedLines
 from pbs_push.push.events import Note
 from pbs_push.units import counted, duration_text, rate_text, size_text
@@ -79,7 +79,7 @@ class VerifyLines(TimedLines[VerifyEvent]):
     def __init__(
         self,
         shown: Importance,
-        write: Callable[[str], None] = say,
+        write: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(VerifyState(clock), describe, VerifyProgress, shown, write, clock)

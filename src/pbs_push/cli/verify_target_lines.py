@@ -8,7 +8,7 @@ from typing import Final
 
 from pbs_push.cli.event_lines import Importance, Line
 from pbs_push.cli.event_lines import describe as describe_push_event
-from pbs_push.cli.lines import error_line, one_line, say
+from pbs_push.cli.lines import error_line, one_line
 from pbs_push.cli.timed_lines import Shown, TimedLines
 from pbs_push.push.events import Note, Retrying
 from pbs_push.units import counted, duration_text, rate_text, size_text
@@ -110,7 +110,7 @@ class TargetVerifyLines(TimedLines[TargetVerifyEvent]):
     def __init__(
         self,
         shown: Importance,
-        write: Callable[[str], None] = say,
+        write: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(TargetVerifyState(clock), describe, CopyProgress, shown, write, clock)
