@@ -176,7 +176,7 @@ def test_a_full_disk_behind_stdout_is_an_error(small_source: Path) -> None:
             check=False,
         )
     assert done.returncode != 0
-    assert done.stderr.startswith("pbs-push: error: No space left on device\n")
+    assert done.stderr.startswith("pbs-push: error: standard output: No space left on device\n")
 
 
 def test_an_encoding_without_our_characters(small_source: Path) -> None:

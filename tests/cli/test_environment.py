@@ -47,7 +47,10 @@ def test_repository(variables: dict[str, str], expected: str | None) -> None:
         ({"PBS_REPOSITORY": "a:b:c:d"}, "PBS_REPOSITORY"),
         ({"PBS_SERVER": "h"}, "PBS_SERVER is set, but neither"),
         ({"PBS_DATASTORE": "store", "PBS_PORT": "x"}, "PBS_PORT"),
-        ({"PBS_DATASTORE": "store", "PBS_PORT": "70000"}, "PBS_DATASTORE"),
+        ({"PBS_DATASTORE": "store", "PBS_PORT": "99999"}, "^PBS_PORT: '99999' is not a port"),
+        ({"PBS_DATASTORE": "store", "PBS_PORT": "0"}, "^PBS_PORT: "),
+        ({"PBS_DATASTORE": "store", "PBS_SERVER": "a b"}, "^PBS_SERVER: 'a b' is not a host"),
+        ({"PBS_DATASTORE": "store", "PBS_AUTH_ID": "me"}, "^PBS_AUTH_ID: "),
         ({"PBS_DATASTORE": "s"}, "PBS_DATASTORE"),
     ],
 )

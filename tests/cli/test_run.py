@@ -171,8 +171,8 @@ def test_a_null_character_is_a_mistake_of_its_line(cli: Cli, config: Path, key: 
 
 def test_a_wrong_command_line(cli: Cli, config: Path) -> None:
     add(config, "nightly", source="/s")
-    cli("run", "--config", config).failed(2, "give the NAME of a push, or --all, or --list")
-    cli("run", "x", "--all").failed(2, "give the NAME")
+    cli("run", "--config", config).failed(2, "which push? Give its NAME, or --all")
+    cli("run", "x", "--all").failed(2, "cannot be given together")
     cli("run", "nighty", "--config", config).failed(2, "did you mean 'nightly'?")
     cli("run", "--all", "--config", config.parent / "none").failed(2, "No such file")
 

@@ -128,7 +128,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         message, status = _explained(error)
         if isinstance(error, click.ClickException) and _wants_json(arguments):
             print(safe_json(_document(message, status), indent=2))
-        say(error_line(message))
+        if isinstance(error, click.ClickException) and _wants_events(arguments):
+            from pbs_push.cli.event_json import tell  # noqa: PLC0415  (for this alone)
+
+            text = {"level": "error", "text": one_line(message)}
+            tell("message", {**text, "exit-status": status})
+        else:
+            say(error_line(message))
     except RecursionError:  # of no text that is known; each parser has its own limit
         say(error_line("something is nested too deep"))
         return EXIT_FAILED
@@ -148,6 +154,11 @@ def _wants_json(arguments: Sequence[str] | None) -> bool:
     return "--json" in words or any(
         one == "--output-format" and other.startswith("json") for one, other in pairs
     )
+
+
+def _wants_events(arguments: Sequence[str] | None) -> bool:
+    """Whether it asks for events, which whoever reads them expects to be all that comes."""
+    return "--log-json" in (sys.argv[1:] if arguments is None else arguments)
 
 
 def _document(message: str, status: int) -> dict[str, object]:
@@ -186,6 +197,28 @@ def _os_error_message(error: OSError) -> str:
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
+class _StandardOutput(io.FileIO):
+    """Standard output, whose errors say that they are its."""
+
+    def write(self, data: Any, /) -> int:
+        """As FileIO's."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def _name_standard_output() -> None:
+    """Let errors of standard output name it: a full disk may be another one's."""
+    given = sys.stdout
+    if isinstance(given, io.TextIOWrapper):
+        raw = io.BufferedWriter(_StandardOutput(given.fileno(), "wb", closefd=False))
+        sys.stdout = io.TextIOWrapper(
+            raw, given.encoding, given.errors, line_buffering=given.line_buffering
+        )
+
+
 def _raise_open_files() -> None:
     """Allow more open files than the usual 1024, as far as the system lets us.
 
@@ -220,6 +253,7 @@ def prepare() -> None:
     _fill_standard_streams()
     begin()
     keep_private()
+    _name_standard_output()
     _raise_open_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -73,6 +73,8 @@ class ConfigFile:
             self._content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(_syntax(path, text, str(error))) from None
+        except RecursionError:
+            raise ConfigError(f"{path}: something in it is nested too deep") from None
         self._lines = key_lines(text)
 
     @classmethod
@@ -80,7 +82,7 @@ class ConfigFile:
         """Read a file, None: that of ``default_path``. Raises ConfigError."""
         path = default_path() if path is None else path
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_opened) as file:
                 content = file.read(_MAX_BYTES)
                 warnings = list(_access_warnings(path, os.fstat(file.fileno())))
             return cls(path, content.decode("utf-8"), warnings)
@@ -125,6 +127,13 @@ class ConfigFile:
         if not isinstance(found, dict):
             raise ConfigError(f"{self.place(*path)}'{'.'.join(path)}' must be a table")
         return found
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file; a FIFO that nobody writes to is empty, and not waited for."""
+    opened_fd = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(opened_fd, True)
+    return opened_fd
 
 
 def unknown(key: str, known: Iterable[str]) -> str:

@@ -162,10 +162,11 @@ def _check_written(table: PushTable, written: dict[str, str]) -> None:
     for key in OF_EACH:
         if key not in table.values:
             continue
-        path = _text(table, key)
+        text = _text(table, key)
+        path = os.path.realpath(text)  # however it is spelled
         if path in written:
             raise ConfigError(
-                f"{table.place(key)}{key} {path}: [push.{written[path]}] writes it, too; put "
+                f"{table.place(key)}{key} {text}: [push.{written[path]}] writes it, too; put "
                 "{name} into it"
             )
         written[path] = table.name

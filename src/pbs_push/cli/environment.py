@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from pbs_push.errors import ConfigError, os_reason
-from pbs_push.names import DEFAULT_PORT, AuthId, Namespace, Repository, parse_fingerprint
+from pbs_push.names import DEFAULT_PORT, AuthId, Namespace, Repository, is_host, parse_fingerprint
 
 _PREFIXES: Final = ("pbs-push.", "proxmox-backup-client.")
 """Of the names of credentials; the second one is that of PBS's own client."""
@@ -31,7 +31,7 @@ def repository(environment: Environment | None = None) -> Repository | None:
     if text := environment.get("PBS_REPOSITORY"):
         return _read("PBS_REPOSITORY", Repository.parse, text)
     if datastore := environment.get("PBS_DATASTORE"):
-        return _read("PBS_DATASTORE", lambda _: _of_parts(datastore, environment), datastore)
+        return _of_parts(datastore, environment)
     if given := [name for name in _PARTS if environment.get(name)]:
         raise ConfigError(f"{given[0]} is set, but neither PBS_DATASTORE nor PBS_REPOSITORY")
     text = credential("repository", environment) or ""
@@ -39,12 +39,23 @@ def repository(environment: Environment | None = None) -> Repository | None:
 
 
 def _of_parts(datastore: str, environment: Environment) -> Repository:
-    port = environment.get("PBS_PORT") or str(DEFAULT_PORT)
-    if not port.isdecimal():
-        raise ConfigError(f"PBS_PORT: '{port}' is not a port")
-    auth_id = environment.get("PBS_AUTH_ID") or "root@pam"
-    host = (environment.get("PBS_SERVER") or "localhost").removeprefix("[").removesuffix("]")
-    return Repository(datastore, host, int(port), AuthId.parse(auth_id))
+    port = _read("PBS_PORT", _port, environment.get("PBS_PORT") or str(DEFAULT_PORT))
+    auth_id = _read("PBS_AUTH_ID", AuthId.parse, environment.get("PBS_AUTH_ID") or "root@pam")
+    host = _read("PBS_SERVER", _host, environment.get("PBS_SERVER") or "localhost")
+    return _read("PBS_DATASTORE", lambda name: Repository(name, host, port, auth_id), datastore)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= 65535):  # noqa: PLR2004
+        raise ConfigError(f"'{text}' is not a port")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    host = text.removeprefix("[").removesuffix("]")
+    if not is_host(host):
+        raise ConfigError(f"'{text}' is not a host name or address")
+    return host
 
 
 def namespace(environment: Environment | None = None) -> Namespace | None:

@@ -72,6 +72,8 @@ class Finishing:
         for flag, path in (("--metrics-file", self.metrics_file), ("--html", self.html)):
             if path is not None and not path.parent.is_dir():
                 raise ConfigError(f"{flag} {path}: there is no such folder")
+            if path is not None and path.exists() and not path.is_file():  # reading one may not end
+                raise ConfigError(f"{flag} {path}: something is there that is no file")
         if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
             raise ConfigError("--webhook: it must begin with http:// or https://")
         if self.template is not None:

@@ -39,8 +39,12 @@ def command(
 ) -> int:
     """Run them; the exit status is returned."""
     output = make_output(values)
-    if listing + everything + bool(names) != 1:
-        raise click.UsageError("give the NAME of a push, or --all, or --list")
+    given = {"the NAME of a push": bool(names), "--all": everything, "--list": listing}
+    if not any(given.values()):
+        raise click.UsageError("which push? Give its NAME, or --all; --list shows them")
+    if sum(given.values()) > 1:
+        several = " and ".join(what for what, is_given in given.items() if is_given)
+        raise click.UsageError(f"{several} cannot be given together")
     with loading(rest=True):
         from pbs_push.cli.running import list_pushes, run_pushes  # noqa: PLC0415
 
