@@ -111,4 +111,6 @@ def test_a_wrong_option_gives_a_document(cli: Cli) -> None:
         assert document["error"]["kind"] == "UsageError"
     assert cli("push", "--nosuch").out == ""
     cli("push", "x", "--json", "--output-format", "text").failed(2, "contradict")
-    cli("push", "x", "--log-json", "-q").failed(2, "--log-json")
+    told = json.loads(cli("push", "x", "--log-json", "-q").err)
+    assert (told["event"], told["level"], told["exit-status"]) == ("message", "error", 2)
+    assert "--log-json" in told["text"]

@@ -242,11 +242,11 @@ def test_a_lock_that_fails(store: SmallStore, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_many_at_once_lose_nothing(store: SmallStore) -> None:
-    places = [f"host{number}:8007:tank" for number in range(16)]
+    places = [f"host{number}:8007:tank" for number in range(6)]
     marks, found = store.open().marks(), item(store)
 
     def come_and_go(place: str) -> None:
-        for _ in range(5):
+        for _ in range(3):
             assert marks.set(found, place)
             assert marks.take_away(found, place)
         assert marks.set(found, place)

@@ -34,7 +34,7 @@ _MODE: Final = 0o644
 _LEFT: Final = f"{_NAME}.tmp_"
 """What a write begins with, as PBS names its own; one that was killed leaves such a file."""
 _LEFT_FOR_S: Final = 60.0
-_TRIES: Final = 100
+_TRIES: Final = 1000
 _PAUSE_S: Final = 0.02
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP)
 
