@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,24 @@ def test_all_is_protected_before_anything_moves_and_freed_as_it_comes_there(worl
     assert told(events) == [(3, 0), (3, 3)]
     assert report.to_dict()["source-protected"] == report.to_dict()["source-freed"] == 3
     assert "source          3 snapshots protected, 3 freed" in list(summary_lines(report))
+
+
+def test_marks_are_the_push_s_own_where_an_executor_pushes_the_groups(world: World) -> None:
+    """What failed stays marked; workers, which may see the source read only, touch none."""
+    world.source.add("vm/1", 0, 1)
+    world.source.add("ct/2", 0, ns="a")
+    broken = world.source.folder("ct/2", 0, ns="a")
+    (broken / "disk.img.fidx").unlink(missing_ok=True)
+    (broken / "index.json.blob").write_bytes(b"no manifest")
+    options = PushOptions(protect_source=True)
+    here, there = place(world), place(world, "a")
+    left(world, "ct/2", 0, there, ns="a")
+    with ThreadPoolExecutor(2) as pool, world.target() as target:
+        report = Push(world.datastore(), target, options, executor=pool).run()
+    assert report.exit_status == 3
+    assert here not in {which for found in marks(world).values() for which in found}
+    assert (report.source_protected, report.source_freed) == (2, 2)
+    assert list(marks(world)) == [str(broken.relative_to(world.source.path))]
 
 
 def test_it_is_off_unless_asked_for(world: World) -> None:

@@ -77,7 +77,7 @@ def _prepare(job: SyncJob, host: HostConfig, more: Mapping[str, Any], reach: Rea
     source = configured_source(job.store, host)
     unmounting = _unmounting(job, host)
     place = remote_target(host, remote, job.remote_store, reach)
-    return Work(source.datastore, place.target, options, unmounting)
+    return Work(source.datastore, place.target, options, unmounting=unmounting)
 
 
 def _unmounting(job: SyncJob, host: HostConfig) -> Unmounting | None:

@@ -107,8 +107,9 @@ class GroupJob:
     """One group of a push. Pickled it holds the target's secret and the encryption key.
 
     ``options`` are the push's without limits of rate and time, which ``address`` tells, where the
-    push listens, and without marks at the source, which that sets and takes away itself; ``key`` authenticates both to each other. ``burst`` are bytes that this job may
-    send at once after a pause, None: as much as its rate.
+    push listens, and without marks at the source, which the push itself sets and takes away.
+    ``key`` authenticates both to each other. ``burst`` are bytes that this job may send at once
+    after a pause, None: as much as its rate.
     """
 
     number: int
