@@ -17,7 +17,7 @@ HEADERS = [
     *sorted(str(path) for path in Path("src/pbs_push/_native").glob("*.pxd")),
 ]
 
-UPLOAD = ("blob", "chunks", "entries", "event", "index", "readers", "ring", "upload")
+UPLOAD = ("blob", "chunks", "entries", "event", "index", "readers", "ring", "shared", "upload")
 HTTP2 = (
     "h2_answering",
     "h2_calls",
@@ -105,6 +105,7 @@ setup(
         native("chunks", "blob", "chunks"),
         native("digests", "digests"),
         native("index", "blob", "chunks", "entries", "index", "map"),
+        native("shared", "blob", "chunks", "shared"),
         native("transport", *UPLOAD, *HTTP2),
     ],
     options={"build_ext": {"parallel": os.cpu_count() or 1}},

@@ -22,6 +22,7 @@ struct pbs_job {
     uint8_t fixed;
     uint8_t encrypted;
     uint8_t acknowledged;
+    uint8_t wanted; /* of what is shared (pbs_shared.h); as long as it was never taken */
 };
 
 /* All zero is an empty one. */
@@ -63,7 +64,9 @@ static inline int pbs_jobs_take(struct pbs_jobs *jobs, uint64_t *out_number, str
         *out_number = jobs->taken++;
     else
         return 0;
-    *out = jobs->jobs[*out_number % PBS_JOBS_MAX];
+    struct pbs_job *job = &jobs->jobs[*out_number % PBS_JOBS_MAX];
+    *out = *job;
+    job->wanted = 0;
     return 1;
 }
 

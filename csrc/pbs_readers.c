@@ -134,7 +134,7 @@ static void grow(struct pbs_readers *readers)
 /* Wait for a job. Returns 0 when there will be none: the object is being freed, or failed. */
 static int take_job(struct pbs_readers *readers, struct pbs_reading *out)
 {
-    *out = (struct pbs_reading){.fd = -1};
+    *out = (struct pbs_reading){.fd = -1, .shared = {.fd = -1}};
     while (!ended(readers)) {
         if (pbs_jobs_take(&readers->jobs, &out->number, &out->job)) {
             /* More readers help where the sender waits for ones that sleep. */
@@ -227,15 +227,27 @@ static void write_path(struct pbs_reading *reading, const uint8_t digest[PBS_DIG
     *out = '\0';
 }
 
+/* Open the file; where chunks are shared it may be in memory, and is read there. */
+static int open_file(const struct pbs_readers *readers, struct pbs_reading *reading)
+{
+    if (readers->open_delay_us)
+        sleep_us(readers->open_delay_us);
+    if (!readers->shared)
+        return pbs_chunk_open(readers->chunks_fd, reading->job.digest, &reading->fd,
+                              &reading->body_len, &reading->error);
+    int status = pbs_shared_take(readers->shared, readers->member, readers->chunks_fd,
+                                 &reading->job, &reading->shared, &reading->error);
+    reading->job.wanted = 0;
+    reading->body_len = reading->shared.size;
+    return status;
+}
+
 /* Open the file, and tell how much room the chunk's upload takes. */
 static int open_chunk(const struct pbs_readers *readers, struct pbs_reading *reading)
 {
     if (reading->watched)
         reading->slept -= times_slept();
-    if (readers->open_delay_us)
-        sleep_us(readers->open_delay_us);
-    int status = pbs_chunk_open(readers->chunks_fd, reading->job.digest, &reading->fd,
-                                &reading->body_len, &reading->error);
+    int status = open_file(readers, reading);
     if (reading->watched)
         reading->slept += times_slept();
     if (status)
@@ -271,12 +283,17 @@ static int take_slot(struct pbs_readers *readers, struct pbs_reading *reading)
 static int read_chunk(const struct pbs_readers *readers, struct pbs_reading *reading)
 {
     uint8_t *body = reading->start + reading->head_len + PBS_FRAME_HEADER;
+    const struct pbs_shared_chunk *shared = &reading->shared;
 
+    if (shared->entry) {
+        memcpy(body + readers->margin, shared->bytes, shared->size);
+        return PBS_OK;
+    }
+    int fd = readers->shared ? shared->fd : reading->fd;
     if (reading->watched)
         reading->slept -= times_slept();
-    int status = pbs_chunk_read(reading->fd, reading->body_len - readers->margin,
-                                reading->job.plain_size, reading->job.encrypted,
-                                body + readers->margin, &reading->error);
+    int status = pbs_chunk_read(fd, reading->body_len - readers->margin, reading->job.plain_size,
+                                reading->job.encrypted, body + readers->margin, &reading->error);
     if (reading->watched)
         reading->slept += times_slept();
     return status;
@@ -290,6 +307,8 @@ int pbs_readers_read(struct pbs_readers *readers, struct pbs_reading *reading)
         status = take_slot(readers, reading);
     if (!status)
         status = read_chunk(readers, reading);
+    if (readers->shared)
+        pbs_shared_give_back(readers->shared, &reading->shared);
     if (reading->fd >= 0)
         close(reading->fd);
     reading->fd = -1;
@@ -413,4 +432,9 @@ void pbs_readers_free(struct pbs_readers *readers)
     pbs_ring_unmap(&readers->ring);
     pbs_event_close(&readers->event);
     free(readers->threads);
+    for (uint64_t number = readers->jobs.acknowledged; number < readers->jobs.added; number++) {
+        const struct pbs_job *job = pbs_jobs_live(&readers->jobs, number);
+        if (job->wanted)
+            pbs_shared_unwant(readers->shared, job->digest);
+    }
 }

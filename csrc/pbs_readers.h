@@ -17,6 +17,7 @@
 #include "pbs_event.h"
 #include "pbs_jobs.h"
 #include "pbs_ring.h"
+#include "pbs_shared.h"
 
 struct pbs_readers_waiter;
 
@@ -29,6 +30,7 @@ struct pbs_reading {
     int error; /* errno, where a step's status is PBS_E_IO */
     char path[PBS_READING_PATH_SIZE];
     int fd;
+    struct pbs_shared_chunk shared; /* where chunks are shared: instead of fd */
     uint64_t slot;
     uint8_t *start; /* of the slot's memory, as pbs_message's */
     size_t head_len;
@@ -51,6 +53,8 @@ struct pbs_readers {
     unsigned max_threads;   /* 0: somebody else's take the jobs */
     size_t bound;           /* of the ring's bytes in use */
     size_t margin;          /* is left in front of each chunk in its body */
+    struct pbs_shared *shared; /* borrowed: with whom each chunk is read once; NULL: nobody */
+    unsigned member;           /* of it */
 
     pthread_mutex_t lock;
     pthread_cond_t work; /* readers wait for jobs */

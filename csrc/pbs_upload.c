@@ -38,6 +38,8 @@ int pbs_upload_new(const struct pbs_upload_options *options, struct pbs_upload *
         return status;
     }
     upload->readers.open_delay_us = options->open_delay_us;
+    upload->readers.shared = options->shared;
+    upload->readers.member = options->member;
     *out = upload;
     return PBS_OK;
 }
@@ -64,10 +66,10 @@ void pbs_upload_clear_event(struct pbs_upload *upload)
 }
 
 /* Add the chunk at this position; *out_added is 0 where there is no room for it. */
-static int add_one(struct pbs_jobs *jobs, const struct pbs_upload_archive *archive, uint32_t pos,
-                   int *out_added)
+static int add_one(struct pbs_readers *readers, const struct pbs_upload_archive *archive,
+                   uint32_t pos, int *out_added)
 {
-    struct pbs_job *job = pbs_jobs_room(jobs);
+    struct pbs_job *job = pbs_jobs_room(&readers->jobs);
 
     *out_added = 0;
     if (!job)
@@ -83,7 +85,8 @@ static int add_one(struct pbs_jobs *jobs, const struct pbs_upload_archive *archi
     job->fixed = archive->index.kind == PBS_INDEX_FIXED;
     job->encrypted = archive->encrypted != 0;
     job->acknowledged = 0;
-    pbs_jobs_add(jobs);
+    job->wanted = readers->shared && pbs_shared_want(readers->shared, job->digest) == PBS_OK;
+    pbs_jobs_add(&readers->jobs);
     *out_added = 1;
     return PBS_OK;
 }
@@ -96,7 +99,7 @@ int pbs_upload_add(struct pbs_upload *upload, const struct pbs_upload_archive *a
 
     lock(upload);
     while (added < n && more) {
-        status = add_one(&upload->readers.jobs, archive, positions[added], &more);
+        status = add_one(&upload->readers, archive, positions[added], &more);
         added += more != 0;
     }
     if (added) {

@@ -32,6 +32,9 @@ struct pbs_upload_options {
                              * much as the largest chunk needs */
     uint32_t open_delay_us; /* every open takes this much longer: a slow disk, for tests */
     const char *authority;  /* `:authority` of the requests; copied */
+    struct pbs_shared *shared; /* chunks are read once for it and others (pbs_shared.h); borrowed,
+                                * NULL: it is alone */
+    unsigned member;           /* which of its members this upload is for */
 };
 
 struct pbs_upload;

@@ -168,7 +168,7 @@ static void await_reader(struct talk *talk)
 
 static void begin(struct talk *talk, struct input *in)
 {
-    struct pbs_upload_options options = {folder, 1, 0, 0, "a:1"};
+    struct pbs_upload_options options = {.chunks_fd = folder, .readers = 1, .authority = "a:1"};
     unsigned how = take_u8(in);
     memset(&self, 0, sizeof self);
     CHECK(talk_begin(talk, in));

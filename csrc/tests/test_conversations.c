@@ -271,7 +271,8 @@ enum { UPLOADS = 60, CALLS = 20 };
 
 static struct pbs_upload *new_uploads(void)
 {
-    struct pbs_upload_options options = {store.fd, 3, 0, 0, AUTHORITY};
+    struct pbs_upload_options options = {
+        .chunks_fd = store.fd, .readers = 3, .authority = AUTHORITY};
     struct pbs_upload_archive archive = {
         .index = fixed_index(digests, FILES, 4096, (uint64_t)FILES * 4096), .writer_id = 1};
     struct pbs_upload *upload;

@@ -240,9 +240,12 @@ static void a_connection_ends(void)
 enum { FILES = 6 };
 static struct store store;
 
+static struct pbs_shared *shared; /* of the uploads, if any */
+
 static int new_upload(struct pbs_upload **out)
 {
-    struct pbs_upload_options options = {store.fd, 3, 0, 0, AUTHORITY};
+    struct pbs_upload_options options = {
+        .chunks_fd = store.fd, .readers = 3, .authority = AUTHORITY, .shared = shared};
     int status = pbs_upload_new(&options, out);
     if (status == PBS_E_IO && failing_has()) /* no descriptor for the event */
         return 0;
@@ -278,6 +281,17 @@ static void uploads_end(void)
         pbs_h2_free(h2);
     }
     pbs_upload_free(upload);
+}
+
+/* Where there is no memory to share, chunks are read by who needs them. */
+static void shared_uploads_end(void)
+{
+    static const uint8_t key[PBS_SHARED_KEY_SIZE] = {1, 2, 3};
+    if (!well(pbs_shared_new(key, 1 << 20, 2, &shared)))
+        return;
+    uploads_end();
+    pbs_shared_free(shared);
+    shared = NULL;
 }
 
 /* ---- files ---- */
@@ -326,6 +340,7 @@ int main(void)
     RUN_FOR_EVERY_CALL(headers_are_decoded);
     RUN_FOR_EVERY_CALL(a_connection_ends);
     RUN_FOR_EVERY_CALL(uploads_end);
+    RUN_FOR_EVERY_CALL(shared_uploads_end);
     RUN_FOR_EVERY_CALL(a_file_is_mapped);
     store_free(&store);
     return 0;

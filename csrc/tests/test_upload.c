@@ -322,7 +322,7 @@ static void bad_jobs_are_refused(void)
     char authority[2000];
     memset(authority, 'a', sizeof authority - 1);
     authority[sizeof authority - 1] = '\0';
-    struct pbs_upload_options options = {store.fd, 0, 0, 0, "a"};
+    struct pbs_upload_options options = {.chunks_fd = store.fd, .authority = "a"};
     CHECK_EQUAL(pbs_upload_new(&options, &upload), PBS_E_INVALID);
     options.readers = 1;
     options.authority = authority;

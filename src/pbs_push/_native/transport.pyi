@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from pbs_push._native.index import Index
+from pbs_push._native.shared import SharedChunks
 
 COLLECT: Final[int]
 DOWNLOAD: Final[int]
@@ -57,7 +58,14 @@ class Transport:
     def __new__(cls, authority: str, *, frame_size: int = ..., span_size: int = ...) -> Self: ...
     def close(self) -> None: ...
     def attach_uploads(
-        self, chunks_fd: int, *, readers: int, buffer_bytes: int, open_delay_s: float = 0.0
+        self,
+        chunks_fd: int,
+        *,
+        readers: int,
+        buffer_bytes: int,
+        open_delay_s: float = 0.0,
+        shared: SharedChunks | None = None,
+        member: int = 0,
     ) -> None: ...
     @property
     def event_fd(self) -> int: ...

@@ -11,6 +11,7 @@ from libc.string cimport memcpy
 from typing import NamedTuple
 
 from pbs_push._native.index cimport Index, _Mapping, pbs_index
+from pbs_push._native.shared cimport SharedChunks, pbs_shared
 from pbs_push._native.chunk_errors import chunk_error
 from pbs_push._native.status import native_error
 from pbs_push.errors import ConnectError, ProtocolError
@@ -36,6 +37,8 @@ cdef extern from "pbs_upload.h" nogil:
         size_t buffer_bytes
         uint32_t open_delay_us
         const char *authority
+        pbs_shared *shared
+        unsigned member
     struct pbs_upload_archive:
         pbs_index index
         uint32_t writer_id
@@ -316,6 +319,7 @@ cdef void _release_chosen(Index index, const uint32_t *chosen, size_t n) noexcep
     index.release_entries(lowest, highest - lowest + 1)
 
 
+@cython.no_gc  # nothing that it refers to refers to anything
 cdef class Transport:
     """One HTTP/2 connection, without I/O, that uploads chunks.
 
@@ -328,6 +332,7 @@ cdef class Transport:
     cdef pbs_h2 *_h2
     cdef pbs_upload *_upload
     cdef bytes _authority
+    cdef SharedChunks _shared  # outlives the uploads
     # What send() gave, and how many views of it are out: then its memory must not change.
     cdef const uint8_t *_output
     cdef size_t _output_size
@@ -404,12 +409,14 @@ cdef class Transport:
         self._free()
 
     def attach_uploads(self, int chunks_fd, *, unsigned readers, size_t buffer_bytes,
-                       double open_delay_s=0.0) -> None:
+                       double open_delay_s=0.0, SharedChunks shared=None,
+                       unsigned member=0) -> None:
         """Upload chunks from the folder ``.chunks`` that is open as ``chunks_fd``; once at most.
 
         ``readers`` threads read up to ``buffer_bytes`` ahead. The descriptor is borrowed for the
         transport's life, until it is closed. ``open_delay_s`` makes every open slower: a slow disk,
-        for tests and benchmarks.
+        for tests and benchmarks. With ``shared``, chunks are read once for all its members, of
+        which this is number ``member``.
         """
         self._check_open()
         if self._upload is not NULL:
@@ -422,6 +429,12 @@ cdef class Transport:
         options.buffer_bytes = buffer_bytes
         options.open_delay_us = <uint32_t>(open_delay_s * 1e6)
         options.authority = self._authority
+        options.shared = NULL
+        options.member = 0
+        if shared is not None:
+            options.shared = shared.shared
+            options.member = shared.checked(member)
+        self._shared = shared
         status = pbs_upload_new(&options, &self._upload)
         if status:
             raise native_error(status, "setting up the upload buffer")
