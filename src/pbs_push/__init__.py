@@ -25,6 +25,7 @@ from pbs_push.version import VERSION
 
 _MODULES: Final[dict[str, tuple[str, ...]]] = {
     "_native.digests": ("DigestSet",),
+    "_native.shared": ("ReadCounts",),
     "access.filters": ("GroupFilter", "GroupFilters"),
     "errors": (
         "AccessError",
@@ -69,6 +70,8 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "Checkpointed",
         "Estimated",
         "Event",
+        "FanOutListener",
+        "FromTarget",
         "Listener",
         "NamespaceCreated",
         "Note",
@@ -80,6 +83,8 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
         "SnapshotStarted",
         "SourceMarked",
     ),
+    "push.fan_out": ("FanOut", "push_to_all"),
+    "push.fan_out_report": ("FanOutReport",),
     "push.options": ("PushOptions",),
     "push.outcome": (
         "Alert",

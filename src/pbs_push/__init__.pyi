@@ -1,4 +1,5 @@
 from pbs_push._native.digests import DigestSet as DigestSet
+from pbs_push._native.shared import ReadCounts as ReadCounts
 from pbs_push.access.filters import GroupFilter as GroupFilter
 from pbs_push.access.filters import GroupFilters as GroupFilters
 from pbs_push.errors import AccessError as AccessError
@@ -52,6 +53,8 @@ from pbs_push.push.engine import push as push
 from pbs_push.push.events import Checkpointed as Checkpointed
 from pbs_push.push.events import Estimated as Estimated
 from pbs_push.push.events import Event as Event
+from pbs_push.push.events import FanOutListener as FanOutListener
+from pbs_push.push.events import FromTarget as FromTarget
 from pbs_push.push.events import Listener as Listener
 from pbs_push.push.events import NamespaceCreated as NamespaceCreated
 from pbs_push.push.events import Note as Note
@@ -62,6 +65,9 @@ from pbs_push.push.events import SnapshotEnded as SnapshotEnded
 from pbs_push.push.events import SnapshotProgress as SnapshotProgress
 from pbs_push.push.events import SnapshotStarted as SnapshotStarted
 from pbs_push.push.events import SourceMarked as SourceMarked
+from pbs_push.push.fan_out import FanOut as FanOut
+from pbs_push.push.fan_out import push_to_all as push_to_all
+from pbs_push.push.fan_out_report import FanOutReport as FanOutReport
 from pbs_push.push.options import PushOptions as PushOptions
 from pbs_push.push.outcome import Alert as Alert
 from pbs_push.push.outcome import Finding as Finding

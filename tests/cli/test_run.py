@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pbs_push.cli.exit_status import EXIT_STATUSES
-from pbs_push.cli.running import _FROM_WORST, worst
 from pbs_push.demo.sample import sample_enc_key
 from pbs_push.errors import Cancelled
+from pbs_push.push.report import _FROM_WORST, worst
 
 from .conftest import SECRET, Cli, Place
 

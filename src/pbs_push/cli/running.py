@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from pbs_push.cli.config_file import ConfigFile, default_path, unknown
 from pbs_push.cli.configured import ConfiguredPush, configured
-from pbs_push.cli.exit_status import EXIT_INTERRUPTED, EXIT_OK
+from pbs_push.cli.ended import Ended, summed
+from pbs_push.cli.exit_status import EXIT_OK
 from pbs_push.cli.lines import (
     PROGRAM,
     WARNING,
@@ -22,19 +22,11 @@ from pbs_push.cli.lines import (
     warning_line,
 )
 from pbs_push.cli.options import Output
-from pbs_push.cli.pushing import Ended, carried_out, summed
+from pbs_push.cli.pushing import carried_out
 from pbs_push.errors import Cancelled, ConfigError, PbsPushError, os_reason
 from pbs_push.names import Namespace
 from pbs_push.push.document import Json, Span, head
-from pbs_push.push.report import Report
-
-_FROM_WORST: Final = (EXIT_INTERRUPTED, 4, 2, 1, 5, 3, EXIT_OK)
-"""Exit statuses: first what goes on until somebody does something."""
-
-
-def worst(statuses: Iterable[int]) -> int:
-    """The one that counts of several pushes."""
-    return min(statuses, key=_FROM_WORST.index, default=EXIT_OK)
+from pbs_push.push.report import Report, worst
 
 
 def list_pushes(path: Path | None, output: Output) -> int:
@@ -92,15 +84,16 @@ def _carried_out(push: ConfiguredPush, output: Output) -> Ended:
         say(text, WARNING)
     elif ended.failure is not None:
         say(error_line(f"{push.name}: {ended.failure}"))
-    elif (line := ended.closing_line) is not None:
-        say(error_line(f"{push.name}: {line}"))
+    else:
+        for line in ended.lines:
+            say(error_line(f"{push.name}: {line}"))
     return ended
 
 
 def _ended(push: ConfiguredPush, output: Output) -> Ended:
     """How one ended, whatever the system said: the next one is to begin all the same."""
     try:
-        return carried_out(push.sides, push.prepare, output)
+        return carried_out(push.sides, push.prepare, output, several=push.several)
     except BrokenPipeError:  # nobody reads what we print
         raise
     except OSError as error:
@@ -109,7 +102,7 @@ def _ended(push: ConfiguredPush, output: Output) -> Ended:
         report.error = PbsPushError(f"{where}{os_reason(error)}")
         if output.log_json:
             _event("summary", {"push": push.name} | summed(report))
-        return Ended(report, report.to_dict, report.exit_status, report.error)
+        return Ended(report.to_dict, report.exit_status, report.error)
 
 
 def _loaded(path: Path | None) -> list[ConfiguredPush]:
@@ -132,7 +125,8 @@ def _chosen(path: Path | None, names: Sequence[str] | None) -> list[ConfiguredPu
 
 def _route(push: ConfiguredPush) -> str:
     here = _place(push.sides.source, push.sides.source_namespace)
-    return f"{here} -> {_place(push.repository, push.sides.target_namespace)}"
+    there = _place(push.repository, push.sides.target_namespace)
+    return f"{here} -> {', '.join((there, *push.also))}"
 
 
 def _place(store: str, namespace: Namespace) -> str:
@@ -142,7 +136,8 @@ def _place(store: str, namespace: Namespace) -> str:
 def _listed(push: ConfiguredPush) -> Json:
     sides = push.sides.to_dict()
     sides["target"]["repository"] = push.repository
-    return {"push": push.name, **sides}
+    also = {"also": list(push.also)} if push.also else {}
+    return {"push": push.name, **sides, **also}
 
 
 def _document(

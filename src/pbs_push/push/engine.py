@@ -19,7 +19,7 @@ from pbs_push.push.planner import Planner
 from pbs_push.push.removal import Remover
 from pbs_push.push.report import LEFT_OUT, Report
 from pbs_push.push.run import Run
-from pbs_push.push.schedule import buffer_share, chosen_parallel, largest_first
+from pbs_push.push.schedule import buffer_share, chosen_parallel
 from pbs_push.push.source_marks import SourceMarks, check_may_mark
 from pbs_push.remote.target import Target
 from pbs_push.source.datastore import Datastore
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pbs_push.names import Namespace
-    from pbs_push.push.events import Listener
+    from pbs_push.push.events import Level, Listener
     from pbs_push.push.forecast import Forecast
     from pbs_push.push.plan import GroupPlan, NamespacePlan, Plan
     from pbs_push.push.preflight import Finding
+    from pbs_push.push.sharing import Sharing
     from pbs_push.push.workers import Workers
 
 _SOURCE: Final = an(Datastore, "a Datastore")
@@ -49,7 +50,8 @@ class Push:
     any thread, or a signal handler: what is under way is dropped, and the target removes it. Its
     groups are pushed by threads of its own, or by the workers of ``executor``, each group by one of
     them: threads, processes or machines that see the source at the same path
-    (docs/several-machines.md). Raises ConfigError for arguments of a wrong type.
+    (docs/several-machines.md). ``sharing`` is for pushes to several targets (see FanOut). Raises
+    ConfigError for arguments of a wrong type.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Push:
         options: PushOptions | None = None,
         listener: Listener | None = None,
         executor: Executor | Workers | None = None,
+        *,
+        sharing: Sharing | None = None,
     ) -> None:
         source = _SOURCE("source", source)
         target = _TARGET("target", target)
         options = PushOptions() if options is None else _OPTIONS("options", options)
-        self._run = Run(source, target, options, listener)
+        self._run = Run(source, target, options, listener, sharing=sharing)
         self._remover = Remover(self._run)
         self._workers: Workers | None = None
         if executor is not None:
@@ -76,6 +80,10 @@ class Push:
     def report(self) -> Report:
         """What became of it so far."""
         return self._run.report
+
+    def note(self, level: Level, text: str) -> None:
+        """Tell the listener a line for people."""
+        self._run.note(level, text)
 
     def cancel(self) -> None:
         """Stop as soon as possible; ``run`` then raises Cancelled."""
@@ -233,17 +241,17 @@ class Push:
     def _run_groups(self, groups: list[GroupPlan], *, removing: bool) -> set[Namespace]:
         """Push them, several at once. Returns the source namespaces of which a group failed."""
         failed: set[Namespace] = set()
+        run = self._run
+        groups = run.in_order(groups)
         if not groups:
             return failed
-        run = self._run
-        groups = largest_first(groups, run.source)
         if self._workers is not None:
             from pbs_push.push.coordinator import Coordinator  # noqa: PLC0415  (as above)
 
             run.supply.expect(0)
             with self._estimating(groups):
                 return Coordinator(run, self._workers, self._marks, removing=removing).push(groups)
-        chosen = run.options.parallel or chosen_parallel(run.target.rest.round_trip_s, len(groups))
+        chosen = run.options.parallel or chosen_parallel(run.round_trip_s, len(groups))
         parallel = min(chosen, len(groups))
         run.buffer_bytes = run.options.buffer_bytes or buffer_share(parallel)
         run.supply.expect(sum(len(group.snapshots) for group in groups))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pbs_push.errors import PbsPushError
-from pbs_push.names import Namespace
+from pbs_push.names import Namespace, Repository
 from pbs_push.push.outcome import Outcome
 from pbs_push.source.items import SourceSnapshot
 
@@ -135,3 +135,15 @@ Event = (
     | SourceMarked
 )
 Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FromTarget:
+    """An event of the push to one of several targets: its number, from 0 on, and what it is."""
+
+    number: int
+    target: Repository
+    event: Event
+
+
+FanOutListener = Callable[[FromTarget], None]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import PbsPushError, drop_frames
 from pbs_push.names import Namespace
@@ -24,9 +24,14 @@ from pbs_push.push.outcome import (
     TransferStats,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 EXIT_FAILED: Final = 1
 EXIT_PARTIAL: Final = 3
 EXIT_NOTHING: Final = 5
+_FROM_WORST: Final = (130, 4, 2, EXIT_FAILED, EXIT_NOTHING, EXIT_PARTIAL, 0)
+"""Exit statuses: first what goes on until somebody does something."""
 
 TO_MEND: Final = (
     Skip.NOT_OWNED,
@@ -66,6 +71,11 @@ class ReportPart:
     metadata_updates: int = 0
     retries: int = 0
     settled: int = 0
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """The exit status that counts of several pushes; 0 of none."""
+    return min(statuses, key=_FROM_WORST.index, default=0)
 
 
 class Report:

@@ -21,17 +21,19 @@ from pbs_push.push.report import Report
 from pbs_push.push.retries import PatientRest, Retries, is_passing
 from pbs_push.push.room import Room
 from pbs_push.push.run_lock import only_one
-from pbs_push.push.schedule import BUFFERS_TOGETHER, buffer_share
+from pbs_push.push.schedule import BUFFERS_TOGETHER, buffer_share, largest_first
 from pbs_push.remote.api import TargetApi
 from pbs_push.remote.supply import ConnectionSupply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from pbs_push.push.events import Event, Level, Listener
     from pbs_push.push.options import PushOptions
     from pbs_push.push.outcome import Alert, HeldBack, Outcome
+    from pbs_push.push.plan import GroupPlan
+    from pbs_push.push.sharing import Sharing
     from pbs_push.remote.pacing import Pacer
     from pbs_push.remote.target import Target
     from pbs_push.source.datastore import Datastore, SourceIdentity
@@ -44,7 +46,8 @@ class Run:
     """One push of ``source`` to ``target``. Safe for threads; nothing outlives it but ``report``.
 
     ``cancelled`` ends it at the next wait. ``listener`` is given events, one at a time. ``pacer``
-    and ``checkpoint_memory`` take the place of those that it would have.
+    and ``checkpoint_memory`` take the place of those that it would have. ``sharing`` is
+    what it shares with pushes to other targets.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class Run:
         listener: Listener | None = None,
         pacer: Pacer | None = None,
         checkpoint_memory: CheckpointMemory | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.source: Final = source
+        self.sharing: Final = sharing
         self.target: Final = target
         self.options: Final = options
         self.report: Final = Report(
@@ -87,8 +92,25 @@ class Run:
         self._once_lock = threading.Lock()
         self._said: set[str] = set()
         self._identity: SourceIdentity | None = None
-        self.rate_limits: Final = RateLimits(options, self.note)
+        self.rate_limits: Final = (
+            RateLimits(options, self.note) if sharing is None else sharing.limits
+        )
         self.pacer: Final = pacer or self.rate_limits.pacer
+
+    # -- groups --
+
+    def in_order(self, groups: Sequence[GroupPlan]) -> list[GroupPlan]:
+        """The groups as they are to be pushed, one after another. Raises Cancelled."""
+        if self.sharing is None:
+            return largest_first(groups, self.source)
+        round_trip_s = self.target.rest.round_trip_s
+        return self.sharing.in_order(groups, self.source, round_trip_s, self.check_cancelled)
+
+    @property
+    def round_trip_s(self) -> float:
+        """Of the target, or of the farthest of several, at which the same groups are pushed."""
+        own = self.target.rest.round_trip_s
+        return own if self.sharing is None else max(own, self.sharing.meeting.round_trip_s)
 
     # -- the source stays what it was --
 

@@ -50,13 +50,13 @@ def buffer_share(parallel: int) -> int:
 
 def largest_first(groups: Iterable[GroupPlan], source: Datastore) -> list[GroupPlan]:
     """The groups by expected transfer, so that the longest does not begin last."""
-    weighed = [(_expected(group, source), number, group) for number, group in enumerate(groups)]
+    weighed = [(expected(group, source), number, group) for number, group in enumerate(groups)]
     weighed.sort(key=lambda item: (-item[0], item[1]))
     return [group for _, _, group in weighed]
 
 
-def _expected(group: GroupPlan, source: Datastore) -> float:
-    """About proportional to the chunks to send: bytes of the indexes to push."""
+def expected(group: GroupPlan, source: Datastore) -> float:
+    """What a group has to transfer, by and large: bytes of its indexes that have news."""
     sizes = [source.index_bytes(item) for item in group.snapshots]
     if not sizes:
         return 0.0
