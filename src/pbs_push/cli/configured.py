@@ -71,6 +71,15 @@ class ConfiguredPush:
     """The target, or the remote that it is on, as people read it."""
     lacks: str | None = None
     """A file that it reads when it begins, and that is not there, with its line."""
+    also: tuple[str, ...] = ()
+    """Further targets, likewise."""
+    variables: tuple[str, ...] = ()
+    """Of the environment, with secrets of these."""
+
+    @property
+    def several(self) -> bool:
+        """Whether it has further targets."""
+        return bool(self.also)
 
 
 def configured(file: ConfigFile) -> list[ConfiguredPush]:
@@ -93,6 +102,8 @@ def configured(file: ConfigFile) -> list[ConfiguredPush]:
     for table in tables:
         for begin in (TARGET_SECRET, KEY_SECRET):
             os.environ.pop(str(table.values.get(f"{begin}env")), None)
+    for name in (name for push in made for name in push.variables):
+        os.environ.pop(name, None)
     return made
 
 
@@ -106,7 +117,7 @@ def _configured(table: PushTable) -> ConfiguredPush:
             values = dict(context.params)
             values["workers"] = take_workers(values)
             output = make_output(values)
-            arguments = replace(Arguments.said(values), **_secrets(table))
+            arguments = replace(Arguments.said(values), **_secrets(table), **_also(table))
             _check_target(table, arguments)
             prepare = arguments.prepared
     except click.UsageError as error:
@@ -114,7 +125,16 @@ def _configured(table: PushTable) -> ConfiguredPush:
     remote = arguments.remote
     there = f"{remote}:{arguments.remote_store}" if remote else str(arguments.repository)
     lacks = _missing_file(table, arguments)
-    return ConfiguredPush(table.name, arguments.sides, prepare, output.finishing, there, lacks)
+    return ConfiguredPush(
+        table.name,
+        arguments.sides,
+        prepare,
+        output.finishing,
+        there,
+        lacks,
+        tuple(map(str, arguments.also)),
+        tuple(one.variable for one in arguments.also if one.variable is not None),
+    )
 
 
 def _check_keys(table: PushTable) -> None:
@@ -136,6 +156,37 @@ def _missing_file(table: PushTable, arguments: Arguments) -> str | None:
         if path is not None and str(path) != "default" and not path.exists():
             return f"{table.place(key)}{key}: {path}: there is no such file"
     return None
+
+
+def _also(table: PushTable) -> Mapping[str, Any]:
+    """Targets that have tables of their own, ``[[push.NAME.also]]``, as a field of ``Arguments``.
+
+    Raises ConfigError.
+    """
+    tables = _listed(table.values.get("also"))
+    if not any(isinstance(one, dict) for one in tables):
+        return {}  # texts, which the option has read
+    from pbs_push.cli.also import AlsoTarget  # noqa: PLC0415  (for who has several)
+
+    made = []
+    for number, one in enumerate(tables, 1):
+        where = f"{table.place('also')}also, target {number}: "
+        if not isinstance(one, dict):
+            raise ConfigError(f"{where}must be a table, as the others are")
+        try:
+            values = {key: _also_text(key, value) for key, value in one.items()}
+            made.append(AlsoTarget.of(values))
+        except ConfigError as error:
+            raise ConfigError(f"{where}{error}") from None
+    return {"also": tuple(made)}
+
+
+def _also_text(key: str, value: object) -> str:
+    if key.startswith(TARGET_SECRET) and key in _REFERENCES:
+        return _followed(key.removeprefix(TARGET_SECRET), value, key)
+    if not isinstance(value, str):
+        raise ConfigError(f"{key}: must be a text")
+    return value
 
 
 def _listed(value: object) -> list[object]:
@@ -197,6 +248,8 @@ def _words(table: PushTable, key: str) -> Iterator[str]:
             yield f"--{key}"
     elif option.multiple and isinstance(value, list):
         for one in value:
+            if key == "also" and isinstance(one, dict):
+                continue  # a table of its own
             if not isinstance(one, str):
                 raise ConfigError(f"{table.place(key)}{key}: must be a list of texts")
             yield f"--{key}={one}"

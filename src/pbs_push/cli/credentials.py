@@ -40,8 +40,8 @@ def find_secret(auth_id: AuthId, environment: Mapping[str, str] | None = None) -
         return secret
     if (loaded := credential("password", environment)) is not None:
         return _secret(loaded, "credential 'password'", f"the secret for {auth_id}")
-    what = "secret of token" if auth_id.is_token else "password of"
-    return _asked_for(f"{what} {auth_id}", PASSWORD_VARIABLE)
+    what = secret_of(auth_id)
+    return asked_for(what, _no_secret(what, PASSWORD_VARIABLE))
 
 
 def find_key_password(key_file: Path, environment: Mapping[str, str] | None = None) -> Secret:
@@ -55,7 +55,13 @@ def find_key_password(key_file: Path, environment: Mapping[str, str] | None = No
         return secret
     if (loaded := credential("encryption-password", environment)) is not None:
         return _secret(loaded, "credential 'encryption-password'", f"the {what}")
-    return _asked_for(what, KEY_PASSWORD_VARIABLE)
+    return asked_for(what, _no_secret(what, KEY_PASSWORD_VARIABLE))
+
+
+def secret_of(auth_id: AuthId) -> str:
+    """What the secret of an identity is, in words."""
+    what = "secret of token" if auth_id.is_token else "password of"
+    return f"{what} {auth_id}"
 
 
 def referenced(kind: str, text: str, where: str, what: str) -> Secret:
@@ -94,12 +100,20 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0].removesuffix("\r")
 
 
-def _asked_for(what: str, variable: str) -> Secret:
+def _no_secret(what: str, variable: str) -> str:
+    return (
+        f"no {what}: set {variable}, {variable}_FILE, {variable}_FD or "
+        f"{variable}_CMD, or run on a terminal to be asked"
+    )
+
+
+def asked_for(what: str, without: str) -> Secret:
+    """Ask a terminal for a secret, which is ``what``.
+
+    Raises ConfigError where there is none, which says ``without``, or if nothing was entered.
+    """
     if not sys.stdin.isatty():
-        raise ConfigError(
-            f"no {what}: set {variable}, {variable}_FILE, {variable}_FD or "
-            f"{variable}_CMD, or run on a terminal to be asked"
-        )
+        raise ConfigError(without)
     try:
         secret = getpass.getpass(f"{what[0].upper()}{what[1:]}: ", stream=sys.stderr)
     except EOFError:

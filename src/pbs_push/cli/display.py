@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pbs_push.cli.event_lines import Importance, Line, describe
 from pbs_push.cli.live import LiveDisplay
-from pbs_push.cli.progress import PushState, Row, summary
+from pbs_push.cli.progress import PushState, Row, View, summary
 from pbs_push.push.events import Event
 from pbs_push.units import size_text
 
@@ -41,28 +41,33 @@ class DisplayProgress(LiveDisplay[Event]):
 
     def render(self) -> RenderableType:
         """The display at this moment."""
-        view = self._state.view()
-        if view.planned is None:
-            return Text("looking at source and target …")
-        head = Table.grid(expand=True)
-        head.add_row(Text(summary(view), no_wrap=True, overflow="ellipsis"))
-        head.add_row(_bar(view.share, None))
-        return Group(head, _table(view.rows))
+        return push_view(self._state.view())
 
 
-def _table(rows: tuple[Row, ...]) -> Table:
+def push_view(view: View, label: str = "", most_rows: int = MAX_ROWS) -> RenderableType:
+    """A push at one moment: ``label``, if there is one, its sums, and up to so many snapshots."""
+    about = f"{label}: " if label else ""
+    if view.planned is None:
+        return Text(f"{about}looking at source and target …")
+    head = Table.grid(expand=True)
+    head.add_row(Text(f"{about}{summary(view)}", no_wrap=True, overflow="ellipsis"))
+    head.add_row(_bar(view.share, None))
+    return Group(head, _table(view.rows, most_rows))
+
+
+def _table(rows: tuple[Row, ...], most: int) -> Table:
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column(width=_BAR_WIDTH)
     table.add_column(justify="right", no_wrap=True, min_width=_SIZE_WIDTH)
-    for row in rows[:MAX_ROWS]:
+    for row in rows[:most]:
         table.add_row(
             Text(f"  {row.label}"),
             _bar(row.share, _BAR_WIDTH),
             Text(size_text(row.sent_bytes)),
         )
-    if len(rows) > MAX_ROWS:
-        table.add_row(Text(f"  … and {len(rows) - MAX_ROWS} more"))
+    if len(rows) > most:
+        table.add_row(Text(f"  … and {len(rows) - most} more"))
     return table
 
 

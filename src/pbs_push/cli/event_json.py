@@ -59,7 +59,10 @@ def tell(
 
 
 class JsonProgress:
-    """Tells a push as JSON lines: each event, and every ``every_s`` how far it is."""
+    """Tells a push as JSON lines: each event, and every ``every_s`` how far it is.
+
+    ``about`` stands in each line.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,9 @@ class JsonProgress:
         *,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.time,
+        about: Json | None = None,
     ) -> None:
+        self._about = about or {}
         self._write = write
         self._every_s = every_s
         self._clock = clock
@@ -79,7 +84,8 @@ class JsonProgress:
         """Take an event."""
         self._state.take(event)
         if (made := event_json(event)) is not None:
-            tell(*made, self._write, self._clock())
+            name, content = made
+            tell(name, content | self._about, self._write, self._clock())
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -93,7 +99,8 @@ class JsonProgress:
         while not self._over.wait(self._every_s):
             view = self._state.view()
             if view.planned:
-                tell("progress", progress_json(view), self._write, self._clock())
+                content = progress_json(view) | self._about
+                tell("progress", content, self._write, self._clock())
 
 
 def event_json(event: Event) -> tuple[str, Json] | None:

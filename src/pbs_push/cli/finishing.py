@@ -12,7 +12,7 @@ import shutil
 import string
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -24,7 +24,10 @@ from pbs_push.errors import ConfigError, PbsPushError, os_reason
 
 if TYPE_CHECKING:
     from pbs_push.cli.sampling import Sampling
+    from pbs_push.push.fan_out_report import FanOutReport
     from pbs_push.push.report import Report
+
+    AnyReport = Report | FanOutReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,14 +55,17 @@ class Finishing:
 
         return Sampling()
 
-    def tell(self, report: Report, sampling: Sampling | None = None) -> None:
-        """Tell them; what cannot be told is a warning. The page needs what ``sampling`` heard."""
-        if self.html is not None and sampling is not None:
-            _or_warn(lambda: _write_page(self.html or Path(), report, sampling))
+    def tell(self, report: AnyReport, samplings: Sequence[Sampling] = ()) -> None:
+        """Tell them; what cannot be told is a warning.
+
+        The page needs what ``samplings`` heard, one for each target.
+        """
+        if self.html is not None and samplings:
+            _or_warn(lambda: _write_page(self.html or Path(), report, samplings))
         if self.metrics_file is not None:
             from pbs_push.cli.metrics import write_metrics  # noqa: PLC0415  (for who asks for it)
 
-            _or_warn(lambda: write_metrics(self.metrics_file or Path(), report))
+            _or_warn(lambda: write_metrics(self.metrics_file or Path(), reports_of(report)))
         if self.failures and report.exit_status == 0:
             return
         if self.command is not None:
@@ -90,7 +96,7 @@ class Finishing:
             if shutil.which(words[0]) is None:
                 raise ConfigError(f"--on-finish: '{words[0]}': there is no such command")
 
-    def _run(self, command: str, report: Report) -> None:
+    def _run(self, command: str, report: AnyReport) -> None:
         words = shlex.split(command)
         environment = {name: value for name, value in os.environ.items() if not _is_secret(name)}
         environment["PBS_PUSH_EXIT_STATUS"] = str(report.exit_status)
@@ -102,14 +108,14 @@ class Finishing:
         if done.returncode:
             raise ConfigError(f"--on-finish: '{words[0]}' ended with status {done.returncode}")
 
-    def _post(self, url: str, report: Report) -> None:
+    def _post(self, url: str, report: AnyReport) -> None:
         from pbs_push.remote.webhook import post  # noqa: PLC0415  (for who asks for it)
 
         body = self._body(report)
         kind = "application/json" if _is_json(body) else "text/plain; charset=utf-8"
         _within(_WEBHOOK_S, lambda: post(url, body, kind))
 
-    def _body(self, report: Report) -> str:
+    def _body(self, report: AnyReport) -> str:
         """The report as JSON, or the template with its values filled in."""
         if self.template is None:
             return safe_json(report.to_dict())
@@ -144,26 +150,36 @@ def _within(limit_s: float, work: Callable[[], None]) -> None:
         raise wrong[0]
 
 
-def values_of(report: Report) -> dict[str, str]:
-    """What a template may name; texts are such that they can stand between quotes in JSON."""
-    document = report.to_dict()
-    counts, sums = document["snapshots"], document["sums"]
-    sides = report.sides
-    error = "" if report.error is None else str(report.error)
+def reports_of(report: AnyReport) -> tuple[Report, ...]:
+    """A report for each target."""
+    single: Any = report
+    found: tuple[Report, ...] = getattr(report, "reports", (single,))
+    return found
+
+
+def values_of(report: AnyReport) -> dict[str, str]:
+    """What a template may name, summed over all targets; texts are such that they can stand between
+    quotes in JSON."""
+    reports = reports_of(report)
+    sides = [one.sides for one in reports if one.sides is not None]
+    targets = [str(one.target) for one in sides if one.target is not None]
+    sums = [one.to_dict()["sums"] for one in reports]
+    counts = [one.counts_to_dict()["snapshots"] for one in reports]
+    errors = [str(one.error) for one in reports if one.error is not None]
     values: dict[str, Any] = {
         "result": "ok" if report.exit_status == 0 else "failed",
         "exit_status": report.exit_status,
-        "source": "" if sides is None else sides.source,
-        "target": "" if sides is None or sides.target is None else sides.target,
-        "pushed": counts["pushed"],
-        "failed": report.failed,
-        "skipped": counts["skipped"],
-        "remains": report.remains,
-        "removed": report.removed.snapshots,
-        "sent_bytes": sums["sent-bytes"],
-        "reused_bytes": sums["reused-bytes"],
-        "seconds": document["seconds"],
-        "error": error,
+        "source": sides[0].source if sides else "",
+        "target": ", ".join(targets),
+        "pushed": sum(count["pushed"] for count in counts),
+        "failed": sum(one.failed for one in reports),
+        "skipped": sum(count["skipped"] for count in counts),
+        "remains": sum(one.remains for one in reports),
+        "removed": sum(one.removed.snapshots for one in reports),
+        "sent_bytes": sum(one["sent-bytes"] for one in sums),
+        "reused_bytes": sum(one["reused-bytes"] for one in sums),
+        "seconds": round(report.seconds, 3),
+        "error": "; ".join(errors),
     }
     return {name: json.dumps(str(value))[1:-1] for name, value in values.items()}
 
@@ -249,12 +265,18 @@ _OPTIONS: Final = (
 )
 
 
-def _write_page(path: Path, report: Report, sampling: Sampling) -> None:
+def _write_page(path: Path, report: AnyReport, samplings: Sequence[Sampling]) -> None:
     from pbs_push.cli.private_file import write_private  # noqa: PLC0415  (for who asks for it)
-    from pbs_push.cli.push_page import push_page  # noqa: PLC0415
+    from pbs_push.cli.push_page import push_page, push_pages  # noqa: PLC0415
 
-    sampling.end()
-    write_private(path, push_page(report, sampling), "--html")
+    for sampling in samplings:
+        sampling.end()
+    reports = reports_of(report)
+    if len(reports) == 1:
+        text = push_page(reports[0], samplings[0])
+    else:
+        text = push_pages(list(zip(reports, samplings, strict=True)))
+    write_private(path, text, "--html")
 
 
 def _or_warn(work: Callable[[], None]) -> None:

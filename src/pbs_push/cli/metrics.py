@@ -16,7 +16,7 @@ from pbs_push.errors import ConfigError, os_reason
 from pbs_push.push.outcome import LEFT, Result, Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pbs_push.push.report import Report
 
@@ -25,26 +25,31 @@ _MODE: Final = 0o644
 """A collector is another user; there is nothing secret in it."""
 
 
-def write_metrics(path: Path, report: Report) -> None:
-    """Write what ``report`` tells. Raises ConfigError where the file cannot be written."""
+def write_metrics(path: Path, reports: Sequence[Report]) -> None:
+    """Write what ``reports`` tell, one of each target. Raises ConfigError where the file cannot be
+    written."""
     registry = CollectorRegistry()
-    labels = _labels(report)
-    for name, (text, value) in _single(report, _last_success(path, labels)).items():
-        gauge = Gauge(name, text, list(labels), registry=registry)
-        gauge.labels(**labels).set(value)
-    snapshots = Gauge(
-        "pbs_push_snapshots", "Snapshots by result.", [*labels, "result"], registry=registry
-    )
-    for result in Result:
-        snapshots.labels(**labels, result=result.value).set(report.counts[result])
-    lag = Gauge(
-        "pbs_push_group_lag_seconds",
-        "How long the oldest snapshot of a group has waited that failed or was left.",
-        [*labels, "ns", "group"],
-        registry=registry,
-    )
-    for (namespace, group), seconds in group_lags(report).items():
-        lag.labels(**labels, ns=namespace, group=group).set(seconds)
+    gauges: dict[str, Gauge] = {}
+
+    def gauge(name: str, text: str, labels: Iterable[str]) -> Gauge:
+        if name not in gauges:
+            gauges[name] = Gauge(name, text, list(labels), registry=registry)
+        return gauges[name]
+
+    for report in reports:
+        labels = _labels(report)
+        for name, (text, value) in _single(report, _last_success(path, labels)).items():
+            gauge(name, text, labels).labels(**labels).set(value)
+        snapshots = gauge("pbs_push_snapshots", "Snapshots by result.", [*labels, "result"])
+        for result in Result:
+            snapshots.labels(**labels, result=result.value).set(report.counts[result])
+        lag = gauge(
+            "pbs_push_group_lag_seconds",
+            "How long the oldest snapshot of a group has waited that failed or was left.",
+            [*labels, "ns", "group"],
+        )
+        for (namespace, group), seconds in group_lags(report).items():
+            lag.labels(**labels, ns=namespace, group=group).set(seconds)
     try:
         write_to_textfile(str(path), registry)
         path.chmod(_MODE)

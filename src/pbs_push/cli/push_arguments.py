@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import click
 from pbs_push.access.host import HostConfig
 from pbs_push.access.rights import Access
 from pbs_push.cli import environment
+from pbs_push.cli.also import AlsoTarget
 from pbs_push.cli.credentials import find_key_password, find_secret
 from pbs_push.cli.keys import configured_key, key_of_file
 from pbs_push.cli.options import GivenProxy, Output, is_given, require_needed
@@ -26,6 +28,7 @@ from pbs_push.names import AuthId, Repository
 from pbs_push.push.document import Sides
 from pbs_push.push.options import PushOptions
 from pbs_push.remote.auth import Secret
+from pbs_push.remote.target import Target
 
 _NO_TARGET: Final = "no target: give REPOSITORY, or set PBS_REPOSITORY, or use --remote"
 
@@ -48,6 +51,8 @@ class Arguments:
     timeout_s: float | None = None
     proxy: GivenProxy | None = None
     workers: AskedWorkers = THREADS
+    also: tuple[AlsoTarget, ...] = ()
+    """Further targets."""
     secret: Callable[[AuthId], Secret] = find_secret
     """Where the target's secret comes from, if it is given by itself."""
     key_password: Callable[[Path], Secret] = find_key_password
@@ -87,7 +92,9 @@ class Arguments:
     def carry_out(self, output: Output) -> int:
         """Push; the exit status is returned. Raises UsageError, PbsPushError."""
         self._check()
-        return carry_out(self.sides, self._prepare, output)
+        for one in self.also:
+            os.environ.pop(one.variable or "", None)  # no program that is run is to have it
+        return carry_out(self.sides, self._prepare, output, several=bool(self.also))
 
     @property
     def prepared(self) -> Callable[[], Work]:
@@ -111,6 +118,23 @@ class Arguments:
         if self.encryption_key is not None and self.keyfile is not None:
             raise click.UsageError("give either --encryption-key or --keyfile, not both")
         require_needed(self.options)
+        if self.also:
+            if self.workers != THREADS:
+                raise click.UsageError(
+                    "--also has no effect with --processes or --dask: what is read once is shared "
+                    "by threads of one process"
+                )
+            self._check_different()
+
+    def _check_different(self) -> None:
+        from pbs_push.push.fan_out import check_different  # noqa: PLC0415  (for who has several)
+
+        first = None if self.remote is not None else self.repository
+        given = (first, *(one.repository for one in self.also))
+        try:
+            check_different([one for one in given if one is not None])
+        except ConfigError as error:
+            raise click.UsageError(f"--also: {error}") from None
 
     @property
     def sides(self) -> Sides:
@@ -132,15 +156,31 @@ class Arguments:
             source_name=source.name,
             remote_name=place.remote_name,
         )
-        return Work(source.datastore, place.target, options, self.workers)
+        others = tuple(self._others(host, options))
+        return Work(source.datastore, place.target, options, self.workers, others=others)
+
+    def _others(
+        self, host: HostConfig, options: PushOptions
+    ) -> Iterator[tuple[Target, PushOptions]]:
+        for one in self.also:
+            place = one.open(host, self._reach)
+            namespace = options.target_namespace if one.namespace is None else one.namespace
+            yield (
+                place.target,
+                replace(options, target_namespace=namespace, remote_name=place.remote_name),
+            )
 
     def _key(self, host: HostConfig, access: Access) -> CryptKey | None:
         if self.encryption_key is not None:
             return configured_key(self.encryption_key, host, access)
         return None if self.keyfile is None else key_of_file(self.keyfile, self.key_password)
 
+    @property
+    def _reach(self) -> Reach:
+        return Reach(self.timeout_s, self.proxy)
+
     def _target(self, host: HostConfig) -> TargetPlace:
-        reach = Reach(self.timeout_s, self.proxy)
+        reach = self._reach
         if self.remote is not None and self.remote_store is not None:
             return remote_target(host, self.remote, self.remote_store, reach)
         if self.repository is None:

@@ -10,7 +10,7 @@ from pbs_push.access.values import parse_size
 from pbs_push.cli.exit_status import help_text
 from pbs_push.cli.loading import loading
 from pbs_push.cli.options import make_output, output_options, plan_output_options, push_options
-from pbs_push.cli.side_options import TARGET_HELP, sides
+from pbs_push.cli.side_options import TARGET_HELP, also_option, sides
 from pbs_push.cli.values import Value
 from pbs_push.cli.worker_options import take_workers, worker_options
 
@@ -22,6 +22,7 @@ from pbs_push.cli.worker_options import take_workers, worker_options
     REPOSITORY. {TARGET_HELP}""",
 )
 @sides
+@also_option
 @push_options
 @worker_options
 @output_options
@@ -37,6 +38,7 @@ def command(**values: Any) -> int:
     `push --dry-run`. Nothing is changed anywhere. {TARGET_HELP}""",
 )
 @sides
+@also_option
 @push_options
 @click.option(
     "--rate",

@@ -36,6 +36,14 @@ def push_page(report: Report, sampling: Sampling) -> str:
     return page(f"pbs-push: {source} to {target}", "\n".join(_body(report, sampling)))
 
 
+def push_pages(parts: Sequence[tuple[Report, Sampling]]) -> str:
+    """The same of a push to several targets, one below the other."""
+    source, _ = _sides(parts[0][0])
+    title = f"pbs-push: {source} to {len(parts)} targets"
+    bodies = ["\n".join(_body(report, sampling)) for report, sampling in parts]
+    return page(title, "\n<hr />\n".join(bodies))
+
+
 def _sides(report: Report) -> tuple[str, str]:
     sides = report.sides
     if sides is None:

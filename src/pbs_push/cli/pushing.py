@@ -4,69 +4,41 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final
 
+from pbs_push.cli.ended import Ended, summed
 from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, one_line, printable, safe_json, say
 from pbs_push.cli.loading import spare_threads
+from pbs_push.cli.measuring import measured
 from pbs_push.cli.options import Output
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
 from pbs_push.cli.work import Work
 from pbs_push.cli.worker_options import THREADS
 from pbs_push.errors import AlreadyRunning, Cancelled, PbsPushError
-from pbs_push.push.document import Json, Sides
+from pbs_push.push.document import Sides
 from pbs_push.push.engine import Push
 from pbs_push.push.events import Event
-from pbs_push.push.outcome import Problem, Skip
+from pbs_push.push.outcome import Problem
 from pbs_push.push.plan import Plan
-from pbs_push.push.report import EXIT_NOTHING, EXIT_PARTIAL, TO_MEND, Report
-from pbs_push.units import counted
-
-_MEASURED_S: Final = 2.0
-_MEASURED_OVER: Final = 4
-"""Connections: as many as a long push has, or more, on most links."""
+from pbs_push.push.report import Report
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a push, or a dry run of it, ended: its exit status, and the error that ended all of it;
-    ``report`` has what explains the status, ``document`` makes the JSON document."""
-
-    report: Report
-    document: Callable[[], Json]
-    status: int
-    failure: PbsPushError | None
-
-    def said(self) -> int:
-        """Say what explains the status, and return it. Raises ``failure``."""
-        if self.failure is not None:
-            raise self.failure
-        if (line := self.closing_line) is not None:
-            say(error_line(line))
-        return self.status
-
-    @property
-    def closing_line(self) -> str | None:
-        """What explains the status, where no line before does."""
-        return _closing_line(self.report, self.status)
-
-
-def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
+def carry_out(
+    asked: Sides, prepare: Callable[[], Work], output: Output, *, several: bool = False
+) -> int:
     """Do what ``prepare`` gives, or say what it would do; show results, return the exit status.
 
-    ``asked`` is what is known of both sides before. Raises PbsPushError for what ends all of it,
-    after its JSON document, if that is asked for.
+    ``asked`` is what is known of both sides before, ``several``: there are further targets. Raises
+    PbsPushError for what ends all of it, after its JSON document, if that is asked for.
     """
-    ended = carried_out(asked, prepare, output)
+    ended = carried_out(asked, prepare, output, several=several)
     if output.json:
         print(safe_json(ended.document(), indent=2 if output.pretty else None))
     if output.log_json and not output.dry_run:
@@ -74,8 +46,14 @@ def carry_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> int:
     return ended.said()
 
 
-def carried_out(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
+def carried_out(
+    asked: Sides, prepare: Callable[[], Work], output: Output, *, several: bool = False
+) -> Ended:
     """The same, without the document, and without raising what ends all of it."""
+    if several:
+        from pbs_push.cli.fanning import carried_out_all  # noqa: PLC0415  (for who has several)
+
+        return carried_out_all(asked, prepare, output)
     return (_planned if output.dry_run else _pushed)(asked, prepare, output)
 
 
@@ -91,7 +69,7 @@ def _pushed(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
         report.error = failure = error
     if work is not None and not isinstance(failure, Cancelled | AlreadyRunning):
         _unmount(work, report, output)
-    output.finishing.tell(report, sampling)
+    output.finishing.tell(report, [] if sampling is None else [sampling])
     if output.log_json:
         from pbs_push.cli.event_json import tell  # noqa: PLC0415
 
@@ -99,7 +77,7 @@ def _pushed(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
         tell("summary", named | summed(report))
     elif not output.json and not output.quiet and report.did_anything:
         print("\n".join(map(printable, summary_lines(report))))
-    return Ended(report, report.to_dict, report.exit_status, failure)
+    return Ended.of(report, report.to_dict, report.exit_status, failure)
 
 
 def _unmount(work: Work, report: Report, output: Output) -> None:
@@ -126,13 +104,6 @@ def _unmount(work: Work, report: Report, output: Output) -> None:
         say(one_line(text))
 
 
-def summed(report: Report) -> Json:
-    """A report without what became of each snapshot, which was told before."""
-    document = report.to_dict()
-    del document["outcomes"]
-    return document
-
-
 def _planned(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended:
     plan, failure = Plan((), sides=asked), None
     forecast, began = None, time.time()
@@ -142,7 +113,8 @@ def _planned(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended
             plan = replace(plan, sides=push.report.sides)
             plan = run_interruptibly(push.plan, push.cancel)
             forecast = run_interruptibly(partial(push.forecast, plan), push.cancel)
-            rate = _measured(work) if output.measure else output.rate
+            measuring = output.measure
+            rate = measured(work.target, work.options) if measuring else output.rate
             if rate is not None:
                 forecast = forecast.at(rate)
     except PbsPushError as error:
@@ -153,17 +125,7 @@ def _planned(asked: Sides, prepare: Callable[[], Work], output: Output) -> Ended
         print("\n".join(map(printable, lines)))
     costs = {} if forecast is None else forecast.to_dict()
     costs |= {"began": round(began, 3), "ended": round(time.time(), 3)}
-    return Ended(plan.settled(), lambda: plan.to_dict() | costs, plan.exit_status, failure)
-
-
-def _measured(work: Work) -> float:
-    """Bytes a second that the link to the target carries now."""
-    from pbs_push.bench.link import LinkBench  # noqa: PLC0415  (for who asks for it)
-
-    cancelled = threading.Event()
-    namespace = work.options.target_namespace
-    link = LinkBench(work.target, namespace, _MEASURED_S, lambda _text: None, cancelled)
-    return run_interruptibly(partial(link.rate, _MEASURED_OVER), cancelled.set)
+    return Ended.of(plan.settled(), lambda: plan.to_dict() | costs, plan.exit_status, failure)
 
 
 @contextmanager
@@ -172,7 +134,7 @@ def _pushing(
 ) -> Iterator[Push]:
     spare_threads()
     asked = THREADS if output.dry_run else work.workers
-    with work.target, asked.opened() as workers, _progress(output) as progress:
+    with work.target, asked.opened() as workers, shown_progress(output) as progress:
         options = replace(work.options, estimate=not output.quiet)
         yield Push(work.source, work.target, options, _both(progress, sampling), workers)
 
@@ -189,36 +151,7 @@ def _both(progress: Progress, sampling: Callable[[Event], None] | None) -> Calla
     return take
 
 
-def _closing_line(report: Report, status: int) -> str | None:
-    """What explains the status, where no line before does."""
-    if status == EXIT_NOTHING:
-        return f"nothing can be pushed: {_reasons(report.skips)}"
-    if status == EXIT_PARTIAL and not report.failed:
-        return f"somebody has to look at this: {'; '.join(_to_look_at(report))}"
-    return None
-
-
-def _to_look_at(report: Report) -> Iterator[str]:
-    if late := report.skips[Skip.OUT_OF_TIME]:
-        yield f"{counted(late, 'snapshot')}: {Skip.OUT_OF_TIME.value} (--max-duration)"
-    if left := report.skips[Skip.NO_WORKER]:
-        yield f"{counted(left, 'snapshot')}: {Skip.NO_WORKER.value}"
-    left_out = {skip: report.skips[skip] for skip in TO_MEND if report.skips[skip]}
-    if left_out:
-        yield f"not all can be pushed: {_reasons(left_out)}"
-    groups = {(alert.finding, alert.namespace, alert.group) for alert in report.alerts}
-    for finding, count in Counter(finding for finding, _, _ in groups).items():
-        yield f"{finding.value} ({counted(count, 'group')})"
-    if held := report.held_back:
-        more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
-        yield f"removals held back: {held[0]}{more}"
-
-
-def _reasons(skips: Mapping[Skip, int]) -> str:
-    return "; ".join(f"{counted(count, 'snapshot')}: {skip.value}" for skip, count in skips.items())
-
-
-def _progress(output: Output) -> Progress:
+def shown_progress(output: Output) -> Progress:
     """A display on a terminal, else lines, of JSON if asked for; all on stderr."""
     if output.log_json:
         from pbs_push.cli.event_json import JsonProgress  # noqa: PLC0415

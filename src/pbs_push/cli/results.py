@@ -17,6 +17,7 @@ from pbs_push.units import counted, duration_text, rate_text, size_text
 
 if TYPE_CHECKING:
     from pbs_push.push.events import Estimated
+    from pbs_push.push.fan_out_report import ReadCounts
     from pbs_push.push.forecast import Forecast
 
 
@@ -50,6 +51,17 @@ def summary_lines(report: Report) -> Iterator[str]:
         ("time", _time(report)),
     ]
     yield from (f"{name:<15} {text}" for name, text in rows if text)
+
+
+def reading_line(counts: ReadCounts) -> str:
+    """How chunks came that several targets may need, as a line of a summary."""
+    again = _unless_zero(counts.again_chunks, "chunk")
+    words = [
+        f"{counted(counts.read_chunks, 'chunk')} from the source, {size_text(counts.read_bytes)}",
+        f"{counted(counts.taken_chunks, 'time')} one that was read for another target",
+        f"{again} read again" if again else "",
+    ]
+    return f"{'read':<15} {'; '.join(filter(None, words))}"
 
 
 def _unless_zero(number: int, noun: str) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from pbs_push.cli.completion import DATASTORES, KEYS, REMOTES
 from pbs_push.cli.options import config_dir, proxy, timeout
-from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY
+from pbs_push.cli.values import AUTH_ID, FINGERPRINT, REPOSITORY, Value
 from pbs_push.names import ROOT
+
+if TYPE_CHECKING:
+    from pbs_push.cli.also import AlsoTarget
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +30,24 @@ def sides(command: F) -> F:
     for option in reversed(_KEYS):
         command = option(command)
     return target_sides(command)
+
+
+def _also(text: str) -> AlsoTarget:
+    from pbs_push.cli.also import AlsoTarget  # noqa: PLC0415  (for who has several)
+
+    return AlsoTarget.parse(text)
+
+
+also_option: Final = click.option(
+    "--also",
+    type=Value("target", _also),
+    metavar="REPOSITORY[,KEY=VALUE]…",
+    multiple=True,
+    help="Push to this target, too, in the same run; may be repeated. KEY is fingerprint, "
+    "remote-ns, password-file, password-command or password-env; instead of REPOSITORY also "
+    "remote=NAME,remote-store=STORE.",
+)
+"""Further targets of a push, for ``push_arguments.Arguments``."""
 
 
 def target_sides(command: F) -> F:

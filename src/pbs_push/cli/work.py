@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Both sides, opened, and what is asked: also who does it. Whoever takes it closes ``target``.
+    """Both sides, opened, and what is asked: also who does it. Whoever takes it closes ``target``,
+    and ``others``.
 
     ``unmounting`` is to be done when the push has ended, and nothing of the source is open.
+    ``others`` are further targets, each with what is asked there.
     """
 
     source: Datastore
@@ -26,3 +28,4 @@ class Work:
     options: PushOptions
     workers: AskedWorkers = THREADS
     unmounting: Unmounting | None = None
+    others: tuple[tuple[Target, PushOptions], ...] = ()
