@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from tests.push.world import World
 
 from pbs_push.cli.finishing import Finishing, values_of
 from pbs_push.cli.metrics import write_metrics
-from pbs_push.errors import ConfigError, ConnectError
+from pbs_push.errors import ConfigError, ConnectError, PbsPushError
+from pbs_push.names import Namespace
 from pbs_push.push.outcome import Outcome, Result, Skip
 from pbs_push.push.report import Report
 
@@ -52,10 +54,10 @@ def test_metrics_of_a_push(cli: Cli, place: Place, small_source: Path, tmp_path:
 def test_the_last_success_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.prom"
     good = Report(SIDES)
-    write_metrics(path, good)
+    write_metrics(path, [good])
     success = samples(path)["pbs_push_last_success_timestamp_seconds"]
     bad = full_report()
-    write_metrics(path, bad)
+    write_metrics(path, [bad])
     found = samples(path)
     assert found["pbs_push_last_success_timestamp_seconds"] == success
     assert found["pbs_push_exit_status"] == 3
@@ -63,16 +65,31 @@ def test_the_last_success_is_kept(tmp_path: Path) -> None:
     assert found["pbs_push_group_lag_seconds vm/100"] > 86_400
     assert found["pbs_push_max_lag_seconds"] == found["pbs_push_group_lag_seconds vm/100"]
     path.write_text("no metrics {")
-    write_metrics(path, bad)
+    write_metrics(path, [bad])
     assert samples(path)["pbs_push_last_success_timestamp_seconds"] == 0
-    write_metrics(tmp_path / "b.prom", Report())
+    write_metrics(tmp_path / "b.prom", [Report()])
     with pytest.raises(ConfigError, match="--metrics-file"):
-        write_metrics(tmp_path / "nowhere" / "a.prom", bad)
+        write_metrics(tmp_path / "nowhere" / "a.prom", [bad])
+
+
+def test_several_targets_have_a_last_success_each(tmp_path: Path) -> None:
+    path = tmp_path / "a.prom"
+    good, other = Report(SIDES), Report(replace(SIDES, target_namespace=Namespace.parse("x")))
+    other.error = PbsPushError("it failed")
+    write_metrics(path, [good, other])
+    write_metrics(path, [other, good])
+    values = [
+        float(line.rpartition(" ")[2])
+        for line in path.read_text().splitlines()
+        if line.startswith("pbs_push_last_success_timestamp_seconds{")
+    ]
+    assert values[0] == 0
+    assert values[1] > 1e9
 
 
 def test_every_metric_is_in_the_manual_and_the_examples_know_them(tmp_path: Path) -> None:
     manual = (CONTRIB.parent / "docs/monitoring.md").read_text()
-    write_metrics(tmp_path / "a.prom", full_report())
+    write_metrics(tmp_path / "a.prom", [full_report()])
     names = {name.split(" ")[0] for name in samples(tmp_path / "a.prom")}
     assert names
     assert all(f"`{name}`" in manual for name in names)
