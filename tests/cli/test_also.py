@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pbs_push.cli.also import AlsoTarget
 from pbs_push.cli.fan_out_display import FanOutDisplay
 from pbs_push.cli.fan_out_progress import label_of, labelled
 from pbs_push.demo.verify import verify_target
-from pbs_push.errors import ConfigError
+from pbs_push.errors import Cancelled, ConfigError
 from pbs_push.names import AuthId, Namespace, Repository
 from pbs_push.push.events import Event, FromTarget, Note, Planned
 from pbs_push.target import TargetOptions, TargetServer, create_datastore
@@ -219,6 +219,19 @@ def test_dry_run(cli: Cli, small_source: Path, place: Place, second: Place) -> N
     assert place.snapshots() == second.snapshots() == set()
 
 
+def test_a_dry_run_measures_each(
+    cli: Cli,
+    small_source: Path,
+    place: Place,
+    second: Place,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pbs_push.cli.measuring._MEASURED_S", 0.05)
+    there = also(second, "password-env=SECOND")
+    ran = cli("plan", small_source, place.repository, "--also", there, "--measure", "--quiet")
+    assert ran.succeeded().out.count("time     ") == 2
+
+
 def test_dry_run_in_json(cli: Cli, small_source: Path, place: Place, second: Place) -> None:
     there = f"{second.repository},password-env=SECOND"
     ran = cli("plan", small_source, place.repository, "--also", there, "--json")
@@ -359,6 +372,43 @@ def test_tables_and_texts_do_not_mix(
 
 
 # -- what is shown --
+
+
+def test_on_a_terminal(
+    cli: Cli,
+    small_source: Path,
+    place: Place,
+    second: Place,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    there = also(second, "password-env=SECOND")
+    ran = cli("push", small_source, place.repository, "--also", there).succeeded()
+    for one in (place, second):
+        assert f"127.0.0.1:{one.server.address[1]}:offsite: " in ran.err
+        assert verify_target(small_source, one.path).problems == ()
+
+
+def test_one_that_does_not_stop_in_time(
+    cli: Cli,
+    small_source: Path,
+    place: Place,
+    second: Place,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(_work: object, cancel: Callable[[], None]) -> None:
+        cancel()
+        raise Cancelled("the target does not answer")
+
+    monkeypatch.setattr("pbs_push.cli.fanning.run_interruptibly", late)
+    there = also(second, "password-env=SECOND")
+    ran = cli("push", small_source, place.repository, "--also", there, "--json")
+    assert ran.status == 130
+    document = json.loads(ran.out)
+    assert document["exit-status"] == 130
+    assert [one["exit-status"] for one in document["reports"]] == [130, 130]
+
 
 ONE = Repository.parse("a@pbs@one:store1")
 TWO = Repository.parse("a@pbs@two:9007:store1")

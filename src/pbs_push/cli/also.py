@@ -47,11 +47,9 @@ class AlsoTarget:
     def parse(cls, text: str) -> Self:
         """Read what ``--also`` says. Raises ConfigError, which shows no value of a secret."""
         values: dict[str, str] = {}
-        for number, part in enumerate(_NEXT.split(text)):
+        for part in _NEXT.split(text):
             matched = _KEY.fullmatch(part)
             key, value = (matched[1], matched[2]) if matched else ("repository", part)
-            if matched is None and number:
-                raise ConfigError("it is written REPOSITORY[,KEY=VALUE]…")
             if key in values:
                 raise ConfigError(f"{key} is given twice")
             values[key] = value

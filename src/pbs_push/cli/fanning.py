@@ -55,7 +55,7 @@ def _pushed(work: Work, output: Output) -> Ended:
         except PbsPushError as error:
             failure = error
             for one in report.reports:
-                if one.error is None and one.remains:  # left alone, since it did not stop in time
+                if one.error is None and not one.seconds:  # it did not stop in time
                     one.error = error
     status = report.exit_status if failure is None else failure.exit_status
     output.finishing.tell(report, samplings)
