@@ -250,6 +250,10 @@ def test_what_contradicts(
     monkeypatch.setenv("SECOND", SECRET)
     again = f"{place.repository},password-env=SECOND"
     cli("push", small_source, place.repository, "--also", again).failed(2, "--also", "given twice")
+    other = ("--also", "root@pam@else:st2,password-env=SECOND")
+    for workers in (("--processes", 2), ("--dask", "tcp://127.0.0.1:1")):
+        ran = cli("push", small_source, place.repository, *other, *workers)
+        ran.failed(2, "--also has no effect with --processes or --dask")
     wrong = cli("push", small_source, place.repository, "--also", "x,password=y", "--json")
     wrong.failed(2, "a secret must not stand here")
     ran = cli("push", small_source, place.repository, "--also", "root@pam@else:st2", "--json")
