@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -145,13 +146,20 @@ def test_a_silent_target_keeps_nobody(place: Place, small_source: Path) -> None:
 
 
 def test_the_second_one_ends_at_once(place: Place, small_source: Path) -> None:
-    place.server.faults.delays_s = {"GET namespace": 600, "GET version": 600}
-    with push(place, small_source) as running:
-        until(lambda: place.server.counters.snapshot().connections)
-        while running.poll() is None:
-            running.send_signal(signal.SIGINT)
-            time.sleep(0.1)
-        _, err = running.communicate()
+    """The first one waits for what cannot be ended: a connection that is being opened."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        repository = str(place.repository).replace(str(place.server.address[1]), str(port))
+        environment = place_environment()
+        command = ("push", small_source, repository, *ONE_GROUP)
+        with process(*command, environment=environment) as running:
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1), "the first bytes of TLS"
+                while running.poll() is None:
+                    running.send_signal(signal.SIGINT)
+                    time.sleep(0.1)
+                _, err = running.communicate()
     assert running.returncode == 130
     assert err == "\npbs-push: interrupted again: left at once\n"
 

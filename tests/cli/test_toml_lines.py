@@ -83,7 +83,7 @@ VALUE = st.sampled_from(
         '""',
         "[1, [2]]",
         "[\n  1, # c ]\n]",
-        "{ k = 1 }",
+        "{ inline = 1 }",
         '"""\nx = "y" [t]\n"""',
         "'''\n[t]\n'''",
         '"""a""""',
@@ -100,7 +100,7 @@ def leaves(table: dict[str, Any], path: tuple[str, ...] = ()) -> set[tuple[str, 
     found = set()
     for key, value in table.items():
         found.add((*path, key))
-        if isinstance(value, dict) and "k" not in value:
+        if isinstance(value, dict) and "inline" not in value:  # which is no name of KEY
             found |= leaves(value, (*path, key))
     return found
 

@@ -18,8 +18,7 @@ from pbs_push.names import MANIFEST_NAME
 from pbs_push.push.schedule import ROUND_TRIPS_PER_SNAPSHOT
 from pbs_push.remote import connection, supply
 from pbs_push.remote.preface import Preface, PrefaceHabit
-from pbs_push.target import TargetOptions
-from pbs_push.target import server as server_module
+from pbs_push.target import TargetOptions, upgraded
 from pbs_push.target.answers import Answer
 from pbs_push.target.http1 import RestConnection, _Request
 from pbs_push.target.http2 import SessionConnection
@@ -197,7 +196,7 @@ def test_entries_wait_for_more_until_a_list_is_full(
     world: World, monkeypatch: pytest.MonkeyPatch, archive: str
 ) -> None:
     """Chunks are acknowledged one at a time, yet as few lists go as the body limit allows."""
-    monkeypatch.setattr(server_module, "SessionConnection", _OneByOne)
+    monkeypatch.setattr(upgraded, "SessionConnection", _OneByOne)
     world.serve(TargetOptions(bad_login_delay_s=0, hold_answers_s=0.03))
     pieces = [whole("zero") for _ in range(12_800)]
     for number in range(0, 12_800, 800):
