@@ -42,6 +42,31 @@ def test_processes_push_the_same(cli: Cli, place: Place, small_source: Path) -> 
     assert again["snapshots"]["pushed"] == 0
 
 
+def test_no_other_process_has_a_secret_in_its_environment() -> None:
+    """Not the pool's, and not the one that Python starts along with it, which anybody may read."""
+    script = """
+import os
+from pathlib import Path
+from pbs_push.cli.processes import process_workers
+if __name__ == "__main__":
+    with process_workers(1) as workers:
+        found = [workers.executor.submit(os.getenv, "PBS_PASSWORD").result()]
+        for path in Path("/proc").glob("[0-9]*"):
+            status = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(status[1]) == os.getpid():
+                found.append(b"PBS_PASSWORD" in (path / "environ").read_bytes())
+    print(found, os.environ["PBS_PASSWORD"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": os.environ["PATH"], "PBS_PASSWORD": "secret"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[None, False, False] secret\n", done.stderr
+
+
 def test_a_cluster_pushes_the_same(
     cli: Cli, place: Place, small_source: Path, scheduler: str
 ) -> None:

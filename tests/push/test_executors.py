@@ -45,6 +45,7 @@ from pbs_push.push import coordinator, dask_workers, group_job, job_channel, rat
 from pbs_push.push import retries as retries_module
 from pbs_push.push.executors import workers_for
 from pbs_push.push.group_job import SourceSeen, run_job
+from pbs_push.remote import job_link
 from pbs_push.source.datastore import SourceIdentity
 from pbs_push.target import Faults
 
@@ -840,3 +841,18 @@ def test_run_job_is_what_workers_are_given() -> None:
     """By its name, so that a worker needs nothing but the package."""
     assert (run_job.__module__, run_job.__qualname__) == ("pbs_push.push.group_job", "run_job")
     assert Datastore.__module__ == "pbs_push.source.datastore"
+
+
+def test_many_at_once_come_in_and_go_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than may be strangers come at the same time; and none of those that are done waits for
+    a connection whose number another one has by now: that would be until the limit."""
+    monkeypatch.setattr(job_link, "SEND_S", 3600.0)
+    monkeypatch.setattr(job_channel, "MAX_STRANGERS", 2)
+    for number in range(1, 61):
+        world.source.add(f"vm/{number}", 0, archives={"disk.img.fidx": [whole("one")]}, blobs={})
+    with ThreadPoolExecutor(16) as pool, world.target() as target:
+        report = push(world.datastore(), target, PushOptions(parallel=16), executor=pool)
+    world.settle()
+    assert report.exit_status == 0, report.problems
+    assert report.counts[Result.PUSHED] == 60
+    verify(world)

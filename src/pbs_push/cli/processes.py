@@ -11,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
-from pbs_push.cli.privacy import keep_private
+from pbs_push.cli.privacy import SECRET_VARIABLES, keep_private
 from pbs_push.push.workers import Workers
 
 _NOT_THEIRS: Final = (signal.SIGINT, signal.SIGHUP)
@@ -37,9 +37,19 @@ def process_workers(count: int) -> Iterator[Workers]:
     """So many processes, begun as they are needed; they have ended afterwards."""
     # Not forked: threads run here.
     context = multiprocessing.get_context("spawn")
-    pool = _Pool(count, mp_context=context, initializer=begin_worker)
+    # What they need to know stands in their jobs; Python's own helper of them is not private.
+    secrets = {name: text for name in SECRET_VARIABLES if (text := os.environ.pop(name, None))}
     try:
-        yield Workers(pool, count)
+        with _ended_in_time(_Pool(count, mp_context=context, initializer=begin_worker)) as pool:
+            yield Workers(pool, count)
+    finally:
+        os.environ.update(secrets)
+
+
+@contextmanager
+def _ended_in_time(pool: _Pool) -> Iterator[_Pool]:
+    try:
+        yield pool
     finally:
         end = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True}, daemon=True)
         end.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from pbs_push.push.checkpoint_memory import CheckpointMemory
 from pbs_push.push.group_push import GroupPush
 from pbs_push.push.job_words import message_of, packed, text_of
 from pbs_push.push.options import PushOptions
+from pbs_push.push.patience import Pauses
 from pbs_push.push.plan import GroupPlan
 from pbs_push.push.removal import Remover
 from pbs_push.push.report import ReportPart
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
     from pbs_push.names import Group, Namespace
     from pbs_push.push.document import Json
     from pbs_push.push.events import Event, Level
+
+_JOIN_S: Final = 30.0
+"""So long a job tries to be heard by its push, as long as that is there."""
+_COME_AGAIN: Final = (0.05, 1.0, 2.0, (0.5, 1.0))
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MOUNTS: Final = Path("/proc/self/ns/mnt")
@@ -128,15 +134,35 @@ class GroupJob:
         """Do it, here and now. Raises nothing: all that failed is in the account."""
         host = host_name()
         try:
-            link = JobLink(self.address, self.key)
-        except ConnectError as error:
+            link, heard = self._joined(host)
+        except (ConnectError, ProtocolError) as error:
             return GroupAccount(host, error=WorkerLost(f"worker {host}: {error}"))
         try:
-            return _Worker(self, link, host).run()
+            return _Worker(self, link, host).run(heard)
         except (ConnectError, ProtocolError) as error:
             return GroupAccount(host, error=WorkerLost(f"worker {host}: {error}"))
         finally:
             link.close()
+
+    def _joined(self, host: str) -> tuple[JobLink, list[Json]]:
+        """A line to the push, and what that says first.
+
+        Where very many come at once the push drops some, which come again. Raises ConnectError,
+        ProtocolError.
+        """
+        pauses = Pauses(*_COME_AGAIN)
+        until = time.monotonic() + _JOIN_S
+        while True:
+            link = JobLink(self.address, self.key)
+            try:
+                link.greeted()
+                link.send(text_of({"hello": self.number, "host": host}))
+                return link, [message_of(text) for text in link.receive()]
+            except BaseException as error:
+                link.close()
+                if not isinstance(error, ConnectError) or time.monotonic() > until:
+                    raise
+            time.sleep(pauses.take())
 
 
 def run_job(job: GroupJob) -> GroupAccount:
@@ -186,12 +212,11 @@ class _Worker:
         self._host = host
         self._cancelled = threading.Event()
 
-    def run(self) -> GroupAccount:
-        """Raises ConnectError, ProtocolError where the push goes away before it begins."""
-        link = self._link
-        link.greeted()
-        link.send(text_of({"hello": self._job.number, "host": self._host}))
-        heard = [message_of(text) for text in link.receive()]
+    def run(self, heard: list[Json]) -> GroupAccount:
+        """``heard`` is what the push said first.
+
+        Raises ConnectError, ProtocolError where the push goes away before it begins.
+        """
         begin = heard.pop(0)
         if "begin" not in begin:
             why = begin.get("refused")
@@ -221,7 +246,7 @@ class _Worker:
                 run.cancelled.set()
                 run.supply.close()
                 self._say_goodbye()
-                self._link.close()
+                self._link.hang_up()
                 hearing.join()
 
     def _account(self, run: Run) -> GroupAccount:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pbs_push.push.run import Run
     from pbs_push.remote.job_link import Incoming
 
-MAX_STRANGERS: Final = 32
+MAX_STRANGERS: Final = 128
 """Connections at once that have not shown that they know the key."""
 STRANGER_S: Final = 10.0
 """So long one may take to show it."""
@@ -61,6 +61,7 @@ class _Connection:
         self.number: int | None = None
         self.begun = False
         self.told_to_stop = False
+        self.dropped = False
 
     def say(self, message: Json) -> None:
         """Raises ConnectError."""
@@ -151,13 +152,17 @@ class JobChannel:
 
     def _accept(self) -> None:
         while (line := self._listening.accept(self.key)) is not None:
-            if len(self._strangers) >= MAX_STRANGERS or not line.greets():
+            if not line.greets():
                 line.close()
                 continue
+            if len(self._strangers) >= MAX_STRANGERS:  # a job says at once which one it is
+                self._drop(self._strangers[0])
             self._strangers.append(_Connection(line))
             self._selector.register(line, selectors.EVENT_READ, self._strangers[-1])
 
     def _read(self, connection: _Connection) -> None:
+        if connection.dropped:  # since the selector told of it
+            return
         try:
             for text in connection.line.heard():
                 self._take(connection, message_of(text))
@@ -171,6 +176,7 @@ class JobChannel:
 
     def _drop(self, connection: _Connection) -> None:
         """A connection has ended, or is ended."""
+        connection.dropped = True
         self._selector.unregister(connection.line)
         connection.line.close()
         number = connection.number

@@ -47,7 +47,7 @@ _OPTIONS: Final = (
 )
 """A machine that vanished without a word is noticed after a minute, whether anything was on its way
 to it or not; and so is one that does not listen."""
-_BACKLOG: Final = 64
+_BACKLOG: Final = 1024
 
 Address = tuple[str, int]
 """Host and port."""
@@ -263,8 +263,13 @@ class JobLink:
             raise ConnectError(f"the push at {self.label} is gone")
         list(self._sealer.texts(received))
 
-    def close(self) -> None:
-        """Close it; a ``receive`` that waits ends."""
+    def hang_up(self) -> None:
+        """Say and hear nothing more: a ``receive`` that waits ends."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close it, when no other thread uses it any more: its number may be another file's then,
+        and a ``receive`` that waits would wait for that."""
+        self.hang_up()
         self._socket.close()
