@@ -445,6 +445,9 @@ def test_a_checkpoint_at_the_source_is_not_pushed(world: World) -> None:
     folder = world.source.add("vm/100", 2)
     of = Snapshot(Group("vm", "100"), time(9))
     world.source.rewrite_manifest(folder, notes=Mark(of, 1, time(1)).notes)
+    plan, _report = world.plan(transfer_last=1)
+    assert plan.to_push == 1
+    assert plan.settled().skips == {Skip.CHECKPOINT: 1}
     done = world.push(transfer_last=1)
     assert done.report.exit_status == 0
     assert world.there.times("vm/100") == [1]

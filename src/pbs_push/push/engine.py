@@ -92,9 +92,19 @@ class Push:
     def plan(self) -> Plan:
         """Look at both sides and decide; nothing is changed anywhere.
 
-        Raises PbsPushError where nothing can be planned at all; a namespace that cannot be is a
-        problem of the report.
+        Checkpoints of another push into the source are left out: the manifest of each snapshot that
+        is to be pushed is read for that. Raises PbsPushError where nothing can be planned at all; a
+        namespace that cannot be is a problem of the report.
         """
+        from pbs_push.push.source_checkpoints import (  # noqa: PLC0415  (for who asks for it)
+            without_source_checkpoints,
+        )
+
+        run = self._run
+        return without_source_checkpoints(self._planned(), run.source, run.check_cancelled)
+
+    def _planned(self) -> Plan:
+        """The same; checkpoints at the source are found when they are opened to be pushed."""
         plan = Planner(self._run).plan()
         check_may_mark(self._run, plan)
         return plan
@@ -138,7 +148,7 @@ class Push:
                 if plan is None:
                     if self._workers is None:  # while it is found out whether there is anything
                         run.supply.open_ahead()
-                    plan = self.plan()
+                    plan = self._planned()
                 run.recognise(plan.source_identity)
                 try:
                     self._run_plan(plan)
