@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.push.world import STRANGER, World, only, time
+from tests.push.world import ME, SECRET, STRANGER, World, only, time
 
 from pbs_push import Push, PushOptions
 from pbs_push.names import Group, Namespace, Snapshot
 from pbs_push.push.checkpoint_mark import Mark
 from pbs_push.push.preflight import Finding, Grade, without_waiting
+from pbs_push.target import Identities
 
 from .conftest import Cli, Place
 
@@ -66,6 +67,36 @@ def test_rights_that_lack(world: World) -> None:
     assert "creating a namespace needs" in bad(looked(world))["rights"]
 
 
+def test_what_is_the_same_in_many_namespaces_is_told_once(world: World) -> None:
+    world.source.add("vm/1", 0)
+    for number in range(12):
+        world.source.add("vm/1", 0, ns=f"n{number:02}")
+    world.push()
+    told = [one for one in looked(world) if one.subject == "rights"]
+    named = ", ".join(f"namespace n{number:02}" for number in range(9))
+    everywhere = f"target root namespace, {named} and 3 more: all that this push needs"
+    assert [one.text for one in told] == [everywhere]
+    assert told[0].grade is Grade.OK
+
+
+def test_rights_that_lack_somewhere_name_where(world: World) -> None:
+    for ns in ("a", "b", "c"):
+        world.source.add("vm/1", 0, ns=ns)
+        world.there.make_namespace(ns)
+
+    def held(_who: str, path: str) -> frozenset[str]:
+        names = ("Audit",) if path.endswith(("/b", "/c")) else ("Audit", "Backup")
+        return frozenset(f"Datastore.{name}" for name in names)
+
+    world.serve(identities=Identities.simple({ME: SECRET}, privileges=held))
+    found = [one for one in looked(world) if one.subject == "rights"]
+    assert [(one.grade, one.text.partition(":")[0]) for one in found] == [
+        (Grade.OK, "target root namespace, namespace a"),
+        (Grade.BAD, "target namespace b, namespace c"),
+    ]
+    assert "no Datastore.Backup, which pushing needs" in found[1].text
+
+
 def test_owners_alerts_and_checkpoints(world: World) -> None:
     world.source.add("vm/1", 0)
     world.there.add("vm/1", 1, owner=STRANGER)
@@ -99,14 +130,36 @@ def test_what_ends_a_push_is_a_finding(world: World) -> None:
     assert found[-1].advice
 
 
-def test_on_the_command_line(cli: Cli, place: Place, small_source: Path) -> None:
+@pytest.mark.parametrize("token", [True, False])
+def test_a_wrong_secret_is_sent_once(
+    cli: Cli, place: Place, small_source: Path, monkeypatch: pytest.MonkeyPatch, *, token: bool
+) -> None:
+    """Servers count what is refused, and lock who does it often."""
+    monkeypatch.setenv("PBS_PASSWORD", "wrong")
+    repository = place.repository if token else place.user_repository
+    place.server.counters.reset()
+    out = cli("check", small_source, repository).out
+    assert "BAD   push: " in out
+    assert "note  link: not measured: nobody has logged in at the target" in out
+    assert "ok    disk: " in out
+    requests = place.server.counters.snapshot().requests
+    assert requests == {"GET version" if token else "POST ticket": 1}
+
+
+def test_on_the_command_line(
+    cli: Cli, place: Place, small_source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     side = (small_source, place.repository)
     out = cli("check", *side).succeeded().out
     assert "ok    link: " in out
     assert "over 4 connections" in out
     assert "ok    disk: " in out
+    monkeypatch.chdir(small_source.parent)
+    side = (f"./{small_source.name}", place.repository)
     document = json.loads(cli("check", *side, "--no-rates", "--json").succeeded().out)
     assert document["format"] == "pbs-push-check"
+    assert document["source"] == {"datastore": str(small_source), "ns": ""}
+    assert document["target"] == {"repository": place.repository, "ns": ""}
     assert not any(one["subject"] == "link" for one in document["findings"])
     assert list(place.path.glob("host/*")) == []
     wrong = cli("check", small_source, place.repository, "--ns", "nosuch", "--json", "--no-rates")

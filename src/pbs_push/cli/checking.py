@@ -30,9 +30,12 @@ def show(asked: Sides, prepare: Callable[[], Work], *, rates: bool, as_json: boo
     found: list[Finding] = []
     failure: PbsPushError | None = None
     cancelled = threading.Event()
+    sides = asked
 
     def look() -> None:
+        nonlocal sides
         work = prepare()
+        sides = work.sides
         spare_threads()
         with work.target:
             push = Push(work.source, work.target, without_waiting(work.options))
@@ -50,7 +53,7 @@ def show(asked: Sides, prepare: Callable[[], Work], *, rates: bool, as_json: boo
     status = EXIT_PARTIAL if any(one.grade is Grade.BAD for one in found) else 0
     if as_json:
         status = status if failure is None else failure.exit_status
-        document = head("check", asked, status, failure, Span(began, time.time()))
+        document = head("check", sides, status, failure, Span(began, time.time()))
         findings = [one.to_dict() for one in found]
         print(safe_json({**document, "remains": None, "findings": findings}, indent=2))
     if failure is not None:
@@ -59,9 +62,16 @@ def show(asked: Sides, prepare: Callable[[], Work], *, rates: bool, as_json: boo
 
 
 def _all(work: Work, push: Push, cancelled: threading.Event, *, rates: bool) -> Iterator[Finding]:
-    yield from push.preflight()
+    logged_in = False
+    for finding in push.preflight():
+        logged_in |= finding.subject == "login" and finding.grade is Grade.OK
+        yield finding
     if rates:
-        yield from _link(work, cancelled)
+        if logged_in:
+            yield from _link(work, cancelled)
+        else:  # another wrong login would count at the target, too
+            text = "not measured: nobody has logged in at the target"
+            yield Finding(Grade.NOTE, "link", text)
         yield from _disk(work, cancelled)
 
 

@@ -34,13 +34,16 @@ def show(
     found: list[GroupStatus] = []
     failure: PbsPushError | None = None
     cancelled = threading.Event()
+    sides = asked
 
     def check() -> None:
         if cancelled.is_set():
             raise Cancelled("stopped as asked")
 
     def look() -> None:
+        nonlocal sides
         work = prepare()
+        sides = work.sides
         spare_threads()
         with work.target:
             options = work.options
@@ -58,7 +61,7 @@ def show(
     if as_json:
         exit_status = exit_status if failure is None else failure.exit_status
         span = Span(began, time.time())
-        document = head("status", asked, exit_status, failure, span) | _document(found, began)
+        document = head("status", sides, exit_status, failure, span) | _document(found, began)
         print(safe_json(document, indent=2))
     elif failure is None:
         print("\n".join(lines(found, began)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbs_push.cli.worker_options import THREADS, AskedWorkers
+from pbs_push.push.document import Sides
 
 if TYPE_CHECKING:
     from pbs_push.cli.unmounting import Unmounting
@@ -29,3 +30,9 @@ class Work:
     workers: AskedWorkers = THREADS
     unmounting: Unmounting | None = None
     others: tuple[tuple[Target, PushOptions], ...] = ()
+
+    @property
+    def sides(self) -> Sides:
+        """What is pushed where, now that both sides are known."""
+        here, there = self.options.source_namespace, self.options.target_namespace
+        return Sides(str(self.source.path), here, self.target.repository, there)

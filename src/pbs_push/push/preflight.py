@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import AlreadyRunning, Cancelled, PbsPushError
 from pbs_push.names import Namespace
@@ -15,13 +16,16 @@ from pbs_push.push.outcome import Result, Skip
 from pbs_push.units import counted, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from pbs_push.push.document import Json
     from pbs_push.push.forecast import Forecast
     from pbs_push.push.options import PushOptions
     from pbs_push.push.plan import NamespacePlan, Plan
     from pbs_push.push.run import Run
+
+_NAMED: Final = 10
+"""So many places are named in a line; of more it is told how many."""
 
 
 class Grade(enum.Enum):
@@ -68,8 +72,8 @@ def preflight(
         yield Finding(Grade.BAD, "push", str(error), "nothing can be pushed until this is mended")
         return
     yield from _planned(plan)
+    yield from _rights(run, plan.namespaces)
     for item in plan.namespaces:
-        yield from _rights(run, item)
         yield from _groups(item)
     yield from _space(run, forecast_of(plan).total.size)
 
@@ -124,35 +128,65 @@ def _planned(plan: Plan) -> Iterator[Finding]:
     yield Finding(Grade.OK, "plan", f"{counted(plan.to_push, 'snapshot')} to push")
 
 
-def _rights(run: Run, item: NamespacePlan) -> Iterator[Finding]:
-    """What the identity may do where this namespace lands."""
-    asked = item.create[0].parent if item.create else item.target
-    held = run.api.privileges(asked)
-    where = f"target {asked.label}"
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """A finding about a place at the target, without the place: most often it is of many."""
+
+    grade: Grade
+    subject: str
+    text: str
+    advice: str = ""
+
+
+def _rights(run: Run, items: Sequence[NamespacePlan]) -> Iterator[Finding]:
+    """What the identity may do where each namespace lands; what is the same is told once."""
+    held: dict[Namespace, frozenset[str]] = {}
+    places: dict[_Right, dict[str, None]] = {}
+    for item in items:
+        asked = item.create[0].parent if item.create else item.target
+        if asked not in held:
+            held[asked] = run.api.privileges(asked)
+        for right in _rights_at(run, item, held[asked]):
+            places.setdefault(right, {})[asked.label] = None
+    for right, labels in places.items():
+        text = f"target {_some(labels)}: {right.text}"
+        yield Finding(right.grade, right.subject, text, right.advice)
+    created = [namespace.label for item in items for namespace in item.create]
+    if created:
+        text = f"would be created at the target: {_some(created)}"
+        yield Finding(Grade.NOTE, "namespaces", text)
+
+
+def _rights_at(run: Run, item: NamespacePlan, held: frozenset[str]) -> Iterator[_Right]:
+    who = run.target.auth_id
     if not held:
-        text = f"{where}: the target does not tell what {run.target.auth_id} may do there"
-        yield Finding(Grade.NOTE, "rights", text, "a push shows whether it is enough")
+        text = f"the target does not tell what {who} may do there"
+        yield _Right(Grade.NOTE, "rights", text, "a push shows whether it is enough")
         return
     needed = _needed(run.options, item)
     for privileges, what in needed:
         if not held & privileges:
             names = " or ".join(sorted(privileges))
-            yield Finding(
+            yield _Right(
                 Grade.BAD,
                 "rights",
-                f"{where}: {run.target.auth_id} has no {names}, which {what} needs",
-                f"give a role with it on {where} (DatastoreAdmin has all; of a token, its user "
-                "needs it, too)",
+                f"{who} has no {names}, which {what} needs",
+                "give a role with it there (DatastoreAdmin has all; of a token, its user needs "
+                "it, too)",
             )
     if all(held & privileges for privileges, _what in needed):
-        yield Finding(Grade.OK, "rights", f"{where}: all that this push needs")
+        yield _Right(Grade.OK, "rights", "all that this push needs")
     if "Datastore.Audit" not in held and not item.create:
-        text = f"{where}: groups of others are not shown to {run.target.auth_id}"
+        text = f"groups of others are not shown to {who}"
         advice = "one that has the name of a group here would be refused as not owned"
-        yield Finding(Grade.NOTE, "owner", text, advice)
-    if item.create:
-        created = ", ".join(namespace.label for namespace in item.create)
-        yield Finding(Grade.NOTE, "namespaces", f"would be created at the target: {created}")
+        yield _Right(Grade.NOTE, "owner", text, advice)
+
+
+def _some(names: Collection[str]) -> str:
+    """Names as a list that stays a line."""
+    shown = list(islice(names, _NAMED))
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _needed(options: PushOptions, item: NamespacePlan) -> list[tuple[frozenset[str], str]]:
