@@ -242,6 +242,8 @@ def test_dry_run_in_json(cli: Cli, small_source: Path, place: Place, second: Pla
     assert first["format"] == other["format"] == "pbs-push-plan"
     assert first["to-push"] == document["remains"] > 0
     assert other["error"]["kind"] == "TlsError"
+    for one in (first, other):
+        assert document["began"] <= one["began"] < one["ended"] <= document["ended"]
 
 
 def test_what_contradicts(

@@ -86,6 +86,8 @@ def test_a_sample_in_lines_and_as_a_document(cli: Cli, pushed: Path, place: Plac
     chunks = document["chunks"]
     assert chunks["ok"] + chunks["same"] == chunks["known"] > 0
     assert document["target"]["repository"] == place.repository
+    assert document["ended"] > document["began"] > 1e9
+    assert document["seconds"] == pytest.approx(document["ended"] - document["began"], abs=0.003)
 
 
 def test_with_the_key_all_is_decoded(cli: Cli, pushed: Path, place: Place, tmp_path: Path) -> None:
@@ -200,6 +202,7 @@ def test_failures_have_a_document_too(
     ran = cli("verify", pushed, "--target", place.repository, "--json").failed(4, "certificate")
     document = json.loads(ran.out)
     assert document["error"]["kind"] == "TlsError"
+    assert document["ended"] >= document["began"] > 1e9
     assert document["exit-status"] == 4
     monkeypatch.setenv("PBS_PASSWORD", "wrong")
     monkeypatch.setenv("PBS_FINGERPRINT", place.fingerprint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pbs_push.cli.sources import find_source
 from pbs_push.cli.verify_lines import VerifyLines, VerifyShown, closing_line, summary_lines
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace
+from pbs_push.push.document import Span
 from pbs_push.verify.options import VerifyOptions
 from pbs_push.verify.report import VerifyReport
 from pbs_push.verify.source import SourceVerification
@@ -43,7 +45,7 @@ class SourceArguments:
 
         Raises PbsPushError for what ends all of it, after the JSON document.
         """
-        report, failure = VerifyReport(self.source, self._namespace), None
+        report, failure, began = VerifyReport(self.source, self._namespace), None, time.time()
         try:
             with _shown(output) as shown:
                 verification = self._prepare(shown)
@@ -51,6 +53,7 @@ class SourceArguments:
                 run_interruptibly(verification.run, verification.cancel, why_late=_LATE)
         except PbsPushError as error:
             report.error = failure = error
+        report.span = report.span or Span(began, time.time())  # it never began
         if output.json:
             print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
         elif not output.quiet and (failure is None or report.verdicts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from pbs_push.cli.verify_target_lines import (
 from pbs_push.errors import ConfigError, PbsPushError
 from pbs_push.formats.keys import CryptKey
 from pbs_push.names import ROOT, Namespace, Repository
-from pbs_push.push.document import Sides
+from pbs_push.push.document import Sides, Span
 from pbs_push.remote.target import Target
 from pbs_push.verify.target import TargetVerification
 from pbs_push.verify.target_options import DEFAULT_PARALLEL, TargetVerifyOptions
@@ -90,7 +91,7 @@ class TargetArguments:
 
         Raises PbsPushError for what ends all of it, after the JSON document.
         """
-        report, failure = TargetReport(self._sides), None
+        report, failure, began = TargetReport(self._sides), None, time.time()
         try:
             host = HostConfig.load(self.config_dir)
             source = find_source(self.source, host).datastore
@@ -104,6 +105,7 @@ class TargetArguments:
                 run_interruptibly(verification.run, verification.cancel)
         except PbsPushError as error:
             report.error = failure = error
+        report.span = report.span or Span(began, time.time())  # it never began
         if output.json:
             print(safe_json(report.to_dict(), indent=2 if output.pretty else None))
         elif not output.quiet and (failure is None or report.counts):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import PbsPushError, limit_error
 from pbs_push.push.checks import an
 from pbs_push.push.crew import Crew
+from pbs_push.push.document import Span
 from pbs_push.push.events import NamespaceCreated, Planned
 from pbs_push.push.group_push import GroupPush
 from pbs_push.push.options import PushOptions
@@ -100,8 +102,9 @@ class Push:
             without_source_checkpoints,
         )
 
-        run = self._run
-        return without_source_checkpoints(self._planned(), run.source, run.check_cancelled)
+        run, began = self._run, time.time()
+        plan = without_source_checkpoints(self._planned(), run.source, run.check_cancelled)
+        return replace(plan, span=Span(began, time.time()))
 
     def _planned(self) -> Plan:
         """The same; checkpoints at the source are found when they are opened to be pushed."""

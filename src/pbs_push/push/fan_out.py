@@ -16,6 +16,7 @@ from pbs_push._native.shared import MOST_MEMBERS, SharedChunks
 from pbs_push.errors import Cancelled, ConfigError, PbsPushError, drop_frames
 from pbs_push.push.checks import an
 from pbs_push.push.crew import Crew
+from pbs_push.push.document import Span
 from pbs_push.push.engine import Push
 from pbs_push.push.events import FromTarget
 from pbs_push.push.fan_out_report import FanOutReport
@@ -96,11 +97,13 @@ class FanOut:
         plans: list[Plan] = [Plan((), sides=push.report.sides) for push in self.pushes]
 
         def plan_one(number: int) -> None:
+            began = time.time()
             try:
                 plans[number] = self.pushes[number].plan()
             except PbsPushError as error:
                 drop_frames(error)
-                plans[number] = Plan((), sides=self.pushes[number].report.sides, error=error)
+                sides, span = self.pushes[number].report.sides, Span(began, time.time())
+                plans[number] = Plan((), sides=sides, error=error, span=span)
 
         self._each(plan_one)
         return plans

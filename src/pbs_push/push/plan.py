@@ -6,14 +6,14 @@ A dry run prints it, the engine carries it out, tests compare it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace, placed, route_label
 from pbs_push.push.changes import MetadataChange
 from pbs_push.push.checkpoint_mark import Checkpoint
-from pbs_push.push.document import Json, Sides, head, key_of
+from pbs_push.push.document import Json, Sides, Span, head, key_of
 from pbs_push.push.outcome import Alert, HeldBack, Outcome, Problem, Result, Skip
 from pbs_push.push.report import Report
 from pbs_push.push.vanished import VanishedGroup, VanishedNamespace, VanishedSnapshot
@@ -219,6 +219,8 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     sides: Sides | None = None
     error: PbsPushError | None = None
+    span: Span | None = field(default=None, compare=False)
+    """From when to when both sides were looked at."""
 
     def settled(self) -> Report:
         """What is certain before anything is pushed, as the report of a push would have it."""
@@ -251,7 +253,7 @@ class Plan:
         """The document that ``pbs-push push --dry-run --json`` prints (docs/json.md)."""
         settled = self.settled()
         return {
-            **head("plan", self.sides, settled.status_with(self.to_push), self.error),
+            **head("plan", self.sides, settled.status_with(self.to_push), self.error, self.span),
             "remains": self.to_push,
             "to-push": self.to_push,
             "to-remove": self.removals,

@@ -17,7 +17,7 @@ from pbs_push.errors import (
     drop_frames,
 )
 from pbs_push.push.crew import Crew
-from pbs_push.push.document import Sides
+from pbs_push.push.document import Sides, Span
 from pbs_push.push.options import PushOptions
 from pbs_push.push.outcome import Problem
 from pbs_push.push.run import Run
@@ -125,7 +125,7 @@ class TargetVerification:
         source or the target is not there (any more), or there is no trust or login.
         ``report.error`` is that, too.
         """
-        began = time.monotonic()
+        began = time.time()
         try:
             self._go()
         except PbsPushError as error:
@@ -134,7 +134,7 @@ class TargetVerification:
             raise
         finally:
             self._run.supply.close()
-            self.report.seconds = time.monotonic() - began
+            self.report.span = Span(began, max(began, time.time()))
         return self.report
 
     def _go(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from pbs_push.errors import Fault, PbsPushError, drop_frames
 from pbs_push.names import Namespace, Snapshot, placed
-from pbs_push.push.document import Json, Sides, head
+from pbs_push.push.document import Json, Sides, Span, head
 from pbs_push.push.outcome import Problem
 
 EXIT_DIFFERENT: Final = 3
@@ -236,8 +236,13 @@ class TargetReport:
         self.server: list[ServerVerification] = []
         self.server_again: list[ServerVerification] = []
         self.problems: list[Problem] = []
-        self.seconds = 0.0
+        self.span: Span | None = None
         self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return 0.0 if self.span is None else self.span.ended - self.span.began
 
     @property
     def results(self) -> list[CopyResult]:
@@ -325,7 +330,7 @@ class TargetReport:
     def to_dict(self) -> Json:
         """The document that ``pbs-push verify --target --json`` prints (docs/json.md)."""
         return {
-            **head("verify-target", self.sides, self.exit_status, self.error),
+            **head("verify-target", self.sides, self.exit_status, self.error, self.span),
             "seconds": round(self.seconds, 3),
             "groups": self.groups,
             "snapshots": {verdict.value: self.counts[verdict] for verdict in CopyVerdict},
