@@ -330,7 +330,7 @@ def test_tables_of_further_targets(
     listed = cli("run", "--list", "--config", config).succeeded()
     assert f"{place.repository}, {second.repository}" in listed.out
     listed = cli("run", "--list", "--json", "--config", config).succeeded()
-    assert json.loads(listed.out)[0]["also"] == [second.repository]
+    assert json.loads(listed.out)["pushes"][0]["also"] == [second.repository]
     ran = cli("run", "both", "--config", config, "--json").succeeded()
     (report,) = json.loads(ran.out)["reports"]
     assert (report["push"], report["format"]) == ("both", "pbs-push-fan-out")

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,11 +98,24 @@ def real_config(fixtures_dir: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_list_that_cannot_be_read_is_a_document_too(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "sync.cfg").write_text("nonsense\n")
+    ran = cli("job", "list", "--json", "--config-dir", tmp_path).failed(2, "sync.cfg:1")
+    document = json.loads(ran.out)
+    assert (document["error"]["kind"], document["exit-status"]) == ("ConfigError", 2)
+    assert document["jobs"] == []
+    assert cli("job", "list", "--config-dir", tmp_path).failed(2, "sync.cfg:1").out == ""
+
+
 def test_list_of_the_real_ones(cli: Cli, real_config: Path) -> None:
     config = ["--config-dir", real_config]
     lines = cli("job", "list", *config).succeeded().out.splitlines()
     assert "fixpush-1  push: fixsrc/a -> fixremote:offsite/mirror/site1  (sat 18:15)" in lines
-    jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
+    document = json.loads(cli("job", "list", "--json", *config).out)
+    assert (document["format"], document["format-version"]) == ("pbs-push-job-list", 1)
+    assert document["ended"] >= document["began"] > 1e9
+    assert (document["exit-status"], document["error"]) == (0, None)
+    jobs = {job["id"]: job for job in document["jobs"]}
     assert jobs["fixpush-1"]["rate-out"] == 1_500_000
     assert jobs["fixpush-1"]["active-encryption-key"] == "fixsynckey"
     assert "encryption key file" in jobs["fixpush-1"]["problem"]
@@ -159,15 +173,21 @@ PROBLEMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 
 
+def jobs_of(cli: Cli, config: list[object]) -> list[dict[str, Any]]:
+    done = cli("job", "list", "--json", *config).succeeded()
+    jobs: list[dict[str, Any]] = json.loads(done.out)["jobs"]
+    return jobs
+
+
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_the_list_tells_what_a_run_would_refuse(cli: Cli, config_dir: Path, problem: str) -> None:
     name, line, words = PROBLEMS[problem]
-    config = ["--config-dir", config_dir]
-    for job in json.loads(cli("job", "list", "--json", *config).succeeded().out):
+    config: list[object] = ["--config-dir", config_dir]
+    for job in jobs_of(cli, config):
         assert job["problem"] is None
     with (config_dir / name).open("a") as file:
         file.write(line)
-    jobs = {job["id"]: job for job in json.loads(cli("job", "list", "--json", *config).out)}
+    jobs = {job["id"]: job for job in jobs_of(cli, config)}
     told = jobs["anns"]["problem"]
     assert all(word in told for word in words), told
     if name in ("sync.cfg", "user.cfg"):

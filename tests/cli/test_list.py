@@ -20,6 +20,11 @@ def test_json(cli: Cli, small_source: Path) -> None:
     assert [item["ns"] for item in document["namespaces"]] == [
         "", "lab", "lab/a", "lab/a/b", "prod", "prod/eu",
     ]  # fmt: skip
+    assert (document["format"], document["format-version"]) == ("pbs-push-list", 1)
+    assert document["program"].startswith("pbs-push ")
+    assert document["ended"] >= document["began"] > 1e9
+    assert (document["exit-status"], document["error"], document["target"]) == (0, None, None)
+    assert document["source"] == {"datastore": str(small_source), "ns": ""}
     part = json.loads(
         cli("list", small_source, "--json", "--ns", "lab", "--max-depth", 1).succeeded().out
     )

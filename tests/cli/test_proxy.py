@@ -184,7 +184,7 @@ def test_a_node_whose_proxy_is_none(cli: Cli, etc: Path) -> None:
     (etc / "node.cfg").write_text(f"\nhttp-proxy: https://joe:{PASSWORD}@p\n")
     ran = unseen(cli("job", "run", "j", "--config-dir", etc))
     ran.failed(2, "node.cfg:2: key 'http-proxy': ", "'https' is not supported")
-    listed = json.loads(unseen(cli("job", "list", "--json", "--config-dir", etc)).out)
+    listed = json.loads(unseen(cli("job", "list", "--json", "--config-dir", etc)).out)["jobs"]
     assert "'https' is not supported" in listed[0]["problem"]
 
 

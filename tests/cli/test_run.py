@@ -133,10 +133,19 @@ def test_a_list(cli: Cli, config: Path, place: Place) -> None:
         "elsewhere  s -> r:there",
     ]
     listed = json.loads(cli("run", "--list", "--json", "--config", config).out)
-    assert [one["push"] for one in listed] == ["one", "elsewhere"]
-    assert listed[1]["target"]["repository"] == "r:there"
+    assert (listed["format"], listed["format-version"]) == ("pbs-push-run-list", 1)
+    assert listed["ended"] >= listed["began"] > 1e9
+    assert (listed["exit-status"], listed["error"]) == (0, None)
+    assert listed["config"] == str(config)
+    assert [one["push"] for one in listed["pushes"]] == ["one", "elsewhere"]
+    assert listed["pushes"][1]["target"]["repository"] == "r:there"
     add(config, "odd", source="/a\x1b[31mb")
     assert "\x1b" not in cli("run", "--list", "--config", config).out
+    add(config, "wrong", sourc="/a")
+    ran = cli("run", "--list", "--json", "--config", config).failed(2, "'sourc' is not known")
+    listed = json.loads(ran.out)
+    assert (listed["error"]["kind"], listed["exit-status"]) == ("ConfigError", 2)
+    assert listed["pushes"] == []
 
 
 def test_nothing_is_pushed_where_the_file_has_a_mistake(

@@ -135,7 +135,7 @@ def test_settings_that_are_ignored_are_told(cli: Cli, place: Place, config_dir: 
     assert "sync job 'flat': 'new-thing' is ignored" in done.err
     jobs = {
         one["id"]: one
-        for one in json.loads(cli("job", "list", "--json", "--config-dir", config_dir).out)
+        for one in json.loads(cli("job", "list", "--json", "--config-dir", config_dir).out)["jobs"]
     }
     assert len(jobs["flat"]["ignored"]) == 1
     assert jobs["flat"]["problem"] is None

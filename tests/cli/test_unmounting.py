@@ -131,7 +131,7 @@ def test_without_the_command_nothing_is_begun(
     done = cli("job", "run", "away", "--config-dir", host.config)
     done.failed(2, "sync.cfg:9: sync job 'away' cannot be run", "unmount-on-done", COMMAND)
     assert place.snapshots() == set()
-    (listed,) = json.loads(cli("job", "list", "--json", "--config-dir", host.config).out)
+    (listed,) = json.loads(cli("job", "list", "--json", "--config-dir", host.config).out)["jobs"]
     assert COMMAND in listed["problem"]
 
 

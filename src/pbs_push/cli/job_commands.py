@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pbs_push.cli.options import (
     timeout,
 )
 from pbs_push.cli.worker_options import take_workers, worker_options
+from pbs_push.errors import ConfigError
 
 
 @click.group(
@@ -37,11 +39,17 @@ def command() -> None:
 def list_jobs(as_json: bool, config_dir: Path | None) -> int:
     """List the jobs; the exit status is returned."""
     with loading(rest=True):
-        from pbs_push.cli.jobs import listed  # noqa: PLC0415
+        from pbs_push.cli.jobs import list_document, listed  # noqa: PLC0415
 
-    jobs = listed(config_dir)
+    began = time.time()
+    try:
+        jobs = listed(config_dir)
+    except ConfigError as error:
+        if as_json:
+            print(safe_json(list_document([], began, error), indent=2))
+        raise
     if as_json:
-        print(safe_json([job.document() for job in jobs], indent=2))
+        print(safe_json(list_document(jobs, began, None), indent=2))
     else:
         for job in jobs:
             print("\n".join(map(printable, job.lines())))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pbs_push.cli.targets import Reach, remote_target
 from pbs_push.cli.work import Work
 from pbs_push.errors import ConfigError, PbsPushError
 from pbs_push.names import Namespace
-from pbs_push.push.document import Sides
+from pbs_push.push.document import Json, Sides, Span, bare_head
 from pbs_push.push.mapping import check_depths
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ def listed(config_dir: Path | None) -> list[ListedJob]:
     """All jobs. Raises ConfigError where they cannot be listed."""
     host = HostConfig.load(config_dir)
     return [ListedJob.of(name, host) for name in host.job_names()]
+
+
+def list_document(jobs: Sequence[ListedJob], began: float, error: ConfigError | None) -> Json:
+    """All of them as ``pbs-push job list --json`` prints them (docs/json.md)."""
+    status = 0 if error is None else error.exit_status
+    made = bare_head("job-list", status, error, Span(began, time.time()))
+    return made | {"jobs": [job.document() for job in jobs]}
 
 
 def run(

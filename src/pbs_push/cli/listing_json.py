@@ -1,7 +1,7 @@
 """The listing of a source datastore for programs: one JSON text, written as it is read.
 
-The names are PBS's own. At the top ``format``, ``format-version``, ``datastore`` and
-``namespaces``; a namespace has ``ns`` and ``groups``.
+The names are PBS's own. At the top what all documents have, ``datastore`` and ``namespaces``; a
+namespace has ``ns`` and ``groups``.
 
 A group: ``group``, ``owner`` (null: unreadable, PBS hides the group), ``backup-count``,
 ``last-backup`` (of the finished ones, if any), ``comment`` (first line of the notes, with its
@@ -22,12 +22,14 @@ the ``csum`` computed anew from the entries, or ``error`` if it cannot be read.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Final
 
 from pbs_push.cli.lines import safe_json
 from pbs_push.formats.strict_json import JsonValue
-from pbs_push.names import format_fingerprint
-from pbs_push.push.document import FORMAT_VERSION
+from pbs_push.names import Namespace, format_fingerprint
+from pbs_push.push.document import Sides, Span, head
 from pbs_push.source.datastore import Datastore
 from pbs_push.source.listing import (
     DEFAULT_OPTIONS,
@@ -42,14 +44,20 @@ from pbs_push.source.listing import (
 
 JsonObject = dict[str, JsonValue]
 
+_AT_THE_END: Final = ("ended", "exit-status", "error")
+"""Keys of all documents that are known when all is written."""
+
 
 def json_text(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) -> Iterator[str]:
     """The listing as pieces of one JSON text, a piece a group.
 
     Raises SourceError where namespaces or groups cannot be listed.
     """
-    head = {"format": "pbs-push-list", "format-version": FORMAT_VERSION}
-    yield f'{safe_json(head)[:-1]}, "datastore": {safe_json(datastore.name)}, "namespaces": ['
+    began = time.time()
+    sides = Sides(str(datastore.path), options.anchor, None, Namespace())
+    made = head("list", sides, 0, None) | {"target": None, "datastore": datastore.name}
+    made = {name: value for name, value in made.items() if name not in _AT_THE_END}
+    yield f'{safe_json(made)[:-1]}, "namespaces": ['
     for number, namespace in enumerate(datastore.namespaces(options.anchor, options.max_depth)):
         yield f'{"," if number else ""}\n {{"ns": {safe_json(str(namespace))}, "groups": ['
         groups = list_groups(datastore, namespace, read_indexes=options.read_indexes)
@@ -57,7 +65,9 @@ def json_text(datastore: Datastore, options: ListingOptions = DEFAULT_OPTIONS) -
             text = safe_json(group_json(group))
             yield f"{',' if position else ''}\n  {text}"
         yield "]}"
-    yield "\n]}\n"
+    made = head("list", sides, 0, None, Span(began, time.time()))
+    end = safe_json({name: made[name] for name in _AT_THE_END})
+    yield f"\n], {end[1:]}\n"
 
 
 def group_json(group: ListedGroup) -> JsonObject:

@@ -25,15 +25,21 @@ from pbs_push.cli.options import Output
 from pbs_push.cli.pushing import carried_out
 from pbs_push.errors import Cancelled, ConfigError, PbsPushError, os_reason
 from pbs_push.names import Namespace
-from pbs_push.push.document import Json, Span, head
+from pbs_push.push.document import Json, Span, bare_head
 from pbs_push.push.report import Report, worst
 
 
 def list_pushes(path: Path | None, output: Output) -> int:
     """Show the pushes of a file; the exit status is returned. Raises ConfigError."""
-    pushes = _loaded(path)
+    began = time.time()
+    try:
+        pushes = _loaded(path)
+    except ConfigError as error:
+        if output.json:
+            _print(_list_document(path, began, error, []), output)
+        raise
     if output.json:
-        print(safe_json([_listed(push) for push in pushes], indent=2 if output.pretty else None))
+        _print(_list_document(path, began, None, pushes), output)
         return EXIT_OK
     width = max(len(push.name) for push in pushes)
     for push in pushes:
@@ -133,6 +139,17 @@ def _place(store: str, namespace: Namespace) -> str:
     return store if namespace.is_root else f"{store}/{namespace}"
 
 
+def _list_document(
+    path: Path | None, began: float, error: ConfigError | None, pushes: Sequence[ConfiguredPush]
+) -> Json:
+    status = EXIT_OK if error is None else error.exit_status
+    return {
+        **bare_head("run-list", status, error, Span(began, time.time())),
+        "config": str(path or default_path()),
+        "pushes": [_listed(push) for push in pushes],
+    }
+
+
 def _listed(push: ConfiguredPush) -> Json:
     sides = push.sides.to_dict()
     sides["target"]["repository"] = push.repository
@@ -148,10 +165,8 @@ def _document(
     ended: Sequence[tuple[str, Ended]],
     left: Sequence[str],
 ) -> Json:
-    made = head("run", None, status, error, Span(began, time.time()))
-    del made["source"], made["target"]
     return {
-        **made,
+        **bare_head("run", status, error, Span(began, time.time())),
         "config": str(path or default_path()),
         "reports": [{"push": name, **one.document()} for name, one in ended],
         "not-begun": list(left),

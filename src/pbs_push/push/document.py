@@ -77,6 +77,13 @@ def head(
     }
 
 
+def bare_head(kind: str, exit_status: int, error: PbsPushError | None, span: Span) -> Json:
+    """How a document begins that is of no one source and target."""
+    made = head(kind, None, exit_status, error, span)
+    del made["source"], made["target"]
+    return made
+
+
 def key_of(member: enum.Enum) -> str:
     """How a member of an enumeration is named: ``not-newer``."""
     return member.name.lower().replace("_", "-")
