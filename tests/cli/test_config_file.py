@@ -11,6 +11,7 @@ import pytest
 from pbs_push.cli.config_file import ConfigFile, default_path
 from pbs_push.cli.configured import KEYS, OPTIONS, ConfiguredPush, _secrets, configured
 from pbs_push.cli.finishing import Finishing
+from pbs_push.cli.mistakes import Mistakes
 from pbs_push.cli.push_command import command as push_command
 from pbs_push.errors import ConfigError
 from pbs_push.push.options import OPTIONS as TABLE
@@ -179,6 +180,62 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert "c.toml:4: [push.b] has no source" in message
 
 
+def test_all_mistakes_of_one_push_are_told_at_once() -> None:
+    """Also those that the command's parser finds, which tells one at a time."""
+    message = refused(
+        """[defaults]
+nosuch = 1
+parallel = "many"
+[push.a]
+source = "-x"
+repository = "rubbish:rubbish:rubbish"
+remove-vanish = true
+max-depth = 8
+rate-out = "fast"
+burst-out = "1MiB"
+webhook-template = "/t"
+group-filter = ["vm", "type:ct"]
+password-env = "NO_SUCH"
+encryption-password-file = "/no/such"
+verified-only = 1
+html = ["x"]
+[push.b]
+source = "s"
+repository = "h:store"
+"""
+    )
+    told = message.split("; c.toml:")
+    lines = [int(one.removeprefix("c.toml:").partition(":")[0]) for one in told]
+    assert sorted(lines) == [2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 14, 14, 15, 16], message
+    # That of the burst would only follow from the rate, which is to be mended first.
+    assert "burst-out" not in message
+    assert message.count("nosuch") == 1, "what the defaults have wrong is told once"
+
+
+def test_all_mistakes_of_further_targets_are_told_at_once() -> None:
+    message = refused(
+        ONE + "[[push.one.also]]\nrepositry = 'h:t'\n[[push.one.also]]\nrepository = 1\n"
+    )
+    assert "also, target 1: " in message
+    assert "also, target 2: repository: must be a text" in message
+
+
+def test_several_that_contradict_are_told_at_once() -> None:
+    message = refused(
+        ONE + "remote-store = 's'\nburst-out = '1MiB'\nkeyfile = '/k'\nencryption-key = 'k'\n"
+    )
+    assert "c.toml:4: --remote-store has no effect without --remote" in message
+    assert "c.toml:5: --burst-out has no effect without --rate-out" in message
+    assert "c.toml:6: give either --encryption-key or --keyfile, not both" in message
+
+
+def test_all_wrong_names_and_tables_are_told_at_once() -> None:
+    message = refused("pushes = 1\n[defaults]\n[push.'a b']\n[push]\nc = 1\n")
+    assert "c.toml:1: 'pushes' is not known" in message
+    assert "c.toml:3: 'a b' cannot be the name of a push" in message
+    assert "c.toml:5: 'push.c' must be a table" in message
+
+
 def test_the_environment_says_nothing_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("REPOSITORY", "e:e"), ("NAMESPACE", "e"), ("FINGERPRINT", "rubbish")):
         monkeypatch.setenv(f"PBS_{name}", value)
@@ -228,5 +285,5 @@ def test_the_password_of_a_key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PBS_ENCRYPTION_PASSWORD", "another")
     for more, expected in ((text, "pass word"), (ONE + "keyfile = '/k'\n", "another")):
         (table,) = ConfigFile(Path("c.toml"), more).pushes()
-        found = _secrets(table)["key_password"](Path("/k"))
+        found = _secrets(table, Mistakes())["key_password"](Path("/k"))
         assert found.get_secret_value() == expected

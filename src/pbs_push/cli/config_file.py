@@ -11,11 +11,12 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from pbs_push.cli.mistakes import Mistakes
 from pbs_push.cli.toml_lines import key_lines, line_of
 from pbs_push.errors import ConfigError, os_reason
 
@@ -58,6 +59,11 @@ class PushTable:
     """``file:line: `` of each key."""
     origin: str
 
+    def without(self, keys: Collection[str]) -> PushTable:
+        """The same without some keys."""
+        values = {key: value for key, value in self.values.items() if key not in keys}
+        return replace(self, values=values)
+
     def place(self, key: str | None = None) -> str:
         """``file:line: `` of a key, or of the table; for messages."""
         return self.origin if key is None else self.origins.get(key, self.origin)
@@ -98,14 +104,24 @@ class ConfigFile:
 
     def pushes(self) -> list[PushTable]:
         """All pushes, in the order of the file. Raises ConfigError for tables that are none."""
+        mistakes = Mistakes()
         for key in self._content:
             if key not in _TABLES:
-                raise ConfigError(f"{self.place(key)}{unknown(key, _TABLES)}")
-        defaults = self._table("defaults")
-        named = self._table("push")
+                mistakes.add(f"{self.place(key)}{unknown(key, _TABLES)}")
+        defaults: Mapping[str, Any] = {}
+        named: Mapping[str, Any] = {}
+        found = []
+        with mistakes.gathered():
+            defaults = self._table("defaults")
+        with mistakes.gathered():
+            named = self._table("push")
+        for name in named:
+            with mistakes.gathered():
+                found.append(self._push(name, defaults))
+        mistakes.tell()
         if not named:
             raise ConfigError(f"{self.path}: there is no [push.NAME] in it")
-        return [self._push(name, defaults) for name in named]
+        return found
 
     def _push(self, name: str, defaults: Mapping[str, Any]) -> PushTable:
         if _NAME.fullmatch(name) is None:
