@@ -18,7 +18,7 @@ from pbs_push.cli.finishing import Finishing, values_of
 from pbs_push.cli.metrics import write_metrics
 from pbs_push.errors import ConfigError, ConnectError, PbsPushError
 from pbs_push.names import Namespace
-from pbs_push.push.outcome import Outcome, Result, Skip
+from pbs_push.push.outcome import Outcome, Problem, Result, Skip
 from pbs_push.push.report import Report
 
 from .conftest import Cli, Place
@@ -70,6 +70,56 @@ def test_the_last_success_is_kept(tmp_path: Path) -> None:
     write_metrics(tmp_path / "b.prom", [Report()])
     with pytest.raises(ConfigError, match="--metrics-file"):
         write_metrics(tmp_path / "nowhere" / "a.prom", [bad])
+
+
+UNKNOWN = {
+    "pbs_push_remaining_snapshots",
+    "pbs_push_gap_snapshots",
+    "pbs_push_max_lag_seconds",
+    "pbs_push_alerts",
+}
+"""Metrics of a run that has looked at both sides."""
+
+
+def test_what_a_run_that_never_began_does_not_know_is_absent(
+    cli: Cli, place: Place, small_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.prom"
+    push = ("push", small_source, place.repository, "--metrics-file", path)
+    cli(*push).succeeded()
+    before = samples(path)
+    assert before.keys() >= UNKNOWN
+    monkeypatch.setenv("PBS_PASSWORD", "wrong")
+    cli(*push).failed(4, "credentials")
+    found = samples(path)
+    told = {name.split(" ")[0] for name in found}
+    assert not told & {*UNKNOWN, "pbs_push_snapshots", "pbs_push_group_lag_seconds"}
+    assert found["pbs_push_exit_status"] == 4
+    last = "pbs_push_last_success_timestamp_seconds"
+    assert found[last] == before[last] > 1e9
+
+
+def test_a_run_that_could_look_at_no_namespace_does_not_know_either(tmp_path: Path) -> None:
+    report = Report(SIDES)
+    report.add_problem(Problem("source root namespace", PbsPushError("it cannot be read")))
+    write_metrics(tmp_path / "a.prom", [report])
+    assert not samples(tmp_path / "a.prom").keys() & UNKNOWN
+
+
+@pytest.mark.parametrize("remove_vanished", [False, True])
+def test_gaps_are_what_is_not_there(tmp_path: Path, *, remove_vanished: bool) -> None:
+    """Most of what is not newer is there: that a target has all of it is no gap."""
+    path = tmp_path / "a.prom"
+    with World(tmp_path) as world:
+        world.source.add("vm/1", 1, 2, 4)
+        world.push()
+        write_metrics(path, [world.push(remove_vanished=remove_vanished).report])
+        assert samples(path)["pbs_push_gap_snapshots"] == 0
+        world.source.add("vm/1", 3)
+        report = world.push(remove_vanished=remove_vanished).report
+        write_metrics(path, [report])
+        assert samples(path)["pbs_push_gap_snapshots"] == 1
+        assert [one.get("missing") for one in report.to_dict()["outcomes"]] == [1]
 
 
 def test_several_targets_have_a_last_success_each(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What a push was, as a file of Prometheus's text format (docs/monitoring.md).
 
 It is written to a file beside and renamed, so that a collector never sees half of it. What only a
-success sets is taken over from the file of the run before.
+success sets is taken over from the file of the run before. What a run does not know, since it
+failed before it had looked at both sides, is left out: a 0 would say that all is well.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
 
 from pbs_push.errors import ConfigError, os_reason
-from pbs_push.push.outcome import LEFT, Result, Skip
+from pbs_push.push.outcome import LEFT, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +41,8 @@ def write_metrics(path: Path, reports: Sequence[Report]) -> None:
         labels = _labels(report)
         for name, (text, value) in _single(report, _last_success(path, labels)).items():
             gauge(name, text, labels).labels(**labels).set(value)
+        if not report.knows_both_sides:
+            continue
         snapshots = gauge("pbs_push_snapshots", "Snapshots by result.", [*labels, "result"])
         for result in Result:
             snapshots.labels(**labels, result=result.value).set(report.counts[result])
@@ -71,8 +74,7 @@ def group_lags(report: Report) -> dict[tuple[str, str], float]:
 def _single(report: Report, last_success: float) -> dict[str, tuple[str, float]]:
     stats, span = report.stats, report.span
     success = span.ended if report.exit_status == 0 else last_success
-    lags = group_lags(report).values()
-    return {
+    found = {
         "pbs_push_last_run_timestamp_seconds": ("When the last run ended.", span.ended),
         _LAST_SUCCESS: ("When a run ended last with status 0; 0: never.", success),
         "pbs_push_duration_seconds": ("How long the last run took.", span.ended - span.began),
@@ -80,15 +82,22 @@ def _single(report: Report, last_success: float) -> dict[str, tuple[str, float]]
         "pbs_push_sent_bytes": ("Bytes of chunks sent, as on the wire.", stats.sent_bytes),
         "pbs_push_reused_bytes": ("Plain bytes that were there already.", stats.reused_bytes),
         "pbs_push_sent_chunks": ("Chunks sent.", stats.sent_chunks),
-        "pbs_push_remaining_snapshots": ("Snapshots that a push is to send yet.", report.remains),
-        "pbs_push_gap_snapshots": (
-            "Snapshots older than the target's newest, there or not.",
-            report.skips[Skip.NOT_NEWER],
-        ),
         "pbs_push_problems": ("Failures that are not of one snapshot.", len(report.problems)),
-        "pbs_push_alerts": ("What cannot be normal.", len(report.alerts)),
         "pbs_push_retries": ("Tries that failed and were made again.", report.retries),
         "pbs_push_removed_snapshots": ("Snapshots removed there.", report.removed.snapshots),
+    }
+    return found | (_left(report) if report.knows_both_sides else {})
+
+
+def _left(report: Report) -> dict[str, tuple[str, float]]:
+    lags = group_lags(report).values()
+    return {
+        "pbs_push_remaining_snapshots": ("Snapshots that a push is to send yet.", report.remains),
+        "pbs_push_gap_snapshots": (
+            "Snapshots older than the target's newest that are not there, as far as known.",
+            report.gaps,
+        ),
+        "pbs_push_alerts": ("What cannot be normal.", len(report.alerts)),
         "pbs_push_max_lag_seconds": ("The largest lag of a group.", max(lags, default=0.0)),
     }
 

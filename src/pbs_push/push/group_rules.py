@@ -261,11 +261,12 @@ def _settled_outcomes(
                 why = f"{reason.value}: {whys[item.snapshot.backup_time]}"
                 outcomes += outcomes_of(group, target_namespace, [item], reason, why)
             continue
-        detail = ""
+        detail, missing = "", 0
         if reason is Skip.NOT_NEWER and at_target is not None:
             room = 0 if listed else at_target.backup_count - len(settled.get(None, ()))
-            detail = _too_late(len(items), len(items) - room)
-        outcomes += outcomes_of(group, target_namespace, items, reason, detail)
+            missing = min(len(items), max(0, len(items) - room))
+            detail = _too_late(len(items), missing)
+        outcomes += outcomes_of(group, target_namespace, items, reason, detail, missing=missing)
     return outcomes
 
 

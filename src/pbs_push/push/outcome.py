@@ -136,6 +136,8 @@ class Outcome:
     detail: str = ""
     target: Namespace | None = None
     """The target namespace, None for the same path as at the source."""
+    missing: int = 0
+    """Of what is not newer than the target's newest: at least so many are not there, gaps."""
 
     @classmethod
     def of(
@@ -178,6 +180,8 @@ class Outcome:
         }
         if self.skip is not None:
             made |= {"skip": key_of(self.skip), "reason": self.reason}
+        if self.missing:
+            made["missing"] = self.missing
         if self.error is not None:
             made["error"] = self.error.to_dict()
         if self.result is Result.PUSHED:

@@ -308,10 +308,13 @@ def outcomes_of(
     items: Sequence[SourceSnapshot],
     skip: Skip | None,
     detail: str = "",
+    *,
+    missing: int = 0,
 ) -> tuple[Outcome, ...]:
     """One outcome for all of these snapshots, oldest first; none where there are none.
 
-    ``skip`` None: they are there already. ``target`` is the target namespace.
+    ``skip`` None: they are there already. ``target`` is the target namespace, ``missing`` how many
+    of them are known not to be there.
     """
     if not items:
         return ()
@@ -325,5 +328,6 @@ def outcomes_of(
         skip,
         detail=detail,
         target=target,
+        missing=missing,
     )
     return (outcome,)

@@ -237,6 +237,16 @@ class Report:
         return bool(self.groups or self.problems or self.held_back or self.removed != Removed())
 
     @property
+    def knows_both_sides(self) -> bool:
+        """Whether both sides were looked at: else what is left to do is not known."""
+        return bool(self.groups) or (self.error is None and not self.problems)
+
+    @property
+    def gaps(self) -> int:
+        """Snapshots older than the target's newest that are not there, as far as it is known."""
+        return sum(one.missing for one in self.outcomes)
+
+    @property
     def failed(self) -> int:
         """How many things failed."""
         return self.counts[Result.FAILED] + len(self.problems)
@@ -273,7 +283,11 @@ class Report:
             row = outcome.to_dict()
             sums = row.pop("sums", {})
             error = row.pop("error", None) or {}
-            row |= {"skip": row.get("skip"), "reason": row.get("reason")}
+            row |= {
+                "skip": row.get("skip"),
+                "reason": row.get("reason"),
+                "missing": outcome.missing,
+            }
             row |= {"error": error.get("kind"), "message": error.get("message")}
             rows.append(row | outcome.stats.to_dict() | sums)
         return rows
