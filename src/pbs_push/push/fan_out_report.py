@@ -66,11 +66,15 @@ class FanOutReport:
         ]
         return {
             **fan_out_head(self.reports[0].sides, self.exit_status, None, self.span),
-            "remains": sum(report.remains for report in self.reports),
+            "remains": sum(known) if (known := self._remaining()) else None,
             "seconds": round(self.seconds, 3),
             "reading": reading_to_dict(self.reading) | self.memory_to_dict(),
             "reports": parts,
         }
+
+    def _remaining(self) -> list[int]:
+        """Of the targets of which it is known."""
+        return [report.remains for report in self.reports if report.knows_both_sides]
 
     def memory_to_dict(self) -> Json:
         """What was in memory for several targets, and what might have been."""

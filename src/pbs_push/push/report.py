@@ -260,7 +260,7 @@ class Report:
         """The document that ``pbs-push push --json`` prints (docs/json.md)."""
         return {
             **head("report", self.sides, self.exit_status, self.error, self.span),
-            "remains": self.remains,
+            "remains": self.remains if self.knows_both_sides else None,
             "seconds": round(self.seconds, 3),
             "retries": self.retries,
             "groups": self.groups,
