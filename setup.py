@@ -1,5 +1,6 @@
 """The extension modules; everything else about the package is in pyproject.toml."""
 
+import copy
 import gzip
 import os
 import runpy
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
 # Any module may use any of these: a change of one rebuilds all, and an sdist holds them all.
@@ -69,6 +71,20 @@ def shared_files() -> list[tuple[str, list[str]]]:
     ]
 
 
+class BuildExt(build_ext):
+    """Builds each extension in a folder of its own.
+
+    Several are built at once, and share C modules: one would link an object that another one is
+    just writing, half of it, which no linker minds in a shared library.
+    """
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile and link one."""
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name.rpartition(".")[2])  # noqa: PTH118
+        super(BuildExt, own).build_extension(ext)
+
+
 class Sdist(sdist):
     """An archive that is the same for the same SOURCE_DATE_EPOCH, which setuptools' is not."""
 
@@ -98,7 +114,7 @@ def _plain(entry: tarfile.TarInfo, epoch: int) -> tarfile.TarInfo:
 
 
 setup(
-    cmdclass={"sdist": Sdist},
+    cmdclass={"build_ext": BuildExt, "sdist": Sdist},
     data_files=shared_files(),
     ext_modules=[
         native("blob", "blob"),
