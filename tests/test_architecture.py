@@ -42,7 +42,7 @@ _MAY_IMPORT = {
         "demo",
     },
 }
-_FOR_ALL = {"names", "errors", "units", "version", "tls_socket"}
+_FOR_ALL = {"names", "errors", "units", "version", "tls_socket", "closing"}
 
 _ONLY_IN = {
     "httpx": {"remote"},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pbs_push._native.digests import DigestSet
+from pbs_push.closing import Closing
 from pbs_push.errors import FormatError, PbsPushError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB
 from pbs_push.formats.index import FIXED_CHUNK_SIZE
@@ -16,7 +17,6 @@ from pbs_push.names import INDEX_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
     from typing import Self
 
     import numpy as np
@@ -67,7 +67,7 @@ class BlobArchive:
     data: bytes
 
 
-class Archives:
+class Archives(Closing):
     """The archives of a snapshot, in the manifest's order: ``indexes`` by name, and ``blobs``.
 
     Made by ``load`` or ``load_indexes``. Close it, or use it in ``with``.
@@ -121,17 +121,6 @@ class Archives:
             archives._open.callback(archive.index.close)
             archives.indexes[archive.info.filename] = archive
         return archives
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the indexes."""

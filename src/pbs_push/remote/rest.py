@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import httpx
 
+from pbs_push.closing import Closing
 from pbs_push.errors import ConfigError, ConnectError, InvalidName, ProtocolError, os_reason
 from pbs_push.remote.answers import parse_data, raise_for_status
 from pbs_push.remote.auth import HOST_COOKIE, PLAIN_COOKIE, Ticket
@@ -25,8 +26,6 @@ from pbs_push.remote.words import Words, shown_reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
-    from types import TracebackType
-    from typing import Self
 
     from pbs_push.names import Repository
     from pbs_push.remote.auth import Auth
@@ -160,7 +159,7 @@ def _sendable(text: object) -> str:
     return text
 
 
-class Rest:
+class Rest(Closing):
     """REST requests to one server. Safe for threads; close it, or use it in ``with``.
 
     ``limits`` say how long an answer is waited for; ``words`` learns what is sent that is secret,
@@ -203,17 +202,6 @@ class Rest:
     def use(self, auth: Auth) -> None:
         """Send these credentials from now on."""
         self._auth = auth
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def round_trip_s(self) -> float:

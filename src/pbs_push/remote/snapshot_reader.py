@@ -10,6 +10,7 @@ import hashlib
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from pbs_push.closing import Closing
 from pbs_push.errors import (
     BlobFormatError,
     ConfigError,
@@ -25,8 +26,6 @@ from pbs_push.remote.session import MAX_PREVIOUS_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
     from pbs_push.formats.index import Index
     from pbs_push.formats.keys import CryptKey
@@ -39,7 +38,7 @@ UNDER_WAY_BYTES: Final = 32 << 20
 """Plain bytes of chunks that are asked for ahead of who reads them."""
 
 
-class SnapshotReader:
+class SnapshotReader(Closing):
     """A snapshot of a target, open for reading: ``Target.open_snapshot`` makes one.
 
     Use it in ``with``. While it is open the target does not let the snapshot be removed. One thread
@@ -64,17 +63,6 @@ class SnapshotReader:
 
     def __repr__(self) -> str:
         return f"<SnapshotReader {self.snapshot}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the connection, and so the target's lock on the snapshot."""

@@ -10,6 +10,7 @@ import hashlib
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from pbs_push.closing import Closing
 from pbs_push.errors import ConfigError, FormatError
 from pbs_push.formats.blob import MAX_CHUNK_SIZE, MAX_PROTOCOL_BLOB, encode_blob
 from pbs_push.formats.index import FIXED_CHUNK_SIZE, parse_index
@@ -23,8 +24,7 @@ from pbs_push.names import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
-    from typing import BinaryIO, Self
+    from typing import BinaryIO
 
     from typing_extensions import Buffer
 
@@ -38,7 +38,7 @@ UNDER_WAY_BYTES: Final = 16 << 20
 """Encoded bytes of chunks that were sent, and are not acknowledged, at most (and one chunk)."""
 
 
-class SnapshotWriter:
+class SnapshotWriter(Closing):
     """A new snapshot at a target: add its files, then ``finish`` it. ``Target.create_snapshot``
     makes one.
 
@@ -73,17 +73,6 @@ class SnapshotWriter:
 
     def __repr__(self) -> str:
         return f"<SnapshotWriter {self.snapshot}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the connection; what is not finished is removed by the target."""

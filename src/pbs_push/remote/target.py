@@ -10,6 +10,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pbs_push._native.transport import Transport
+from pbs_push.closing import Closing
 from pbs_push.errors import AuthError, ConfigError
 from pbs_push.names import Group, Namespace, Repository, Snapshot, parse_fingerprint
 from pbs_push.remote.api import TargetApi
@@ -31,7 +32,6 @@ from pbs_push.remote.words import Words
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
     from pbs_push.formats.keys import CryptKey
@@ -61,7 +61,7 @@ class _Closable(Protocol):
 C = TypeVar("C", bound=_Closable)
 
 
-class Target:
+class Target(Closing):
     """A datastore on a remote server: what a push goes to, and where snapshots are written, read
     and listed by hand.
 
@@ -159,17 +159,6 @@ class Target:
 
     def __repr__(self) -> str:
         return f"<Target {self.repository}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the REST connections. Sessions are closed by who opened them."""

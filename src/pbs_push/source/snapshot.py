@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from pbs_push.closing import Closing
 from pbs_push.errors import (
     BlobFormatError,
     IndexFormatError,
@@ -36,7 +36,7 @@ from pbs_push.source.locks import SnapshotLocks
 _SUFFIX_OF_KIND: Final = {"fixed": ".fidx", "dynamic": ".didx"}
 
 
-class OpenSnapshot:
+class OpenSnapshot(Closing):
     """A finished source snapshot, open until it is closed; made by ``Datastore.open_snapshot``.
 
     Use it as a context manager. ``manifest`` is as it was on opening, and has been checked against
@@ -112,17 +112,6 @@ class OpenSnapshot:
     def close(self) -> None:
         """Release the lock and the folder; more than once does nothing."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _require(self, filename: str) -> None:
         if not is_safe_id(filename):
