@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pbs_push.push.coordinator import _UnderWay
 from pbs_push.push.engine import Push
 from pbs_push.push.options import PushOptions
+from pbs_push.push.source_marks import no_longer_due
 
 from .world import World
 
@@ -133,3 +135,62 @@ def test_a_push_of_many_groups_has_few_threads(tmp_path: Path) -> None:
             options = PushOptions(parallel=5)
             assert Push(world.datastore(), target, options, count).run().exit_status == 0
     assert 1 <= most <= 5
+
+
+class Number(int):
+    """A number that counts, for all of its kind, how often one is compared."""
+
+    compared = 0
+
+    def __le__(self, other: int) -> bool:
+        Number.compared += 1
+        return int.__le__(self, other)
+
+    def __lt__(self, other: int) -> bool:
+        Number.compared += 1
+        return int.__lt__(self, other)
+
+
+class Item:
+    """A snapshot of the source that is marked; it counts how often one is compared."""
+
+    compared = 0
+    finished = True
+    waits_for = ("there",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.snapshot = SimpleNamespace(backup_time=Number(number))
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __eq__(self, other: object) -> bool:
+        Item.compared += 1
+        return isinstance(other, Item) and self.number == other.number
+
+
+def comparisons(work: Callable[[list[Any]], None], count: int) -> int:
+    Number.compared = Item.compared = 0
+    work([Item(number) for number in range(count)])
+    return Number.compared + Item.compared
+
+
+def looked_up(items: list[Any]) -> None:
+    """What a job elsewhere has told of each snapshot of its group."""
+    outcomes = [SimpleNamespace(oldest=Number(one.number), newest=one.number) for one in items]
+    job = SimpleNamespace(plan=SimpleNamespace(snapshots=items))
+    under_way = _UnderWay(job, SimpleNamespace(outcomes=outcomes))  # type: ignore[arg-type]
+    assert [item for item, _ in under_way.told()] == items
+    assert under_way.left() == []
+
+
+def freed(items: list[Any]) -> None:
+    """Which marks may go: none of those that are to be pushed."""
+    assert no_longer_due(items, list(map(Item, range(len(items)))), (), "there") == ()
+
+
+@pytest.mark.parametrize("work", [looked_up, freed])
+def test_a_group_of_many_snapshots(work: Callable[[list[Any]], None]) -> None:
+    few, many = comparisons(work, 100), comparisons(work, 400)
+    assert 0 < many < 6 * few, "n log n; all with all would be sixteen times as many"

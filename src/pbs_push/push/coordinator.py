@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from dataclasses import replace
@@ -54,11 +55,13 @@ class _UnderWay:
         return f"worker {self.state.host}" if self.state.host else "a worker"
 
     def told(self) -> Iterator[tuple[SourceSnapshot, Outcome]]:
-        """Snapshots with what it has told of them."""
+        """Snapshots with what it has told of them: of each once, alone or in a row."""
+        outcomes = sorted(self.state.outcomes, key=lambda one: one.oldest)
+        begins = [outcome.oldest for outcome in outcomes]
         for item in self.plan.snapshots:
-            for outcome in self.state.outcomes:
-                if outcome.oldest <= item.snapshot.backup_time <= outcome.newest:
-                    yield item, outcome
+            at = bisect_right(begins, item.snapshot.backup_time) - 1
+            if at >= 0 and item.snapshot.backup_time <= outcomes[at].newest:
+                yield item, outcomes[at]
 
     def left(self) -> Sequence[SourceSnapshot]:
         """Snapshots that it has told nothing about."""

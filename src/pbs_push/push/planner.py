@@ -308,6 +308,8 @@ class Planner:
 
     def _with_marks(self, plan: GroupPlan, found: SnapshotList) -> GroupPlan:
         """Add the marks that may go; they stay, and are told of, unless marks are asked for."""
+        if not any(item.waits_for for item in found.snapshots):
+            return plan
         place = place_of(self._target.repository, plan.target_namespace)
         if not self._options.protect_source:
             self._kept += [item for item in found.snapshots if place in item.waits_for]

@@ -58,12 +58,13 @@ def no_longer_due(
     ``outcomes`` are those of its snapshots that are not ``to_push``.
     """
     stay = [one for one in outcomes if one.skip in MAY_GO_LATER]
+    pending = set(to_push)
     return tuple(
         item
         for item in snapshots
         if place in item.waits_for
         and item.finished
-        and item not in to_push
+        and item not in pending
         and not any(one.oldest <= item.snapshot.backup_time <= one.newest for one in stay)
     )
 
