@@ -300,15 +300,20 @@ def test_groups_that_no_worker_has_taken_are_given_up(world: World) -> None:
     """All of the executor's workers do something else, for longer than anybody waits."""
     world.source.add("vm/1", 0)
     busy = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
+
+    class Busy(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future = super().submit(fn, *args, **kwargs)
+            if fn is run_job:
+                running.cancel()
+            return future
+
+    with Busy(1) as pool:
         pool.submit(busy.wait)
         with world.target() as target:
             running = Push(world.datastore(), target, None, None, pool)
-            timer = threading.Timer(0.1, running.cancel)
-            timer.start()
             with pytest.raises(Cancelled):
                 running.run()
-            timer.join()
         busy.set()
     assert running.report.remains == 1
 
