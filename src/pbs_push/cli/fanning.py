@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pbs_push.cli.ended import Ended, closing_line, summed
-from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.fan_out_progress import events_of, label_of, lines_of
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import printable
@@ -20,6 +17,7 @@ from pbs_push.cli.loading import spare_threads
 from pbs_push.cli.measuring import measured
 from pbs_push.cli.options import Output
 from pbs_push.cli.results import plan_lines, reading_line, summary_lines
+from pbs_push.cli.terminal import terminal, told_beside
 from pbs_push.cli.work import Work
 from pbs_push.errors import PbsPushError
 from pbs_push.push.document import Json, Sides, Span
@@ -198,13 +196,10 @@ def _progress(targets: Sequence[Repository], output: Output) -> Shown[FromTarget
     """As ``pushing.shown_progress``, for each target."""
     if output.log_json:
         return events_of(targets)
-    if output.quiet:
-        return lines_of(targets, Importance.ALERT)
-    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return lines_of(targets, Importance.DETAIL if output.verbose else Importance.LOG)
-    from rich.console import Console  # noqa: PLC0415  (only terminals need it)
+    console = terminal(output)
+    importance = told_beside(output, console)
+    if console is None:
+        return lines_of(targets, importance)
+    from pbs_push.cli.fan_out_display import FanOutDisplay  # noqa: PLC0415  (it needs rich)
 
-    from pbs_push.cli.fan_out_display import FanOutDisplay  # noqa: PLC0415
-
-    importance = Importance.DETAIL if output.verbose else Importance.INFO
-    return FanOutDisplay(Console(stderr=True, highlight=False), targets, importance)
+    return FanOutDisplay(console, targets, importance)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 
 from pbs_push.cli.ended import Ended, summed
-from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, one_line, printable, safe_json, say
 from pbs_push.cli.loading import spare_threads
@@ -19,6 +16,7 @@ from pbs_push.cli.measuring import measured
 from pbs_push.cli.options import Output
 from pbs_push.cli.progress import LineProgress, Progress
 from pbs_push.cli.results import plan_lines, summary_lines
+from pbs_push.cli.terminal import terminal, told_beside
 from pbs_push.cli.work import Work
 from pbs_push.cli.worker_options import THREADS
 from pbs_push.errors import AlreadyRunning, Cancelled, PbsPushError
@@ -157,14 +155,10 @@ def shown_progress(output: Output) -> Progress:
         from pbs_push.cli.event_json import JsonProgress  # noqa: PLC0415
 
         return JsonProgress()
-    if output.quiet:
-        return LineProgress(Importance.ALERT)
-    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return LineProgress(Importance.DETAIL if output.verbose else Importance.LOG)
-    # Only terminals need rich.
-    from rich.console import Console  # noqa: PLC0415
+    console = terminal(output)
+    importance = told_beside(output, console)
+    if console is None:
+        return LineProgress(importance)
+    from pbs_push.cli.display import DisplayProgress  # noqa: PLC0415  (only terminals need rich)
 
-    from pbs_push.cli.display import DisplayProgress  # noqa: PLC0415
-
-    shown = Importance.DETAIL if output.verbose else Importance.INFO
-    return DisplayProgress(Console(stderr=True, highlight=False), shown)
+    return DisplayProgress(console, importance)

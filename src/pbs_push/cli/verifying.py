@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +10,11 @@ from typing import Any, Final
 
 from pbs_push.access.filters import GroupFilters
 from pbs_push.access.host import HostConfig
-from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, safe_json, say
 from pbs_push.cli.options import Output
 from pbs_push.cli.sources import find_source
+from pbs_push.cli.terminal import terminal, told_beside
 from pbs_push.cli.verify_lines import VerifyLines, VerifyShown, closing_line, summary_lines
 from pbs_push.errors import PbsPushError
 from pbs_push.names import Namespace
@@ -92,14 +90,10 @@ class SourceArguments:
 
 def _shown(output: Output) -> VerifyShown:
     """A display on a terminal, else lines; both on stderr."""
-    if output.quiet:
-        return VerifyLines(Importance.ALERT)
-    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return VerifyLines(Importance.DETAIL if output.verbose else Importance.LOG)
-    # Only terminals need rich.
-    from rich.console import Console  # noqa: PLC0415
+    console = terminal(output)
+    importance = told_beside(output, console)
+    if console is None:
+        return VerifyLines(importance)
+    from pbs_push.cli.verify_display import VerifyDisplay  # noqa: PLC0415  (only terminals need it)
 
-    from pbs_push.cli.verify_display import VerifyDisplay  # noqa: PLC0415
-
-    shown = Importance.DETAIL if output.verbose else Importance.INFO
-    return VerifyDisplay(Console(stderr=True, highlight=False), shown)
+    return VerifyDisplay(console, importance)

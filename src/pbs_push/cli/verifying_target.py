@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +13,12 @@ import click
 from pbs_push.access.filters import GroupFilters
 from pbs_push.access.host import HostConfig
 from pbs_push.cli import environment
-from pbs_push.cli.event_lines import Importance
 from pbs_push.cli.interrupts import run_interruptibly
 from pbs_push.cli.lines import error_line, safe_json, say
 from pbs_push.cli.options import GivenProxy, Output
 from pbs_push.cli.sources import find_source
 from pbs_push.cli.targets import Reach, remote_target, repository_target
+from pbs_push.cli.terminal import terminal, told_beside
 from pbs_push.cli.verify_target_lines import (
     TargetVerifyLines,
     TargetVerifyShown,
@@ -151,14 +149,12 @@ class TargetArguments:
 
 def _shown(output: Output) -> TargetVerifyShown:
     """A display on a terminal, else lines; both on stderr."""
-    if output.quiet:
-        return TargetVerifyLines(Importance.ALERT)
-    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return TargetVerifyLines(Importance.DETAIL if output.verbose else Importance.LOG)
-    # Only terminals need rich.
-    from rich.console import Console  # noqa: PLC0415
+    console = terminal(output)
+    importance = told_beside(output, console)
+    if console is None:
+        return TargetVerifyLines(importance)
+    from pbs_push.cli.verify_target_display import (  # noqa: PLC0415  (only terminals need rich)
+        TargetVerifyDisplay,
+    )
 
-    from pbs_push.cli.verify_target_display import TargetVerifyDisplay  # noqa: PLC0415
-
-    shown = Importance.DETAIL if output.verbose else Importance.INFO
-    return TargetVerifyDisplay(Console(stderr=True, highlight=False), shown)
+    return TargetVerifyDisplay(console, importance)
