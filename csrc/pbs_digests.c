@@ -45,8 +45,7 @@ struct segment {
  * a member belongs, in the order of tags, so growing is one pass over both tables and reads no row.
  */
 struct pbs_digests {
-    uint32_t pair_keys[8];
-    uint64_t tag_keys[3];
+    struct pbs_hash hash;
     uint64_t *slots;
     size_t capacity; /* even */
     size_t limit;    /* members that it takes before it grows: 3/4 of the capacity */
@@ -59,25 +58,10 @@ struct pbs_digests {
     size_t room_for_segments;
 };
 
-/*
- * Keyed hash.  Four products of key-shifted words, summed up (NH, from UMAC), make two digests that
- * differ equal with probability 2^-32 at most, whatever they are, over the choice of the key.  Numbers
- * in a row give sums in a row, and those must not become tags in a row, which fill long runs of slots
- * (a linear function did so under one key in twenty: hundreds of probes a digest instead of 3.5). So
- * shifts and keyed products, one-to-one, take turns.
- */
+/* The tag of a digest. */
 static uint32_t hash(const struct pbs_digests *set, const uint8_t *digest)
 {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < 8; i += 2) {
-        uint32_t left = pbs_load_le32(digest + 4 * i) + set->pair_keys[i];
-        uint32_t right = pbs_load_le32(digest + 4 * i + 4) + set->pair_keys[i + 1];
-        sum += (uint64_t)left * right;
-    }
-    uint64_t mixed = sum ^ set->tag_keys[0];
-    mixed = (mixed ^ mixed >> 32) * set->tag_keys[1];
-    mixed = (mixed ^ mixed >> 32) * set->tag_keys[2];
-    return (uint32_t)(mixed >> 32);
+    return (uint32_t)(pbs_hash_of(&set->hash, digest) >> 32);
 }
 
 static bool equal(const uint8_t *a, const uint8_t *b)
@@ -182,10 +166,7 @@ int pbs_digests_new(const uint8_t key[PBS_DIGESTS_KEY_SIZE], uint64_t expected,
     struct pbs_digests *set = calloc(1, sizeof *set);
     if (set == NULL)
         return PBS_E_NOMEM;
-    for (size_t i = 0; i < 8; i++)
-        set->pair_keys[i] = pbs_load_le32(key + 4 * i);
-    for (size_t i = 0; i < 3; i++)
-        set->tag_keys[i] = pbs_load_le64(key + 32 + 8 * i) | 1;
+    pbs_hash_init(&set->hash, key);
     set->passed = passed;
     int status = resize(set, expected + BLOCK); /* see reserve() */
     if (status != PBS_OK) {

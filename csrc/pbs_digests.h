@@ -18,9 +18,10 @@
 #include <stdint.h>
 
 #include "pbs_bytes.h"
+#include "pbs_hash.h"
 
 /* Bytes of the secret hash key. */
-#define PBS_DIGESTS_KEY_SIZE 56u
+#define PBS_DIGESTS_KEY_SIZE PBS_HASH_KEY_SIZE
 
 /* Most rows that a set can refer to, counting every row of a batch that brought a new member. */
 #define PBS_DIGESTS_MAX_ROWS (UINT32_MAX - 1)

@@ -61,8 +61,7 @@ struct rank {
 struct pbs_shared {
     pthread_mutex_t lock;
     pthread_cond_t read; /* somebody's read has ended */
-    uint32_t pair_keys[8];
-    uint64_t mix_keys[2];
+    struct pbs_hash hash;
     size_t room;
     uint64_t live; /* members, by bits */
     struct pbs_shared_entry **buckets;
@@ -94,21 +93,6 @@ static uint64_t bit_of(unsigned member)
 
 /* ---- entries by their digests ---- */
 
-/* Keyed, as that of pbs_digests, since a source may be crafted. */
-static uint64_t hash_of(const struct pbs_shared *shared, const uint8_t *digest)
-{
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < 8; i += 2) {
-        uint32_t left = pbs_load_le32(digest + 4 * i) + shared->pair_keys[i];
-        uint32_t right = pbs_load_le32(digest + 4 * i + 4) + shared->pair_keys[i + 1];
-        sum += (uint64_t)left * right;
-    }
-    sum = (sum ^ sum >> 32) * shared->mix_keys[0];
-    sum = (sum ^ sum >> 32) * shared->mix_keys[1];
-    return sum ^ sum >> 32;
-}
-
 static struct pbs_shared_entry **bucket_of(const struct pbs_shared *shared, uint64_t hash)
 {
     return &shared->buckets[hash & (shared->n_buckets - 1)];
@@ -116,7 +100,7 @@ static struct pbs_shared_entry **bucket_of(const struct pbs_shared *shared, uint
 
 static struct pbs_shared_entry *find(const struct pbs_shared *shared, const uint8_t *digest)
 {
-    uint64_t hash = hash_of(shared, digest);
+    uint64_t hash = pbs_hash_of(&shared->hash, digest);
     struct pbs_shared_entry *entry = *bucket_of(shared, hash);
 
     while (entry && (entry->hash != hash || memcmp(entry->digest, digest, PBS_DIGEST_SIZE) != 0))
@@ -157,7 +141,7 @@ static struct pbs_shared_entry *find_or_make(struct pbs_shared *shared, const ui
         return NULL;
     if (shared->n_entries >= shared->n_buckets)
         grow(shared);
-    entry->hash = hash_of(shared, digest);
+    entry->hash = pbs_hash_of(&shared->hash, digest);
     memcpy(entry->digest, digest, PBS_DIGEST_SIZE);
     entry->next = *bucket_of(shared, entry->hash);
     *bucket_of(shared, entry->hash) = entry;
@@ -373,7 +357,7 @@ static int open_alone(struct pbs_shared *shared, unsigned member, int chunks_fd,
         return status;
     }
     lock(shared);
-    count_read(shared, hash_of(shared, job->digest), member, out->size);
+    count_read(shared, pbs_hash_of(&shared->hash, job->digest), member, out->size);
     unlock(shared);
     return PBS_OK;
 }
@@ -541,10 +525,7 @@ int pbs_shared_new(const uint8_t key[PBS_SHARED_KEY_SIZE], size_t room, unsigned
     shared->n_buckets = FIRST_BUCKETS;
     shared->room = room;
     shared->live = ~(uint64_t)0 >> (PBS_SHARED_MEMBERS_MAX - members);
-    for (size_t i = 0; i < 8; i++)
-        shared->pair_keys[i] = pbs_load_le32(key + 4 * i);
-    for (size_t i = 0; i < 2; i++)
-        shared->mix_keys[i] = pbs_load_le64(key + 32 + 8 * i) | 1;
+    pbs_hash_init(&shared->hash, key);
     pthread_mutex_init(&shared->lock, NULL);
     pthread_cond_init(&shared->read, NULL);
     *out = shared;

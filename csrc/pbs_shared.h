@@ -18,10 +18,11 @@
 #include <stdint.h>
 
 #include "pbs_bytes.h"
+#include "pbs_hash.h"
 #include "pbs_jobs.h"
 
 #define PBS_SHARED_MEMBERS_MAX 64u
-#define PBS_SHARED_KEY_SIZE 48u
+#define PBS_SHARED_KEY_SIZE PBS_HASH_KEY_SIZE
 
 struct pbs_shared;
 struct pbs_shared_entry;
