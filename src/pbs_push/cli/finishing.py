@@ -65,7 +65,7 @@ class Finishing:
         if self.metrics_file is not None:
             from pbs_push.cli.metrics import write_metrics  # noqa: PLC0415  (for who asks for it)
 
-            _or_warn(lambda: write_metrics(self.metrics_file or Path(), reports_of(report)))
+            _or_warn(lambda: write_metrics(self.metrics_file or Path(), report.reports))
         if self.failures and report.exit_status == 0:
             return
         if self.command is not None:
@@ -150,17 +150,10 @@ def _within(limit_s: float, work: Callable[[], None]) -> None:
         raise wrong[0]
 
 
-def reports_of(report: AnyReport) -> tuple[Report, ...]:
-    """A report for each target."""
-    single: Any = report
-    found: tuple[Report, ...] = getattr(report, "reports", (single,))
-    return found
-
-
 def values_of(report: AnyReport) -> dict[str, str]:
     """What a template may name, summed over all targets; texts are such that they can stand between
     quotes in JSON."""
-    reports = reports_of(report)
+    reports = report.reports
     sides = [one.sides for one in reports if one.sides is not None]
     targets = [str(one.target) for one in sides if one.target is not None]
     sums = [one.to_dict()["sums"] for one in reports]
@@ -271,7 +264,7 @@ def _write_page(path: Path, report: AnyReport, samplings: Sequence[Sampling]) ->
 
     for sampling in samplings:
         sampling.end()
-    reports = reports_of(report)
+    reports = report.reports
     if len(reports) == 1:
         text = push_page(reports[0], samplings[0])
     else:

@@ -227,6 +227,11 @@ class Report:
             self.remains = max(0, self.remains - part.settled)
 
     @property
+    def reports(self) -> tuple[Report, ...]:
+        """A report for each target, as a ``FanOutReport`` has them: this one."""
+        return (self,)
+
+    @property
     def span(self) -> Span:
         """From when to when it ran."""
         return Span(self._began, self._began + self.seconds if self.seconds else time.time())
