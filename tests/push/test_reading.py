@@ -44,11 +44,9 @@ class _SlowDisk:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def attach_uploads(self, chunks_fd: int, *, readers: int, buffer_bytes: int) -> None:
+    def attach_uploads(self, chunks_fd: int, **more: Any) -> None:
         Path("/proc/thread-self/comm").write_text(READER)
-        self._transport.attach_uploads(
-            chunks_fd, readers=readers, buffer_bytes=buffer_bytes, open_delay_s=0.005
-        )
+        self._transport.attach_uploads(chunks_fd, open_delay_s=0.005, **more)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

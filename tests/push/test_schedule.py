@@ -118,9 +118,9 @@ class _Noting:
         self._transport = transport
         self._noted = noted
 
-    def attach_uploads(self, chunks_fd: int, *, readers: int, buffer_bytes: int) -> None:
+    def attach_uploads(self, chunks_fd: int, *, buffer_bytes: int, **more: Any) -> None:
         self._noted.append(buffer_bytes)
-        self._transport.attach_uploads(chunks_fd, readers=readers, buffer_bytes=buffer_bytes)
+        self._transport.attach_uploads(chunks_fd, buffer_bytes=buffer_bytes, **more)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

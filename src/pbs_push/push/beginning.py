@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pbs_push.errors import (
     AuthError,
@@ -161,14 +161,12 @@ class Beginning:
     def _transport(self, chunks_fd: int) -> Transport:
         transport = self._target.transport()
         sharing = self._run.sharing
-        with_others: Any = {}
-        if sharing is not None:
-            with_others = {"shared": sharing.chunks, "member": sharing.member}
         transport.attach_uploads(
             chunks_fd,
             readers=self._run.options.read_ahead,
             buffer_bytes=self._run.buffer_bytes,
-            **with_others,
+            shared=None if sharing is None else sharing.chunks,
+            member=0 if sharing is None else sharing.member,
         )
         return transport
 

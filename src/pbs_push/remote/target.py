@@ -17,7 +17,6 @@ from pbs_push.remote.api import TargetApi
 from pbs_push.remote.auth import Secret, TicketAuth, TokenAuth
 from pbs_push.remote.connection import Connection
 from pbs_push.remote.limits import Limits
-from pbs_push.remote.lines import RestTransport
 from pbs_push.remote.login import Habits, Login
 from pbs_push.remote.preface import Preface, PrefaceHabit
 from pbs_push.remote.proxy import Proxy
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from pbs_push.names import AuthId
     from pbs_push.remote.auth import Auth, SecretStr
     from pbs_push.remote.features import Features
+    from pbs_push.remote.lines import RestTransport
     from pbs_push.remote.models import GroupItem, SnapshotItem
     from pbs_push.remote.pacing import Pacer
     from pbs_push.remote.rest import Params
@@ -129,9 +129,9 @@ class Target(Closing):
         self._tls_lock = threading.Lock()
         self._tls_session: ssl.SSLSession | None = None
 
-    def _rest_transport(self) -> RestTransport:
-        """What REST requests are sent over."""
-        return RestTransport(self._context, self.limits.connect_s, self.proxy)
+    def _rest_transport(self) -> RestTransport | None:
+        """What REST requests are sent over, where that is not the network."""
+        return None
 
     @classmethod
     def of(cls, login: Login) -> Self:

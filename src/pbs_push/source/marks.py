@@ -136,8 +136,7 @@ def _changed(folder_fd: int, change: Callable[[Places], Places]) -> bool | None:
 def _changed_held(folder_fd: int, mark_fd: int, change: Callable[[Places], Places]) -> bool:
     """Whether the mark was changed, which is this push's to change."""
     places = _parsed(os.pread(mark_fd, _MAX_FILE, 0))
-    wanted = places if places is None else change(places)
-    if places is None or wanted is None or wanted == places:
+    if places is None or (wanted := change(places)) == places:
         return False
     if wanted:
         return _written(folder_fd, wanted, over=True)
