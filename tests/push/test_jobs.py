@@ -1,4 +1,4 @@
-"""Jobs as values, what they tell as texts, and the shares of a rate: each by itself."""
+"""Jobs as values, what they tell as texts, and the channel that they tell it by: each by itself."""
 # ruff: noqa: S301  (of what was pickled here)
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pbs_push import PushOptions, Target, errors
 from pbs_push.access.acl import Acl
@@ -61,10 +60,9 @@ from pbs_push.push.outcome import (
     TransferStats,
 )
 from pbs_push.push.plan import GroupPlan
-from pbs_push.push.rate_shares import RateShares, Share
 from pbs_push.push.report import Report
 from pbs_push.push.run import Run
-from pbs_push.remote.job_link import JobLink, Sealer
+from pbs_push.remote.job_link import JobLink
 from pbs_push.remote.login import Habits, Login
 from pbs_push.remote.preface import Preface
 from pbs_push.remote.proxy import Proxy
@@ -258,6 +256,11 @@ def fill(report: Report, number: int) -> None:
     report.count_retry()
 
 
+def test_sides_of_a_report_are_values() -> None:
+    sides = Sides("x", Namespace(), None, Namespace())
+    assert pickle.loads(pickle.dumps(sides)) == sides
+
+
 # -- what jobs say --
 
 
@@ -336,108 +339,6 @@ def test_an_error_takes_no_methods_from_a_text() -> None:
     )
     assert callable(told.to_dict)
     assert (type(told), told.errno) == (SourceError, 5)
-
-
-# -- shares of a rate --
-
-
-def test_one_job_has_all_and_two_share() -> None:
-    shares = RateShares(1000)
-    shares.join(1)
-    assert shares.due() == [Share(1, 1, 1000)]
-    assert shares.due() == []
-    shares.join(2)
-    assert shares.due() == [Share(1, 2, 500)], "and the other waits until it goes by that"
-    assert shares.due() == []
-    shares.acknowledged(1, 2)
-    assert shares.due() == [Share(2, 3, 500)]
-    shares.acknowledged(2, 3)
-    shares.leave(1)
-    assert shares.due() == [Share(2, 4, 1000)]
-    shares.acknowledged(2, 77)
-    shares.acknowledged(5, 1)
-    assert shares.most == 1000
-
-
-def test_without_a_limit_all_may_do_what_they_can() -> None:
-    shares = RateShares(None)
-    shares.join(1)
-    shares.join(2)
-    assert shares.due() == [Share(1, 1, None), Share(2, 2, None)]
-    shares.set_limit(100)
-    assert shares.due() == [Share(1, 3, 50), Share(2, 4, 50)]
-    shares.set_limit(None)
-    assert [share.rate for share in shares.due()] == [None, None]
-    shares.leave(1)
-    shares.leave(2)
-    assert shares.due() == []
-
-
-class SharesLive(RuleBasedStateMachine):
-    """Jobs come, go, and acknowledge late; the limit changes: the sum keeps to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.limit: int | None = 1000
-        self.allowed: float = 1000
-        self.shares = RateShares(self.limit)
-        self.pending: list[Share] = []
-        self.at: dict[int, float] = {}
-        self.next = 0
-
-    @rule()
-    def join(self) -> None:
-        self.shares.join(self.next)
-        self.at[self.next] = 0
-        self.next += 1
-        self.tell()
-
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        if self.at:
-            job = data.draw(st.sampled_from(sorted(self.at)))
-            del self.at[job]
-            self.shares.leave(job)
-            self.pending = [one for one in self.pending if one.job != job]
-            self.tell()
-
-    @rule(limit=st.none() | st.integers(1, 5000))
-    def change(self, limit: int | None) -> None:
-        self.limit = limit
-        self.shares.set_limit(limit)
-        self.tell()
-        # Until those that were told of a lower one have heard it, they may send at what they had.
-        self.allowed = max(self.shares.most, self.most())
-
-    @rule()
-    def hear(self) -> None:
-        if self.pending:
-            share = self.pending.pop(0)
-            self.at[share.job] = float("inf") if share.rate is None else share.rate
-            self.shares.acknowledged(share.job, share.number)
-            self.tell()
-            if not self.pending:
-                self.allowed = self.most()
-
-    def most(self) -> float:
-        """A share is at least a byte a second."""
-        return float("inf") if self.limit is None else max(self.limit, len(self.at))
-
-    def tell(self) -> None:
-        self.pending += self.shares.due()
-
-    @invariant()
-    def keeps_to_it(self) -> None:
-        assert sum(self.at.values()) <= max(self.allowed, self.most())
-
-    @invariant()
-    def nobody_waits_for_ever(self) -> None:
-        if not self.pending and self.at:
-            assert min(self.at.values()) > 0
-
-
-SharesLive.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestSharesLive = SharesLive.TestCase
 
 
 # -- the channel --
@@ -620,70 +521,3 @@ def test_a_connection_that_ends_before_it_says_anything(channel: Channel) -> Non
     channel.worker().close()
     until(lambda: not channel.channel._strangers)
     assert channel.events == []
-
-
-# -- frames --
-
-
-def both(key: bytes = b"k" * 32) -> tuple[Sealer, Sealer]:
-    worker, push = Sealer(key, is_worker=True), Sealer(key, is_worker=False)
-    assert list(push.texts(worker.nonce)) == []
-    assert list(worker.texts(push.nonce)) == []
-    return worker, push
-
-
-@given(texts=st.lists(st.binary(max_size=300), max_size=5), size=st.integers(1, 500))
-def test_frames_come_as_they_were_sent_in_any_pieces(texts: list[bytes], size: int) -> None:
-    worker, push = both()
-    data = b"".join(worker.frame(text) for text in texts)
-    found = [text for at in range(0, len(data), size) for text in push.texts(data[at : at + size])]
-    assert found == texts
-
-
-@given(at=st.integers(4, 60), bit=st.integers(0, 7))
-def test_a_frame_that_was_changed_is_refused(at: int, bit: int) -> None:
-    worker, push = both()
-    data = bytearray(worker.frame(b"x" * 40))
-    data[at] ^= 1 << bit
-    with pytest.raises(ProtocolError, match="nobody who knows the key"):
-        list(push.texts(bytes(data)))
-
-
-def test_a_frame_counts_once_here_and_from_there() -> None:
-    worker, push = both()
-    first = worker.frame(b"one")
-    assert list(push.texts(first)) == [b"one"]
-    with pytest.raises(ProtocolError):  # told again
-        list(push.texts(first))
-    worker, push = both()
-    worker.frame(b"left out")
-    with pytest.raises(ProtocolError):
-        list(push.texts(worker.frame(b"two")))
-    worker, push = both()
-    with pytest.raises(ProtocolError):  # told back
-        list(worker.texts(worker.frame(b"one")))
-    worker, _ = both()
-    _, push = both()
-    with pytest.raises(ProtocolError):  # told on another connection
-        list(push.texts(worker.frame(b"one")))
-
-
-def test_frames_are_bounded() -> None:
-    worker, push = both()
-    with pytest.raises(ProtocolError, match="2000 bytes"):
-        list(push.texts(worker.frame(b"x" * 2000)))
-    worker, push = both()
-    list(push.texts(worker.frame(b"hello")))
-    assert list(push.texts(worker.frame(b"x" * 2000))) == [b"x" * 2000]
-    with pytest.raises(ProtocolError, match="a frame of"):
-        list(push.texts((1 << 30).to_bytes(4, "big") + b"x" * 40))
-
-
-def test_nothing_is_said_before_the_other_side_has_spoken() -> None:
-    with pytest.raises(ConnectError):
-        Sealer(b"k" * 32, is_worker=True).frame(b"x")
-
-
-def test_sides_of_a_report_are_values() -> None:
-    sides = Sides("x", Namespace(), None, Namespace())
-    assert pickle.loads(pickle.dumps(sides)) == sides
