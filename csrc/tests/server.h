@@ -39,6 +39,9 @@ static inline int serve_uploads(struct pbs_h2 *h2, struct pbs_upload *upload,
         if (status || pbs_upload_acknowledged(upload) == pbs_upload_added(upload))
             break;
         if (answered == state_of(h2).requests) {
+            /* Sending clears the event, which may have been that of the stop. */
+            if (stop && atomic_load(stop))
+                break;
             CHECK_EQUAL(poll(&ready, 1, 60000), 1);
             continue;
         }
